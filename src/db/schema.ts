@@ -1,0 +1,276 @@
+import { sql } from 'drizzle-orm'
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import type { TaskCounts, TaskPolicy, TaskSelection } from '../tasks/task.ts'
+
+// Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query says so.
+// The tables marked "WITHOUT ROWID" get that by hand in their migration: drizzle-kit cannot say it.
+
+export const tenants = sqliteTable('tenants', {
+  id: text().primaryKey(),
+  name: text().notNull(),
+  createdAt: integer().notNull(),
+})
+
+export const apiKeys = sqliteTable(
+  'api_keys',
+  {
+    id: text().primaryKey(),
+    /** Null: a key of the installation (role `root`, or a bridge that serves every tenant, `*`). */
+    tenantId: text(),
+    name: text().notNull(),
+    role: text({ enum: ['root', 'admin', 'operator', 'viewer', 'bridge'] }).notNull(),
+    /** The bridge that a key of role `bridge` names. */
+    bridge: text(),
+    /** SHA-256 of the key in hex; the key itself is shown once and kept nowhere. */
+    hash: text().notNull(),
+    createdAt: integer().notNull(),
+    lastUsedAt: integer(),
+    revokedAt: integer(),
+  },
+  (t) => [
+    uniqueIndex('api_keys_hash').on(t.hash),
+    index('api_keys_tenant').on(t.tenantId, t.id),
+    index('api_keys_bridge').on(t.bridge, t.tenantId).where(sql`role = 'bridge'`),
+  ],
+)
+
+export const idempotentAnswers = sqliteTable(
+  'idempotent_answers',
+  {
+    /** The key (credential) that asked. */
+    apiKeyId: text().notNull(),
+    idempotencyKey: text().notNull(),
+    /** SHA-256 of method, path and body: the same key with another request is a conflict. */
+    requestHash: text().notNull(),
+    /** Null while the first request is under way. */
+    status: integer(),
+    body: text(),
+    createdAt: integer().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.apiKeyId, t.idempotencyKey] })],
+)
+
+export const products = sqliteTable(
+  'products',
+  {
+    id: text().primaryKey(),
+    tenantId: text().notNull(),
+    name: text().notNull(),
+    description: text(),
+    bridge: text().notNull().default('default'),
+    /** What the notice's `module` says for the whole firmware; null leaves it out (PROTOCOL.md, 3). */
+    defaultModuleParam: text(),
+    notifyCancel: integer({ mode: 'boolean' }).notNull().default(false),
+    frozenAt: integer(),
+    createdAt: integer().notNull(),
+  },
+  (t) => [index('products_tenant').on(t.tenantId, t.id)],
+)
+
+export const devices = sqliteTable(
+  'devices',
+  {
+    id: text().primaryKey(),
+    tenantId: text().notNull(),
+    productId: text().notNull(),
+    number: text().notNull(),
+    name: text(),
+    /** The AccessToken, or the username of Basic credentials, which stands for it in topics only (PROTOCOL.md, 1). */
+    accessToken: text().notNull(),
+    /** Set for Basic credentials only: `pbkdf2$<iterations>$<salt>$<hash>`. */
+    passwordHash: text(),
+    tags: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
+    enabled: integer({ mode: 'boolean' }).notNull().default(true),
+    /** The topic family last used (PROTOCOL.md, 2); null until known. */
+    topicFamily: text({ enum: ['device', 'devices'] }),
+    /** Null where no broker ever told. */
+    online: integer({ mode: 'boolean' }),
+    /** Written at most once an hour. */
+    lastSeenAt: integer(),
+    createdAt: integer().notNull(),
+  },
+  (t) => [
+    uniqueIndex('devices_access_token').on(t.accessToken),
+    uniqueIndex('devices_product_number').on(t.productId, t.number),
+    index('devices_tenant').on(t.tenantId, t.id),
+    index('devices_product').on(t.productId, t.id),
+    // A number can be a topic only where it is unique on its bridge (PROTOCOL.md, 2).
+    index('devices_number').on(t.number),
+  ],
+)
+
+/** Last version that a device reported, per module. WITHOUT ROWID. */
+export const deviceModules = sqliteTable(
+  'device_modules',
+  {
+    deviceId: text().notNull(),
+    module: text().notNull(),
+    version: text().notNull(),
+    reportedAt: integer().notNull(),
+    /** Set where the device rolled back ("reported 100 %, runs v1.0.1"), until it reports the target. */
+    rolledBack: text(),
+  },
+  (t) => [primaryKey({ columns: [t.deviceId, t.module] })],
+)
+
+export interface Rejection {
+  at: number
+  topic: string
+  /** The first 1 KiB. */
+  payload: string
+  reason: string
+  /** Tells a repeated message of a bridge from a new one. */
+  key?: string
+}
+
+/** Messages that could not be read: the last 20 per device, written at most once a minute. WITHOUT ROWID. */
+export const rejections = sqliteTable('rejections', {
+  deviceId: text().primaryKey(),
+  tenantId: text().notNull(),
+  total: integer().notNull(),
+  updatedAt: integer().notNull(),
+  items: text({ mode: 'json' }).$type<Rejection[]>().notNull(),
+})
+
+export const packages = sqliteTable(
+  'packages',
+  {
+    id: text().primaryKey(),
+    tenantId: text().notNull(),
+    productId: text().notNull(),
+    name: text().notNull(),
+    description: text(),
+    module: text().notNull(),
+    version: text().notNull(),
+    kind: text({ enum: ['full', 'diff'] }).notNull(),
+    /** The version that a diff starts from; empty for a full package, so that the unique index sees it. */
+    sourceVersion: text().notNull().default(''),
+    signMethod: text({ enum: ['SHA256', 'MD5'] }).notNull(),
+    extData: text({ mode: 'json' }).$type<Record<string, unknown>>(),
+    state: text({ enum: ['draft', 'verifying', 'ready'] }).notNull(),
+    /** Why the last upload did not become the package's file. */
+    error: text(),
+    size: integer(),
+    sign: text(),
+    filename: text(),
+    /** The file's own key in R2, never used again for another file. */
+    storageKey: text(),
+    createdAt: integer().notNull(),
+  },
+  (t) => [
+    uniqueIndex('packages_version').on(t.productId, t.module, t.version, t.kind, t.sourceVersion),
+    index('packages_tenant').on(t.tenantId, t.id),
+  ],
+)
+
+export const uploads = sqliteTable(
+  'uploads',
+  {
+    id: text().primaryKey(),
+    tenantId: text().notNull(),
+    packageId: text().notNull(),
+    /** R2's own id of the multipart upload. */
+    r2UploadId: text().notNull(),
+    storageKey: text().notNull(),
+    filename: text(),
+    size: integer().notNull(),
+    partSize: integer().notNull(),
+    /** What the client says the file's digest is, lower-case hex. */
+    sha256: text(),
+    state: text({ enum: ['open', 'completed'] }).notNull(),
+    createdAt: integer().notNull(),
+  },
+  (t) => [index('uploads_package').on(t.packageId)],
+)
+
+/** WITHOUT ROWID. */
+export const uploadParts = sqliteTable(
+  'upload_parts',
+  {
+    uploadId: text().notNull(),
+    part: integer().notNull(),
+    etag: text().notNull(),
+    size: integer().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.uploadId, t.part] })],
+)
+
+/** What lists and look-ups need of a task; its object owns the rest and writes this row. */
+export const tasks = sqliteTable(
+  'tasks',
+  {
+    id: text().primaryKey(),
+    tenantId: text().notNull(),
+    productId: text().notNull(),
+    packageIds: text({ mode: 'json' }).$type<string[]>().notNull(),
+    module: text().notNull(),
+    targetVersion: text().notNull(),
+    name: text().notNull(),
+    description: text(),
+    /** Long lists of devices are in the object; here their length only. */
+    selection: text({ mode: 'json' }).$type<TaskSelection>().notNull(),
+    policy: text({ mode: 'json' }).$type<TaskPolicy>().notNull(),
+    status: text({ enum: ['scheduled', 'running', 'paused', 'finished', 'cancelled'] }).notNull(),
+    pausedReason: text(),
+    startAt: integer().notNull(),
+    endAt: integer(),
+    /** Orders tasks by newness: the later `startAt`, of equals the later created (PROTOCOL.md, 5). */
+    rank: text().notNull(),
+    /** As of the last write-back; the object has the present ones. */
+    counts: text({ mode: 'json' }).$type<TaskCounts>().notNull(),
+    createdAt: integer().notNull(),
+    finishedAt: integer(),
+  },
+  (t) => [
+    index('tasks_tenant').on(t.tenantId, t.id),
+    index('tasks_product_status').on(t.productId, t.status),
+  ],
+)
+
+/** The slot: at most one active upgrade per device and module (PROTOCOL.md, 5). WITHOUT ROWID. */
+export const upgrades = sqliteTable(
+  'upgrades',
+  {
+    deviceId: text().notNull(),
+    module: text().notNull(),
+    tenantId: text().notNull(),
+    /** Who holds the slot or, inactive, held it last. */
+    taskId: text().notNull(),
+    rank: text().notNull(),
+    active: integer({ mode: 'boolean' }).notNull(),
+    targetVersion: text().notNull(),
+    /** Notice ids grow for a device, whatever task sends (PROTOCOL.md, 3). */
+    lastNoticeId: integer().notNull(),
+    /** The newest task that brought this device to Success: no older one sends here again. */
+    succeededTaskId: text(),
+    succeededRank: text(),
+    /**
+     * A version whose notice went out since the last Success and whose upgrade ended without Success or a
+     * device-reported Failure; `*` for several. It makes a task for another version *unsure* (PROTOCOL.md, 4).
+     */
+    doubtVersion: text(),
+    /** The newest task that waits for the slot. */
+    waitingTaskId: text(),
+    waitingRank: text(),
+  },
+  (t) => [primaryKey({ columns: [t.deviceId, t.module] })],
+)
+
+/** How a device ended in a task; one row each, overwritten when it is retried. WITHOUT ROWID. */
+export const outcomes = sqliteTable(
+  'outcomes',
+  {
+    deviceId: text().notNull(),
+    taskId: text().notNull(),
+    tenantId: text().notNull(),
+    module: text().notNull(),
+    fromVersion: text(),
+    targetVersion: text().notNull(),
+    status: text({ enum: ['success', 'failure', 'cancelled'] }).notNull(),
+    description: text(),
+    rolledBack: integer({ mode: 'boolean' }).notNull(),
+    attempt: integer().notNull(),
+    finishedAt: integer().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.deviceId, t.taskId] })],
+)

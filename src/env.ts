@@ -1,0 +1,29 @@
+import type { BridgeHub } from './hub/hub-object.ts'
+import type { PackageVerifier } from './packages/package-verifier.ts'
+import type { UpgradeTask } from './tasks/task-object.ts'
+
+/** What `wrangler.toml` binds to the Worker and its objects. */
+export interface Env {
+  DB: D1Database
+  PACKAGES: R2Bucket
+  UPGRADE_TASK: DurableObjectNamespace<UpgradeTask>
+  BRIDGE_HUB: DurableObjectNamespace<BridgeHub>
+  PACKAGE_VERIFIER: DurableObjectNamespace<PackageVerifier>
+  DEVICE_LIMIT: RateLimit
+  DOWNLOAD_TTL_SECONDS: string
+  R2_S3_ENDPOINT: string
+  R2_BUCKET: string
+  R2_ACCESS_KEY_ID: string
+  R2_SECRET_ACCESS_KEY: string
+}
+
+/** R2's own limits on a presigned link: 1 s to 7 days. */
+const MAX_DOWNLOAD_TTL_SECONDS = 7 * 24 * 3600
+const DEFAULT_DOWNLOAD_TTL_SECONDS = 24 * 3600
+
+/** Lifetime of a download link in seconds; a setting that is no number counts as the default. */
+export function downloadTtlSeconds(env: Env): number {
+  const seconds = Math.trunc(Number(env.DOWNLOAD_TTL_SECONDS))
+  if (!Number.isFinite(seconds) || seconds < 1) return DEFAULT_DOWNLOAD_TTL_SECONDS
+  return Math.min(seconds, MAX_DOWNLOAD_TTL_SECONDS)
+}
