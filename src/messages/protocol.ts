@@ -1,0 +1,230 @@
+/**
+ * What devices say and hear (PROTOCOL.md, sections 1 to 3): topics and JSON messages. Pure, shared with the
+ * bridge. Lenient in what is read, exact in what is written.
+ */
+
+/** Tokens, usernames and device numbers that can be a topic level. */
+export const TOPIC_NAME = /^[A-Za-z0-9_-]{1,64}$/
+
+/** A device message larger than this is refused before it is read. */
+export const MAX_PAYLOAD_BYTES = 64 * 1024
+export const DEFAULT_MODULE = 'default'
+const MAX_VERSION_LENGTH = 64
+const MAX_MODULE_LENGTH = 64
+const MAX_DESCRIPTION_LENGTH = 128
+const MAX_MESSAGE_ID_LENGTH = 64
+
+// ---- Topics ---------------------------------------------------------------------------------------------
+
+/** `device`: the first family, with the AccessToken in its downlink topic; `devices`: the later one, with the number. */
+export type TopicFamily = 'device' | 'devices'
+export type UplinkKind = 'inform' | 'progress' | 'request'
+
+const UPLINK_TOPICS: ReadonlyMap<string, { kind: UplinkKind; family: TopicFamily }> = new Map([
+  ['ota/device/inform', { kind: 'inform', family: 'device' }],
+  ['ota/device/infrom', { kind: 'inform', family: 'device' }], // a misspelling in the field
+  ['ota/devices/inform', { kind: 'inform', family: 'devices' }],
+  ['ota/device/progress', { kind: 'progress', family: 'device' }],
+  ['ota/devices/progress', { kind: 'progress', family: 'devices' }],
+  ['ota/device/request', { kind: 'request', family: 'device' }],
+])
+
+/** The uplink topic's meaning; undefined for any other topic. */
+export const uplinkTopic = (topic: string) => UPLINK_TOPICS.get(topic)
+
+/** All topics that a device may publish on. */
+export const UPLINK_TOPIC_NAMES: readonly string[] = [...UPLINK_TOPICS.keys()]
+
+const DOWNLINK_PREFIX: Record<TopicFamily, string> = {
+  device: 'ota/device/inform/',
+  devices: 'ota/devices/inform/',
+}
+
+export interface DeviceAddress {
+  accessToken: string
+  number: string
+  /** False where the number cannot be a topic, or another device of the bridge has it too. */
+  numberIsTopic: boolean
+  topicFamily: TopicFamily | null
+}
+
+/** Where a device listens (PROTOCOL.md, 2): the later family only if its number can be a topic. */
+export function downlinkTopic(device: DeviceAddress): string {
+  return device.topicFamily === 'devices' && device.numberIsTopic
+    ? DOWNLINK_PREFIX.devices + device.number
+    : DOWNLINK_PREFIX.device + device.accessToken
+}
+
+/** Reads a downlink topic or filter: its family and the name in it; undefined for any other, wildcards included. */
+export function parseDownlinkTopic(topic: string): { family: TopicFamily; name: string } | undefined {
+  for (const family of ['device', 'devices'] as const) {
+    const prefix = DOWNLINK_PREFIX[family]
+    const name = topic.slice(prefix.length)
+    if (topic.startsWith(prefix) && TOPIC_NAME.test(name)) return { family, name }
+  }
+  return undefined
+}
+
+// ---- Messages up ----------------------------------------------------------------------------------------
+
+export interface VersionReport {
+  version: string
+  module: string
+}
+
+export interface Progress {
+  /** 0–100 a percentage; −1 … −4 a failure (PROTOCOL.md, 3). */
+  step: number
+  description: string | null
+  /** Null: the device's one active upgrade; with several, `default`. */
+  module: string | null
+}
+
+export interface UpgradeRequest {
+  /** To be repeated in the answer; empty where the device sent none. */
+  id: string
+  /** Null: whatever is due, `default` first. */
+  module: string | null
+}
+
+export type Read<T> = { ok: true; value: T } | { ok: false; reason: string }
+
+const unreadable = (reason: string) => ({ ok: false as const, reason })
+
+/** The payload's JSON object; a message that is none has no reader. */
+export function readJson(payload: Uint8Array): Read<Record<string, unknown>> {
+  if (payload.byteLength > MAX_PAYLOAD_BYTES) return unreadable('larger than 64 KiB')
+  try {
+    const value: unknown = JSON.parse(
+      new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(payload),
+    )
+    return isObject(value) ? { ok: true, value } : unreadable('not a JSON object')
+  } catch {
+    return unreadable('not JSON')
+  }
+}
+
+/** `{"id","params":{"version","module"}}`; the same without `params` is read too. */
+export function readVersionReport(message: Record<string, unknown>): Read<VersionReport> {
+  const params = paramsOf(message)
+  const version = typeof params.version === 'string' ? params.version.trim() : ''
+  if (version === '') return unreadable('no usable version')
+  if (version.length > MAX_VERSION_LENGTH)
+    return unreadable(`version longer than ${MAX_VERSION_LENGTH} characters`)
+  const module = readModule(params.module)
+  return module.ok ? { ok: true, value: { version, module: module.value ?? DEFAULT_MODULE } } : module
+}
+
+/** `{"step","desc","module"}`, flat or wrapped in `params`. */
+export function readProgress(message: Record<string, unknown>): Read<Progress> {
+  const params = paramsOf(message)
+  const step = readStep(params.step)
+  if (step === undefined) return unreadable('no usable step')
+  const module = readModule(params.module)
+  if (!module.ok) return module
+  const description =
+    typeof params.desc === 'string' || typeof params.desc === 'number' ? cut(String(params.desc)) : null
+  return { ok: true, value: { step, description, module: module.value } }
+}
+
+export function readRequest(message: Record<string, unknown>): Read<UpgradeRequest> {
+  const module = readModule(paramsOf(message).module)
+  return module.ok ? { ok: true, value: { id: readMessageId(message), module: module.value } } : module
+}
+
+/** The message's own id where it can be repeated in an answer, else empty: a bad id never refuses a message. */
+export function readMessageId(message: Record<string, unknown>): string {
+  const { id } = message
+  if (typeof id !== 'string' && typeof id !== 'number') return ''
+  const text = String(id)
+  return text.length <= MAX_MESSAGE_ID_LENGTH ? text : ''
+}
+
+/** `"100"`, `100`, `99.9` → a whole step; undefined for what is none of 0–100 and −1 … −4. */
+function readStep(value: unknown): number | undefined {
+  const text = typeof value === 'string' ? value.trim() : value
+  if (text === '' || (typeof text !== 'string' && typeof text !== 'number')) return undefined
+  const step = Math.trunc(Number(text)) + 0 // +0: no negative zero
+  return step >= -4 && step <= 100 ? step : undefined
+}
+
+/** Null where the message names no module. */
+function readModule(value: unknown): Read<string | null> {
+  if (value === undefined || value === null) return { ok: true, value: null }
+  if (typeof value !== 'string' && typeof value !== 'number') return unreadable('module is not text')
+  const module = String(value).trim()
+  if (module.length > MAX_MODULE_LENGTH)
+    return unreadable(`module longer than ${MAX_MODULE_LENGTH} characters`)
+  return { ok: true, value: module === '' ? null : module }
+}
+
+const paramsOf = (message: Record<string, unknown>) => (isObject(message.params) ? message.params : message)
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** By code points, so that no character is cut in half. */
+const cut = (text: string) => Array.from(text).slice(0, MAX_DESCRIPTION_LENGTH).join('')
+
+// ---- Messages down --------------------------------------------------------------------------------------
+
+export type SignMethod = 'SHA256' | 'MD5'
+
+/** What a notice says of its package. */
+export interface NoticePackage {
+  version: string
+  /** Bytes. */
+  size: number
+  signMethod: SignMethod
+  /** The file's lower-case hex digest. */
+  sign: string
+  module: string
+  isDiff: boolean
+  extData: Record<string, unknown> | null
+}
+
+export interface Notice {
+  id: string
+  code: 200
+  params: {
+    version: string
+    size: number
+    url: string
+    signMethod: SignMethod
+    sign: string
+    module?: string
+    isDiff?: 1
+    extData?: Record<string, unknown>
+  }
+}
+
+/** The upgrade notice (PROTOCOL.md, 3). `defaultModuleParam` is the product's: null leaves `module` out. */
+export function buildNotice(
+  noticeId: number,
+  pkg: NoticePackage,
+  url: string,
+  defaultModuleParam: string | null,
+): Notice {
+  const module = pkg.module === DEFAULT_MODULE ? defaultModuleParam : pkg.module
+  const { version, size, signMethod, sign, extData } = pkg
+  return {
+    id: formatNoticeId(noticeId),
+    code: 200,
+    params: {
+      version,
+      size,
+      url,
+      signMethod,
+      sign,
+      ...(module !== null && { module }),
+      ...(pkg.isDiff && { isDiff: 1 as const }),
+      ...(extData !== null && Object.keys(extData).length > 0 && { extData }),
+    },
+  }
+}
+
+/** Where nothing is due: the asked id and no parameters. */
+export const buildNothingDue = (id: string) => ({ id, code: 200 as const, params: {} })
+
+/** Notice ids are strings of 10 digits. */
+export const formatNoticeId = (id: number) => String(id).padStart(10, '0')
