@@ -1,0 +1,24 @@
+import { Buffer } from 'node:buffer'
+
+const PREFIX = 'eota_'
+const RANDOM_BYTES = 32
+const KEY = new RegExp(`^${PREFIX}[A-Za-z0-9_-]{43}$`)
+
+/** A new key: 256 random bits behind a prefix by which scanners for leaked secrets can know it. */
+export const newKey = () => PREFIX + randomText(RANDOM_BYTES)
+
+/** Can this be a key at all? */
+export const isKey = (text: string) => KEY.test(text)
+
+/** What is kept of a key: its SHA-256 in hex. The key has 256 random bits, so a slow hash would add nothing. */
+export const hashKey = (key: string) => sha256(key)
+
+/** SHA-256 of a text's UTF-8, in lower-case hex. */
+export async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))
+  return Buffer.from(digest).toString('hex')
+}
+
+/** Random bytes as base64url, without padding. */
+export const randomText = (bytes: number) =>
+  Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString('base64url')

@@ -1,0 +1,65 @@
+import type { HonoRequest, MiddlewareHandler } from 'hono'
+import { bearerKey } from '../auth/middleware.ts'
+import type { AppEnv } from '../auth/principal.ts'
+import { openDb } from '../db/client.ts'
+import { AppError, conflict, invalid } from '../errors.ts'
+import { hashRequest, seal, unseal } from './seal.ts'
+import { claimRequest, keepAnswer, releaseClaim } from './store.ts'
+
+const MAX_KEY_LENGTH = 255
+const RETRY_AFTER_SECONDS = 5
+/** A row of D1 holds 2 MB; a longer answer is not kept, and its request is done again. */
+const MAX_ANSWER_LENGTH = 1_000_000
+
+/**
+ * A POST with an `Idempotency-Key` answers the same when it is sent again within 24 hours (API.md, Repeats).
+ * Files are no part of it: an import or upload is repeatable by itself. Answers that say "try again" (429, 5xx)
+ * are not kept.
+ */
+export const idempotency: MiddlewareHandler<AppEnv> = async (c, next) => {
+  const idempotencyKey = c.req.header('idempotency-key')
+  const apiKey = bearerKey(c)
+  if (c.req.method !== 'POST' || idempotencyKey === undefined || apiKey === undefined) return next()
+  if (!isJson(c.req.header('content-type') ?? '') && hasBody(c.req)) return next()
+  if (idempotencyKey === '' || idempotencyKey.length > MAX_KEY_LENGTH) {
+    throw invalid([{ path: 'Idempotency-Key', message: `must be 1 to ${MAX_KEY_LENGTH} characters` }])
+  }
+  const db = openDb(c.env.DB)
+  const { pathname, search } = new URL(c.req.url)
+  const requestHash = await hashRequest(apiKey, 'POST', pathname + search, await c.req.text())
+  const claim = { apiKeyId: c.var.principal.keyId, idempotencyKey, requestHash, createdAt: Date.now() }
+  const earlier = await claimRequest(db, claim)
+  if (earlier) {
+    if (earlier.requestHash !== requestHash) {
+      throw conflict('idempotency.conflict', 'This Idempotency-Key was used for another request.')
+    }
+    if (earlier.status === null) throw inFlight()
+    return replay(earlier.status, await unseal(apiKey, idempotencyKey, earlier.body ?? ''))
+  }
+  await next()
+  const { status } = c.res
+  const body = await c.res.clone().text()
+  if (status >= 500 || status === 429 || body.length > MAX_ANSWER_LENGTH) await releaseClaim(db, claim)
+  else await keepAnswer(db, claim, status, await seal(apiKey, idempotencyKey, body))
+}
+
+export const isJson = (contentType: string) => /^application\/([\w.-]+\+)?json\b/i.test(contentType)
+
+const hasBody = (request: HonoRequest) =>
+  request.raw.body !== null && request.header('content-length') !== '0'
+
+const inFlight = () =>
+  new AppError(
+    409,
+    'idempotency.in_flight',
+    'The first request with this Idempotency-Key is still under way.',
+    {
+      retryAfterSeconds: RETRY_AFTER_SECONDS,
+    },
+  )
+
+function replay(status: number, body: string): Response {
+  const type = status >= 400 ? 'application/problem+json' : 'application/json'
+  const headers = { 'idempotency-replayed': 'true', ...(body !== '' && { 'content-type': type }) }
+  return new Response(body === '' ? null : body, { status, headers })
+}
