@@ -1,0 +1,43 @@
+import type { Db } from '../db/client.ts'
+import type { Env } from '../env.ts'
+import { conflict, notFound } from '../errors.ts'
+import { findProduct } from '../products/store.ts'
+import { deviceLeavesProduct, wakeTasksOfProduct } from '../tasks/wake.ts'
+import { numberTaken } from './create-device.ts'
+import type { Device, DeviceChanges } from './device.ts'
+import { endSessions } from './sessions.ts'
+import { findDevice, findDeviceByNumber, moveDevice, updateDevice } from './store.ts'
+
+/**
+ * Changes a device under running tasks (PROTOCOL.md, 6). The move comes first: where it is refused, nothing
+ * else has changed. A repeat makes up for whatever did not reach the tasks.
+ */
+export async function changeDevice(
+  env: Env,
+  db: Db,
+  tenantId: string,
+  id: string,
+  { productId, ...changes }: DeviceChanges,
+): Promise<Device> {
+  const before = await findDevice(db, tenantId, id)
+  if (!before) throw notFound('device')
+  if (productId !== undefined && productId !== before.productId) await move(env, db, before, productId)
+  const after = await updateDevice(db, tenantId, id, changes)
+  if (!after) throw notFound('device')
+  if (changes.enabled === false) await endSessions(env, after)
+  if (changes.enabled === true) await wakeTasksOfProduct(env, after.productId, [after.id])
+  return after
+}
+
+async function move(env: Env, db: Db, device: Device, productId: string): Promise<void> {
+  const target = await findProduct(db, device.tenantId, productId)
+  if (!target) throw notFound('product')
+  if (await findDeviceByNumber(db, device.tenantId, productId, device.number)) throw numberTaken()
+  const busy = conflict('device.busy', 'The device has an active upgrade; it cannot leave its product now.')
+  if (!(await deviceLeavesProduct(env, device))) throw busy
+  // A slot taken in between shows here again.
+  if (!(await moveDevice(db, device, productId))) throw busy
+  const left = await findProduct(db, device.tenantId, device.productId)
+  // With the product the bridge may change: the session on the old one no longer counts.
+  if (left?.bridge !== target.bridge) await endSessions(env, device)
+}

@@ -1,0 +1,39 @@
+import type { z } from 'zod'
+import { hashPassword } from '../auth/passwords.ts'
+import type { Db } from '../db/client.ts'
+import { conflict, notFound } from '../errors.ts'
+import { newId } from '../ids.ts'
+import { findProduct } from '../products/store.ts'
+import { type Device, newAccessToken, type newDeviceBody } from './device.ts'
+import { findDeviceByNumber, insertDevice } from './store.ts'
+
+/** Writes a new device, with a token of its own where none is given. 404 `product.not_found`, 409 where number or credential are taken. */
+export async function createDevice(
+  db: Db,
+  tenantId: string,
+  body: z.output<typeof newDeviceBody>,
+): Promise<Device> {
+  const { productId, number, name = null, tags, credentials } = body
+  const device: Device = {
+    id: newId('dev'),
+    tenantId,
+    productId,
+    number,
+    name,
+    accessToken: credentials?.username ?? body.accessToken ?? newAccessToken(),
+    passwordHash: credentials ? await hashPassword(credentials.password) : null,
+    tags,
+    enabled: true,
+    topicFamily: null,
+    online: null,
+    lastSeenAt: null,
+    createdAt: Date.now(),
+  }
+  if (await insertDevice(db, device)) return device
+  if (!(await findProduct(db, tenantId, productId))) throw notFound('product')
+  if (await findDeviceByNumber(db, tenantId, productId, number)) throw numberTaken()
+  throw conflict('device.credential_taken', 'Another device has this token or username.')
+}
+
+export const numberTaken = () =>
+  conflict('device.number_taken', 'Another device of the product has this number.')

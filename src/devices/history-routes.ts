@@ -1,0 +1,92 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { requireRole, tenantOf } from '../auth/middleware.ts'
+import { openDb } from '../db/client.ts'
+import { notFound } from '../errors.ts'
+import { createRouter, idParam, json, listOf, listQuery, page, problems, withKey } from '../openapi.ts'
+import { iso } from '../time.ts'
+import { readRejections } from './read-rejections.ts'
+import { activeUpgrades, endedUpgrades, findDevice } from './store.ts'
+
+const reads = { tags: ['devices'], security: withKey, middleware: requireRole('viewer') }
+
+const upgradeAnswer = z
+  .object({
+    taskId: z.string(),
+    taskName: z.string(),
+    module: z.string(),
+    fromVersion: z.string().nullable(),
+    targetVersion: z.string(),
+    status: z.enum(['active', 'success', 'failure', 'cancelled']),
+    description: z.string().nullable(),
+    rolledBack: z.boolean(),
+    attempt: z.number().int().nullable().openapi({ description: 'Null while active: its task knows' }),
+    finishedAt: z.string().nullable(),
+  })
+  .openapi('DeviceUpgrade')
+
+const rejectionsAnswer = z
+  .object({
+    total: z.number().int(),
+    items: z.array(z.object({ at: z.string(), topic: z.string(), payload: z.string(), reason: z.string() })),
+  })
+  .openapi('DeviceRejections')
+
+const NOT_ENDED = {
+  status: 'active' as const,
+  description: null,
+  rolledBack: false,
+  attempt: null,
+  finishedAt: null,
+}
+
+/** What became of a device's upgrades, and what it sent that could not be read. */
+export const deviceHistoryRoutes = createRouter()
+  .openapi(
+    createRoute({
+      ...reads,
+      method: 'get',
+      path: '/api/v1/devices/{id}/upgrades',
+      description: 'The active ones stand before the first page, so it may have more than `limit` items.',
+      request: { params: idParam, query: listQuery },
+      responses: { 200: json(listOf(upgradeAnswer), 'Upgrades, newest task first'), ...problems },
+    }),
+    async (c) => {
+      const { id } = c.req.valid('param')
+      const { limit, cursor } = c.req.valid('query')
+      const tenantId = tenantOf(c)
+      const db = openDb(c.env.DB)
+      if (!(await findDevice(db, tenantId, id))) throw notFound('device')
+      const active = cursor === undefined ? await activeUpgrades(db, tenantId, id) : []
+      const ended = page(await endedUpgrades(db, tenantId, id, limit, cursor), limit, (row) => row.taskId)
+      const items = [
+        ...active.map((row) => ({ ...row, ...NOT_ENDED })),
+        ...ended.items.map((row) => ({ ...row, finishedAt: iso(row.finishedAt) })),
+      ]
+      return c.json({ items, nextCursor: ended.nextCursor }, 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      method: 'get',
+      path: '/api/v1/devices/{id}/rejections',
+      request: { params: idParam },
+      responses: {
+        200: json(rejectionsAnswer, 'The last ones, newest first, and how many in all'),
+        ...problems,
+      },
+    }),
+    async (c) => {
+      const { id } = c.req.valid('param')
+      const tenantId = tenantOf(c)
+      const db = openDb(c.env.DB)
+      const device = await findDevice(db, tenantId, id)
+      if (!device) throw notFound('device')
+      const { total, items } = await readRejections(c.env, db, device)
+      const newestFirst = items.toSorted((a, b) => b.at - a.at)
+      return c.json(
+        { total, items: newestFirst.map(({ key, ...item }) => ({ ...item, at: iso(item.at) })) },
+        200,
+      )
+    },
+  )

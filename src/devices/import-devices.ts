@@ -1,0 +1,95 @@
+import { AppError } from '../errors.ts'
+import { importPage } from './import-page.ts'
+import { type ImportRow, isRejected, type RejectedRow, readCsv, readNdjson } from './import-rows.ts'
+
+export const MAX_IMPORT_ROWS = 200_000
+/** How many rejected rows the answer lists; the others are counted. */
+export const MAX_LISTED_REJECTIONS = 1_000
+/** With at most 4 statements a page the largest file stays below D1's 1,000 queries an invocation. */
+const PAGE_ROWS = 1_000
+/** Text of a page in characters, so that its one parameter stays below D1's 2 MB whatever the characters are. */
+const PAGE_LENGTH = 500_000
+/** What a row adds to its page besides its own text. */
+const ROW_OVERHEAD = 150
+
+export interface ImportResult {
+  created: number
+  updated: number
+  rejected: RejectedRow[]
+  rejectedCount: number
+}
+
+/**
+ * Imports a file of devices into a product while it arrives, page by page; every page stays, so a file that was
+ * cut off is simply sent again. 413 past the largest number of rows, 422 where the file cannot be read on.
+ */
+export async function importDevices(
+  db: D1Database,
+  product: { id: string; tenantId: string },
+  body: ReadableStream<Uint8Array>,
+  format: 'csv' | 'ndjson',
+  now: number,
+): Promise<ImportResult> {
+  const result: ImportResult = { created: 0, updated: 0, rejected: [], rejectedCount: 0 }
+  const firstUse = { number: new Map<string, number>(), token: new Map<string, number>() }
+  let page: ImportRow[] = []
+  let pageLength = 0
+  let rowCount = 0
+
+  const reject = (row: RejectedRow) => {
+    result.rejectedCount += 1
+    if (result.rejected.length < MAX_LISTED_REJECTIONS) result.rejected.push(row)
+  }
+  const flush = async () => {
+    if (page.length === 0) return
+    const { created, updated, rejected } = await importPage(db, product, page, now)
+    result.created += created
+    result.updated += updated
+    rejected.forEach(reject)
+    page = []
+    pageLength = 0
+  }
+
+  try {
+    for await (const row of format === 'csv' ? readCsv(body) : readNdjson(body)) {
+      rowCount += 1
+      if (rowCount > MAX_IMPORT_ROWS) throw tooManyRows(row.line)
+      const fault = isRejected(row) ? row : repeated(firstUse, row)
+      if (fault) {
+        reject(fault)
+      } else if (!isRejected(row)) {
+        page.push(row)
+        pageLength += JSON.stringify(row).length + ROW_OVERHEAD
+        if (page.length >= PAGE_ROWS || pageLength >= PAGE_LENGTH) await flush()
+      }
+    }
+  } catch (error) {
+    // The file is at fault: what stands before the fault is imported, as the answer says.
+    if (error instanceof AppError) await flush()
+    throw error
+  }
+  await flush()
+  result.rejected.sort((a, b) => a.line - b.line)
+  return result
+}
+
+const tooManyRows = (line: number) =>
+  new AppError(
+    413,
+    'import.too_large',
+    `An import may have ${MAX_IMPORT_ROWS} rows. Those before line ${line} were imported; send the others in a file of their own.`,
+  )
+
+/** The first row that names a number or token has it; a later one in the same file is refused. */
+function repeated(
+  firstUse: Record<'number' | 'token', Map<string, number>>,
+  { line, number, accessToken }: ImportRow,
+): RejectedRow | undefined {
+  const numberLine = firstUse.number.get(number)
+  if (numberLine !== undefined) return { line, reason: `number: line ${numberLine} has it too` }
+  const tokenLine = accessToken === undefined ? undefined : firstUse.token.get(accessToken)
+  if (tokenLine !== undefined) return { line, reason: `access_token: line ${tokenLine} has it too` }
+  firstUse.number.set(number, line)
+  if (accessToken !== undefined) firstUse.token.set(accessToken, line)
+  return undefined
+}

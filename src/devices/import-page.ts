@@ -1,0 +1,157 @@
+import { newId } from '../ids.ts'
+import { newAccessToken } from './device.ts'
+import type { ImportRow, RejectedRow } from './import-rows.ts'
+
+export interface PageResult {
+  created: number
+  updated: number
+  rejected: RejectedRow[]
+}
+
+/** A device that a row names by its number, or whose token the row asks for. */
+interface Known {
+  row: number
+  by: 'number' | 'token'
+  id: string
+  name: string | null
+  accessToken: string
+  tags: string
+  basic: number
+}
+
+interface Insert {
+  row: ImportRow
+  id: string
+  number: string
+  name: string | null
+  token: string
+  tags: string
+}
+
+/** Absent fields stay as they are. */
+interface Update {
+  row: ImportRow
+  id: string
+  name?: string | null
+  tags?: string
+  token?: string
+}
+
+const LOOK_UP = `
+  SELECT j.key AS row, 'number' AS by, d.id, d.name, d.access_token AS accessToken, d.tags,
+    d.password_hash IS NOT NULL AS basic
+  FROM json_each(?1) j CROSS JOIN devices d ON d.product_id = ?2 AND d.number = j.value ->> '$.number'
+  UNION ALL
+  SELECT j.key, 'token', d.id, NULL, d.access_token, '[]', 0
+  FROM json_each(?1) j CROSS JOIN devices d ON d.access_token = j.value ->> '$.accessToken'`
+
+const INSERT = `
+  INSERT INTO devices (id, tenant_id, product_id, number, name, access_token, tags, enabled, created_at)
+  SELECT j.value ->> '$.id', p.tenant_id, p.id, j.value ->> '$.number', j.value ->> '$.name',
+    j.value ->> '$.token', j.value ->> '$.tags', 1, ?4
+  FROM products p CROSS JOIN json_each(?1) j WHERE p.tenant_id = ?2 AND p.id = ?3
+  ON CONFLICT DO NOTHING RETURNING id`
+
+/** The unary plus keeps the planner from walking through the whole product instead of the page. */
+const update = (set: string) => `
+  UPDATE OR IGNORE devices SET ${set},
+    name = CASE WHEN json_type(j.value, '$.name') IS NULL THEN name ELSE j.value ->> '$.name' END,
+    tags = coalesce(j.value ->> '$.tags', tags)
+  FROM json_each(?1) j
+  WHERE devices.id = j.value ->> '$.id' AND +devices.tenant_id = ?2 AND +devices.product_id = ?3
+  RETURNING devices.id`
+
+/** Apart from `UPDATE_TOKENS`, since to set an indexed column is to write its index, changed or not. */
+const UPDATE = update('enabled = enabled')
+const UPDATE_TOKENS = update("access_token = j.value ->> '$.token'")
+
+/** Writes one page of rows by a constant number of statements, those that write in one transaction. */
+export async function importPage(
+  db: D1Database,
+  product: { id: string; tenantId: string },
+  rows: ImportRow[],
+  now: number,
+): Promise<PageResult> {
+  const asked = JSON.stringify(rows.map(({ number, accessToken }) => ({ number, accessToken })))
+  const known = await db.prepare(LOOK_UP).bind(asked, product.id).all<Known>()
+  const plan = planPage(rows, known.results)
+  const withToken = plan.updates.filter((update) => update.token !== undefined)
+  const withoutToken = plan.updates.filter((update) => update.token === undefined)
+  const writes = [
+    { sql: INSERT, changes: plan.inserts, more: [now] },
+    { sql: UPDATE, changes: withoutToken, more: [] },
+    { sql: UPDATE_TOKENS, changes: withToken, more: [] },
+  ].filter(({ changes }) => changes.length > 0)
+  const written = new Set<string>()
+  if (writes.length > 0) {
+    const results = await db.batch<{ id: string }>(
+      writes.map(({ sql, changes, more }) => {
+        const values = JSON.stringify(changes.map(({ row: _, ...change }) => change))
+        return db.prepare(sql).bind(values, product.tenantId, product.id, ...more)
+      }),
+    )
+    for (const { results: rows } of results) for (const { id } of rows) written.add(id)
+  }
+  const lost = [...plan.inserts, ...plan.updates]
+    .filter(({ id }) => !written.has(id))
+    .map(({ row }) => ({ line: row.line, reason: 'number or token was taken at the same time' }))
+  const count = (changes: { id: string }[]) => changes.filter(({ id }) => written.has(id)).length
+  return {
+    created: count(plan.inserts),
+    updated: count(plan.updates) + plan.unchanged,
+    rejected: [...plan.rejected, ...lost],
+  }
+}
+
+/** What each row means, given the devices that it touches. */
+function planPage(rows: ImportRow[], known: Known[]) {
+  const byNumber = new Map<number, Known>()
+  const tokenOwner = new Map<number, string>()
+  for (const device of known) {
+    if (device.by === 'number') byNumber.set(device.row, device)
+    else tokenOwner.set(device.row, device.id)
+  }
+  const plan = {
+    inserts: [] as Insert[],
+    updates: [] as Update[],
+    rejected: [] as RejectedRow[],
+    unchanged: 0,
+  }
+  for (const [index, row] of rows.entries()) {
+    const device = byNumber.get(index)
+    const owner = tokenOwner.get(index)
+    if (owner !== undefined && owner !== device?.id) {
+      plan.rejected.push({ line: row.line, reason: 'access_token: another device has it' })
+    } else if (!device) {
+      plan.inserts.push(toInsert(row))
+    } else if (device.basic && row.accessToken !== undefined && row.accessToken !== device.accessToken) {
+      plan.rejected.push({ line: row.line, reason: 'access_token: the device has a username and password' })
+    } else {
+      const change = toUpdate(row, device)
+      if (change) plan.updates.push(change)
+      else plan.unchanged += 1
+    }
+  }
+  return plan
+}
+
+const toInsert = (row: ImportRow): Insert => ({
+  row,
+  id: newId('dev'),
+  number: row.number,
+  name: row.name ?? null,
+  token: row.accessToken ?? newAccessToken(),
+  tags: JSON.stringify(row.tags ?? []),
+})
+
+/** Undefined where the device is so already. */
+function toUpdate(row: ImportRow, device: Known): Update | undefined {
+  const tags = row.tags && JSON.stringify(row.tags)
+  const change = {
+    ...(row.name !== undefined && row.name !== device.name && { name: row.name }),
+    ...(tags !== undefined && tags !== device.tags && { tags }),
+    ...(row.accessToken !== undefined &&
+      row.accessToken !== device.accessToken && { token: row.accessToken }),
+  }
+  return Object.keys(change).length > 0 ? { row, id: device.id, ...change } : undefined
+}

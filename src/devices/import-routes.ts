@@ -1,0 +1,59 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { requireRole, tenantOf } from '../auth/middleware.ts'
+import { openDb } from '../db/client.ts'
+import { AppError, notFound } from '../errors.ts'
+import { createRouter, idText, json, problems, withKey } from '../openapi.ts'
+import { findProduct } from '../products/store.ts'
+import { importDevices, MAX_IMPORT_ROWS, MAX_LISTED_REJECTIONS } from './import-devices.ts'
+
+const importAnswer = z
+  .object({
+    created: z.number().int(),
+    updated: z.number().int().openapi({ description: 'With those that were so already' }),
+    rejected: z.array(z.object({ line: z.number().int(), reason: z.string() })),
+    rejectedCount: z.number().int(),
+  })
+  .openapi('ImportResult')
+
+export const deviceImportRoutes = createRouter().openapi(
+  createRoute({
+    method: 'post',
+    path: '/api/v1/devices/import',
+    tags: ['devices'],
+    security: withKey,
+    middleware: requireRole('operator'),
+    description:
+      'A CSV with a header (`number`, `name`, `access_token`, `tags`, in any order; tags are separated by `;` or `|`), ' +
+      'or one JSON object a line (`number`, `name`, `accessToken`, `tags`) as `application/x-ndjson`. A number that ' +
+      'the product has is updated, by what its row has; an empty cell clears a name or the tags. ' +
+      `At most ${MAX_IMPORT_ROWS} rows and lines of 64 KiB; at most ${MAX_LISTED_REJECTIONS} rejected rows are ` +
+      'listed. A changed token is good at once, but open sessions of the old one are not ended.',
+    request: {
+      query: z.object({ productId: idText }),
+      body: {
+        content: {
+          'text/csv': { schema: { type: 'string' } },
+          'application/x-ndjson': { schema: { type: 'string' } },
+        },
+      },
+    },
+    responses: { 200: json(importAnswer, 'What became of the rows'), ...problems },
+  }),
+  async (c) => {
+    const { productId } = c.req.valid('query')
+    const format = formatOf(c.req.header('content-type') ?? '')
+    const product = await findProduct(openDb(c.env.DB), tenantOf(c), productId)
+    if (!product) throw notFound('product')
+    const body = c.req.raw.body ?? new Blob([]).stream()
+    return c.json(await importDevices(c.env.DB, product, body, format, Date.now()), 200)
+  },
+)
+
+/** CSV unless the type says otherwise: clients that stream a file often name no type of their own. */
+function formatOf(contentType: string): 'csv' | 'ndjson' {
+  if (/^application\/(x-ndjson|ndjson|jsonl|x-jsonlines)\b/i.test(contentType)) return 'ndjson'
+  if (/^(application\/json|multipart\/)/i.test(contentType)) {
+    throw new AppError(415, 'request.media_type', 'Send text/csv or application/x-ndjson.')
+  }
+  return 'csv'
+}

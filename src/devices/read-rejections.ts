@@ -1,0 +1,19 @@
+import type { Db } from '../db/client.ts'
+import type { Env } from '../env.ts'
+import { hubOfProduct, hubStub } from '../hub/hub.ts'
+import { mergeRejections, type RejectionBatch } from '../hub/rejections.ts'
+import type { Device } from './device.ts'
+import { findRejections } from './store.ts'
+
+/** What the device sent that could not be read: what D1 has, and what its hub has not yet written there. */
+export async function readRejections(
+  env: Env,
+  db: Db,
+  device: Device,
+): Promise<Pick<RejectionBatch, 'total' | 'items'>> {
+  const written = (await findRejections(db, device.tenantId, device.id)) ?? { total: 0, items: [] }
+  const hub = await hubOfProduct(env, device)
+  const pending = hub === null ? null : await hubStub(env, hub).pendingRejections(device.id)
+  if (!pending) return written
+  return mergeRejections(pending, { ...written, deviceId: device.id, tenantId: device.tenantId })
+}

@@ -1,0 +1,21 @@
+import type { Db } from '../db/client.ts'
+import type { Env } from '../env.ts'
+import { notFound } from '../errors.ts'
+import { deviceDeleted } from '../tasks/wake.ts'
+import { endSessions } from './sessions.ts'
+import { deleteDevice } from './store.ts'
+
+/**
+ * Deletes a device and tells its tasks, which turn it Cancelled. They look devices up afresh, so one that this
+ * call did not reach finds out by itself.
+ */
+export async function removeDevice(env: Env, db: Db, tenantId: string, id: string): Promise<void> {
+  const device = await deleteDevice(db, tenantId, id)
+  if (!device) throw notFound('device')
+  try {
+    await deviceDeleted(env, device)
+  } catch (error) {
+    console.error(JSON.stringify({ code: 'tasks.not_told', device: id, error: String(error) }))
+  }
+  await endSessions(env, device)
+}

@@ -1,0 +1,21 @@
+import type { Db } from '../db/client.ts'
+import type { Env } from '../env.ts'
+import { conflict, notFound } from '../errors.ts'
+import { newAccessToken } from './device.ts'
+import { endSessions } from './sessions.ts'
+import { findDevice, replaceToken } from './store.ts'
+
+/** Gives the device a new token; the old one is refused from now on, and its session dropped (PROTOCOL.md, 6). */
+export async function rotateToken(env: Env, db: Db, tenantId: string, id: string): Promise<string> {
+  const device = await findDevice(db, tenantId, id)
+  if (!device) throw notFound('device')
+  if (device.passwordHash !== null) {
+    throw conflict('device.has_credentials', 'The device has a username and password, no token to rotate.')
+  }
+  const accessToken = newAccessToken()
+  if (!(await replaceToken(db, device, accessToken))) {
+    throw conflict('device.changed', 'The device was changed at the same time; try again.')
+  }
+  await endSessions(env, device)
+  return accessToken
+}

@@ -1,0 +1,200 @@
+import { and, asc, desc, eq, exists, gt, isNull, lt, ne, notExists, sql } from 'drizzle-orm'
+import { alias } from 'drizzle-orm/sqlite-core'
+import type { Db } from '../db/client.ts'
+import { deviceModules, devices, outcomes, products, rejections, tasks, upgrades } from '../db/schema.ts'
+import type { Device, DeviceModule } from './device.ts'
+import { type DeviceListFilter, matches } from './filter.ts'
+
+const named = (tenantId: string, id: string) => and(eq(devices.id, id), eq(devices.tenantId, tenantId))
+
+/**
+ * False where nothing was written: the tenant has no such product (any more), or number or credential are
+ * taken. One statement, so that nothing comes in between.
+ */
+export async function insertDevice(db: Db, device: Device): Promise<boolean> {
+  const written = await db.run(sql`
+    INSERT INTO devices (id, tenant_id, product_id, number, name, access_token, password_hash, tags, enabled, created_at)
+    SELECT ${device.id}, tenant_id, id, ${device.number}, ${device.name}, ${device.accessToken},
+      ${device.passwordHash}, ${JSON.stringify(device.tags)}, ${device.enabled ? 1 : 0}, ${device.createdAt}
+    FROM products WHERE id = ${device.productId} AND tenant_id = ${device.tenantId}
+    ON CONFLICT DO NOTHING`)
+  return written.meta.changes > 0
+}
+
+export const findDevice = (db: Db, tenantId: string, id: string): Promise<Device | undefined> =>
+  db.select().from(devices).where(named(tenantId, id)).get()
+
+export const findDeviceByNumber = (db: Db, tenantId: string, productId: string, number: string) =>
+  db
+    .select({ id: devices.id })
+    .from(devices)
+    .where(and(eq(devices.tenantId, tenantId), eq(devices.productId, productId), eq(devices.number, number)))
+    .get()
+
+/** One row more than `limit`, for `page`. */
+export const listDevices = (
+  db: Db,
+  tenantId: string,
+  filter: DeviceListFilter,
+  limit: number,
+  cursor = '',
+): Promise<Device[]> =>
+  db
+    .select()
+    .from(devices)
+    .where(and(eq(devices.tenantId, tenantId), matches(db, filter), gt(devices.id, cursor)))
+    .orderBy(asc(devices.id))
+    .limit(limit + 1)
+
+/** What the devices run, by device id. The ids come from a query that knew the tenant. */
+export async function modulesOf(db: Db, deviceIds: string[]): Promise<Map<string, DeviceModule[]>> {
+  const rows = await db
+    .select()
+    .from(deviceModules)
+    .where(sql`${deviceModules.deviceId} IN (SELECT value FROM json_each(${JSON.stringify(deviceIds)}))`)
+    .orderBy(asc(deviceModules.module))
+  return Map.groupBy(rows, (row) => row.deviceId)
+}
+
+/** The device as it is now; undefined where the tenant has none of this id. */
+export async function updateDevice(
+  db: Db,
+  tenantId: string,
+  id: string,
+  changes: Partial<Pick<Device, 'enabled' | 'name' | 'tags'>>,
+): Promise<Device | undefined> {
+  if (Object.values(changes).every((value) => value === undefined)) return findDevice(db, tenantId, id)
+  return db.update(devices).set(changes).where(named(tenantId, id)).returning().get()
+}
+
+/** False where the device is no longer in its product, has an active upgrade, or cannot enter the other one. */
+export async function moveDevice(db: Db, device: Device, productId: string): Promise<boolean> {
+  const other = alias(devices, 'other')
+  const moved = await db
+    .update(devices)
+    .set({ productId })
+    .where(
+      and(
+        named(device.tenantId, device.id),
+        eq(devices.productId, device.productId),
+        exists(
+          db
+            .select({ one: sql`1` })
+            .from(products)
+            .where(and(eq(products.id, productId), eq(products.tenantId, device.tenantId))),
+        ),
+        notExists(
+          db
+            .select({ one: sql`1` })
+            .from(other)
+            .where(
+              and(eq(other.productId, productId), eq(other.number, device.number), ne(other.id, device.id)),
+            ),
+        ),
+        notExists(
+          db
+            .select({ one: sql`1` })
+            .from(upgrades)
+            .where(and(eq(upgrades.deviceId, device.id), eq(upgrades.active, true))),
+        ),
+      ),
+    )
+    .returning({ id: devices.id })
+  return moved.length > 0
+}
+
+/** False where the token is no longer the one that `device` says. */
+export async function replaceToken(db: Db, device: Device, accessToken: string): Promise<boolean> {
+  const replaced = await db
+    .update(devices)
+    .set({ accessToken })
+    .where(
+      and(
+        named(device.tenantId, device.id),
+        eq(devices.accessToken, device.accessToken),
+        isNull(devices.passwordHash),
+      ),
+    )
+    .returning({ id: devices.id })
+  return replaced.length > 0
+}
+
+/** Deletes the device with what only it has; the device as it was, or undefined where there is none. */
+export async function deleteDevice(db: Db, tenantId: string, id: string): Promise<Device | undefined> {
+  const device = db.select({ id: devices.id }).from(devices).where(named(tenantId, id))
+  const [, , deleted] = await db.batch([
+    db.delete(deviceModules).where(sql`${deviceModules.deviceId} IN ${device}`),
+    db.delete(rejections).where(and(eq(rejections.deviceId, id), eq(rejections.tenantId, tenantId))),
+    db.delete(devices).where(named(tenantId, id)).returning(),
+  ])
+  return deleted[0]
+}
+
+export const findRejections = (db: Db, tenantId: string, deviceId: string) =>
+  db
+    .select({ total: rejections.total, items: rejections.items })
+    .from(rejections)
+    .where(and(eq(rejections.deviceId, deviceId), eq(rejections.tenantId, tenantId)))
+    .get()
+
+/** The upgrades that hold one of the device's slots now: at most one a module. */
+export const activeUpgrades = (db: Db, tenantId: string, deviceId: string) =>
+  db
+    .select({
+      taskId: upgrades.taskId,
+      taskName: tasks.name,
+      module: upgrades.module,
+      fromVersion: deviceModules.version,
+      targetVersion: upgrades.targetVersion,
+    })
+    .from(upgrades)
+    .innerJoin(tasks, and(eq(tasks.id, upgrades.taskId), eq(tasks.tenantId, tenantId)))
+    .leftJoin(
+      deviceModules,
+      and(eq(deviceModules.deviceId, upgrades.deviceId), eq(deviceModules.module, upgrades.module)),
+    )
+    .where(and(eq(upgrades.deviceId, deviceId), eq(upgrades.tenantId, tenantId), eq(upgrades.active, true)))
+    .orderBy(desc(upgrades.taskId))
+
+/**
+ * How the device's upgrades ended, newest task first; one row more than `limit`, for `page`. A retried one that
+ * is active again is left to `activeUpgrades`.
+ */
+export const endedUpgrades = (db: Db, tenantId: string, deviceId: string, limit: number, cursor?: string) =>
+  db
+    .select({
+      taskId: outcomes.taskId,
+      taskName: tasks.name,
+      module: outcomes.module,
+      fromVersion: outcomes.fromVersion,
+      targetVersion: outcomes.targetVersion,
+      status: outcomes.status,
+      description: outcomes.description,
+      rolledBack: outcomes.rolledBack,
+      attempt: outcomes.attempt,
+      finishedAt: outcomes.finishedAt,
+    })
+    .from(outcomes)
+    .innerJoin(tasks, and(eq(tasks.id, outcomes.taskId), eq(tasks.tenantId, tenantId)))
+    .where(
+      and(
+        eq(outcomes.deviceId, deviceId),
+        eq(outcomes.tenantId, tenantId),
+        cursor === undefined ? undefined : lt(outcomes.taskId, cursor),
+        notExists(
+          db
+            .select({ one: sql`1` })
+            .from(upgrades)
+            .where(
+              and(
+                eq(upgrades.deviceId, outcomes.deviceId),
+                eq(upgrades.module, outcomes.module),
+                eq(upgrades.taskId, outcomes.taskId),
+                eq(upgrades.active, true),
+              ),
+            ),
+        ),
+      ),
+    )
+    .orderBy(desc(outcomes.taskId))
+    .limit(limit + 1)

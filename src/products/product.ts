@@ -1,0 +1,44 @@
+import { z } from '@hono/zod-openapi'
+import type { products } from '../db/schema.ts'
+import { bridgeName, description, moduleName, name } from '../openapi.ts'
+import { iso } from '../time.ts'
+
+export type Product = typeof products.$inferSelect
+
+const fields = {
+  name,
+  description: description.nullable(),
+  bridge: bridgeName,
+  defaultModuleParam: moduleName
+    .nullable()
+    .openapi({ description: 'What notices say as `module` for the whole firmware; null leaves it out' }),
+  notifyCancel: z.boolean(),
+}
+
+export const newProductBody = z.strictObject({
+  name: fields.name,
+  description: fields.description.optional(),
+  bridge: fields.bridge.default('default'),
+  defaultModuleParam: fields.defaultModuleParam.optional(),
+  notifyCancel: fields.notifyCancel.default(false),
+})
+
+/** Null clears a description or a `defaultModuleParam`. */
+export const productChangesBody = z.strictObject(fields).partial()
+
+export const productAnswer = z
+  .object({
+    id: z.string(),
+    ...fields,
+    frozen: z.boolean(),
+    frozenAt: z.string().nullable(),
+    createdAt: z.string(),
+  })
+  .openapi('Product')
+
+export const toProductAnswer = ({ tenantId: _, frozenAt, createdAt, ...product }: Product) => ({
+  ...product,
+  frozen: frozenAt !== null,
+  frozenAt: iso(frozenAt),
+  createdAt: iso(createdAt),
+})

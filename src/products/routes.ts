@@ -1,0 +1,152 @@
+import { createRoute } from '@hono/zod-openapi'
+import { requireRole, tenantOf } from '../auth/middleware.ts'
+import { openDb } from '../db/client.ts'
+import { conflict, notFound } from '../errors.ts'
+import { newId } from '../ids.ts'
+import {
+  createRouter,
+  idParam,
+  json,
+  jsonBody,
+  listOf,
+  listQuery,
+  page,
+  problems,
+  withKey,
+} from '../openapi.ts'
+import { wakeTasksOfProduct } from '../tasks/wake.ts'
+import {
+  newProductBody,
+  type Product,
+  productAnswer,
+  productChangesBody,
+  toProductAnswer,
+} from './product.ts'
+import {
+  deleteUnusedProduct,
+  findProduct,
+  insertProduct,
+  listProducts,
+  setFrozen,
+  updateProduct,
+} from './store.ts'
+
+const base = { tags: ['products'], security: withKey }
+const reads = { ...base, middleware: requireRole('viewer') }
+const writes = { ...base, middleware: requireRole('operator') }
+const one = { path: '/api/v1/products/{id}', request: { params: idParam } } as const
+
+const found = (product: Product | undefined) => {
+  if (!product) throw notFound('product')
+  return toProductAnswer(product)
+}
+
+export const productRoutes = createRouter()
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'post',
+      path: '/api/v1/products',
+      request: { body: jsonBody(newProductBody) },
+      responses: { 201: json(productAnswer, 'The new product'), ...problems },
+    }),
+    async (c) => {
+      const { description = null, defaultModuleParam = null, ...body } = c.req.valid('json')
+      const product: Product = {
+        id: newId('prd'),
+        tenantId: tenantOf(c),
+        ...body,
+        description,
+        defaultModuleParam,
+        frozenAt: null,
+        createdAt: Date.now(),
+      }
+      await insertProduct(openDb(c.env.DB), product)
+      return c.json(toProductAnswer(product), 201)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      method: 'get',
+      path: '/api/v1/products',
+      request: { query: listQuery },
+      responses: { 200: json(listOf(productAnswer), 'Products, oldest first'), ...problems },
+    }),
+    async (c) => {
+      const { limit, cursor } = c.req.valid('query')
+      const rows = await listProducts(openDb(c.env.DB), tenantOf(c), limit, cursor)
+      const { items, nextCursor } = page(rows, limit, (product) => product.id)
+      return c.json({ items: items.map(toProductAnswer), nextCursor }, 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      ...one,
+      method: 'get',
+      responses: { 200: json(productAnswer, 'The product'), ...problems },
+    }),
+    async (c) =>
+      c.json(found(await findProduct(openDb(c.env.DB), tenantOf(c), c.req.valid('param').id)), 200),
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      ...one,
+      method: 'patch',
+      request: { params: idParam, body: jsonBody(productChangesBody) },
+      responses: { 200: json(productAnswer, 'The product as it is now'), ...problems },
+    }),
+    async (c) => {
+      const { id } = c.req.valid('param')
+      return c.json(found(await updateProduct(openDb(c.env.DB), tenantOf(c), id, c.req.valid('json'))), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...base,
+      ...one,
+      middleware: requireRole('admin'),
+      method: 'delete',
+      responses: { 204: { description: 'Deleted' }, ...problems },
+    }),
+    async (c) => {
+      const result = await deleteUnusedProduct(openDb(c.env.DB), tenantOf(c), c.req.valid('param').id)
+      if (result === 'not found') throw notFound('product')
+      if (result === 'in use') {
+        throw conflict('product.in_use', 'The product still has devices, packages or tasks.')
+      }
+      return c.body(null, 204)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'post',
+      path: '/api/v1/products/{id}/freeze',
+      description: 'No notice for any task of the product, from 5 s after the answer until it is unfrozen.',
+      request: { params: idParam },
+      responses: { 200: json(productAnswer, 'The product, frozen'), ...problems },
+    }),
+    async (c) => {
+      const { id } = c.req.valid('param')
+      return c.json(found(await setFrozen(openDb(c.env.DB), tenantOf(c), id, Date.now())), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'post',
+      path: '/api/v1/products/{id}/unfreeze',
+      request: { params: idParam },
+      responses: { 200: json(productAnswer, 'The product, no longer frozen'), ...problems },
+    }),
+    async (c) => {
+      const { id } = c.req.valid('param')
+      const answer = found(await setFrozen(openDb(c.env.DB), tenantOf(c), id, null))
+      // Also where it was not frozen: a repeat makes up for a wake that failed.
+      await wakeTasksOfProduct(c.env, id)
+      return c.json(answer, 200)
+    },
+  )
