@@ -1,0 +1,18 @@
+import type { Db } from '../db/client.ts'
+import { conflict, notFound } from '../errors.ts'
+import { abort } from './multipart.ts'
+import { findPackage } from './store.ts'
+import { deleteOpenUpload, findUpload, type UploadRef } from './upload-store.ts'
+
+/** Ends an open upload and drops its parts. 409 `upload.completed` where it is being verified already. */
+export async function abortUpload(db: Db, bucket: R2Bucket, ref: UploadRef): Promise<void> {
+  const [pkg, upload] = await Promise.all([findPackage(db, ref), findUpload(db, ref)])
+  if (!pkg) throw notFound('package')
+  if (!upload) throw notFound('upload')
+  if (!(await deleteOpenUpload(db, ref))) {
+    throw conflict('upload.completed', 'The upload is complete: it can no longer be aborted.')
+  }
+  await abort(bucket, upload)
+  // There is an object where R2 completed it and the request ended there.
+  await bucket.delete(upload.storageKey)
+}

@@ -1,0 +1,56 @@
+import type { Context } from 'hono'
+import { AppError, badRequest, invalid, tooLarge } from '../errors.ts'
+import { CutOff, type DigestMethod, type Digests, readWhole } from './digests.ts'
+import { MAX_BODY_BYTES } from './package.ts'
+
+/** A request's raw body, unread. */
+export interface RawBody {
+  stream: ReadableStream<Uint8Array>
+  /** What the request announces, in bytes. */
+  length: number
+}
+
+/** The raw body of a request: 411 without a length, 422 where it is empty, 413 over `MAX_BODY_BYTES`. */
+export function rawBody(c: Context): RawBody {
+  const header = c.req.header('content-length')
+  const stream = c.req.raw.body
+  if (header === undefined || !/^\d{1,15}$/.test(header)) {
+    // An empty body need not say so.
+    if (header === undefined && stream === null) throw emptyBody()
+    throw new AppError(411, 'request.length_required', 'An upload says its length in Content-Length.')
+  }
+  const length = Number(header)
+  if (length === 0 || stream === null) throw emptyBody()
+  if (length > MAX_BODY_BYTES) {
+    throw tooLarge(
+      'upload.too_large',
+      `One request may carry ${MAX_BODY_BYTES} bytes; larger files go up in parts.`,
+    )
+  }
+  return { stream, length }
+}
+
+const emptyBody = () => invalid([{ path: 'body', message: 'must not be empty' }])
+
+/**
+ * Streams a body into the bucket by `store`, with digests on the way. A body that is cut off is a 400
+ * `upload.incomplete`, whether or not anyone still listens, and nothing is left of it.
+ */
+export async function storeBody<T>(
+  { stream, length }: RawBody,
+  methods: DigestMethod[],
+  store: (whole: ReadableStream) => Promise<T>,
+): Promise<{ stored: T; digests: Digests }> {
+  const whole = new FixedLengthStream(length)
+  // Waits for both, so that nothing is still being written afterwards.
+  const [reading, storing] = await Promise.allSettled([
+    readWhole(stream, length, { methods, sink: whole.writable }),
+    store(whole.readable),
+  ])
+  if (reading.status === 'rejected' && reading.reason instanceof CutOff) {
+    throw badRequest('upload.incomplete', 'The body did not have the length that Content-Length announced.')
+  }
+  if (storing.status === 'rejected') throw storing.reason
+  if (reading.status === 'rejected') throw reading.reason
+  return { stored: storing.value, digests: reading.value }
+}

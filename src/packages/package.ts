@@ -1,0 +1,128 @@
+import { z } from '@hono/zod-openapi'
+import { description, label, listOf, moduleName, name, version } from '../openapi.ts'
+import { iso } from '../time.ts'
+import type { Package } from './store.ts'
+
+/** What one request may carry: the platform takes no longer body. Longer files go up in parts. */
+export const MAX_BODY_BYTES = 100 * 1024 * 1024
+const MAX_EXT_DATA_BYTES = 8 * 1024
+/** The platform's own key in a notice's `extData`: no operator sets it (PROTOCOL.md, 3). */
+const RESERVED_KEY = '_package_udi'
+
+const extData = z
+  .record(z.string(), z.unknown())
+  .refine((data) => !Object.hasOwn(data, RESERVED_KEY), `must not have the reserved key ${RESERVED_KEY}`)
+  .refine(
+    (data) => new TextEncoder().encode(JSON.stringify(data)).byteLength <= MAX_EXT_DATA_BYTES,
+    `must be at most ${MAX_EXT_DATA_BYTES} bytes of JSON`,
+  )
+
+const kind = z.enum(['full', 'diff'])
+const signMethod = z.enum(['SHA256', 'MD5'])
+const state = z.enum(['draft', 'verifying', 'ready'])
+
+/** Null says the same as leaving a field out. */
+export const newPackageBody = z
+  .strictObject({
+    productId: z.string(),
+    name,
+    version,
+    module: moduleName.default('default'),
+    kind: kind.default('full'),
+    sourceVersion: version.nullish(),
+    signMethod: signMethod.default('SHA256'),
+    description: description.nullish(),
+    extData: extData.nullish(),
+  })
+  .superRefine((body, ctx) => {
+    const message = sourceVersionFault(body)
+    if (message) ctx.addIssue({ code: 'custom', path: ['sourceVersion'], message })
+  })
+
+/** The draft that a valid body asks for. */
+export const toNewPackage = (
+  { sourceVersion, description = null, extData, ...body }: z.infer<typeof newPackageBody>,
+  made: Pick<Package, 'id' | 'tenantId' | 'createdAt'>,
+): Package => ({
+  ...made,
+  ...body,
+  sourceVersion: sourceVersion ?? '',
+  description,
+  extData: extData && Object.keys(extData).length > 0 ? extData : null,
+  state: 'draft',
+  error: null,
+  size: null,
+  sign: null,
+  filename: null,
+  storageKey: null,
+})
+
+/** Raw bytes: streamed, never parsed. */
+export const binaryBody = {
+  required: true,
+  content: { 'application/octet-stream': { schema: { type: 'string' as const, format: 'binary' } } },
+}
+
+interface Versions {
+  kind: 'full' | 'diff'
+  version: string
+  sourceVersion?: string | null | undefined
+}
+
+function sourceVersionFault({ kind, version, sourceVersion }: Versions): string | undefined {
+  if (kind === 'full') return sourceVersion == null ? undefined : 'only a diff package has a sourceVersion'
+  if (sourceVersion == null) return 'a diff package says from which version it starts'
+  return sourceVersion === version ? 'must differ from version' : undefined
+}
+
+export const packageFilter = z.object({
+  productId: z.string().optional(),
+  name: label(128).optional().openapi({ description: 'A part of the name, upper and lower case alike' }),
+  state: state.optional(),
+})
+export type PackageFilter = z.infer<typeof packageFilter>
+
+export const packageAnswer = z
+  .object({
+    id: z.string(),
+    productId: z.string(),
+    name: z.string(),
+    description: z.string().nullable(),
+    module: z.string(),
+    version: z.string(),
+    kind,
+    sourceVersion: z.string().nullable(),
+    signMethod,
+    extData: z.record(z.string(), z.unknown()).nullable(),
+    state,
+    error: z
+      .string()
+      .nullable()
+      .openapi({ description: "Why the last upload did not become the package's file" }),
+    size: z.number().int().nullable().openapi({ description: 'In bytes' }),
+    sign: z.string().nullable().openapi({ description: "The file's digest by `signMethod`, lower-case hex" }),
+    filename: z.string().nullable(),
+    createdAt: z.string(),
+  })
+  .openapi('Package')
+export const packageList = listOf(packageAnswer)
+
+/** What a client sees: never the storage key. */
+export const toPackageAnswer = (pkg: Package): z.infer<typeof packageAnswer> => ({
+  id: pkg.id,
+  productId: pkg.productId,
+  name: pkg.name,
+  description: pkg.description,
+  module: pkg.module,
+  version: pkg.version,
+  kind: pkg.kind,
+  sourceVersion: pkg.sourceVersion === '' ? null : pkg.sourceVersion,
+  signMethod: pkg.signMethod,
+  extData: pkg.extData,
+  state: pkg.state,
+  error: pkg.error,
+  size: pkg.size,
+  sign: pkg.sign,
+  filename: pkg.filename,
+  createdAt: iso(pkg.createdAt),
+})

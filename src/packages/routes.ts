@@ -1,0 +1,140 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { requireRole, tenantOf } from '../auth/middleware.ts'
+import { openDb } from '../db/client.ts'
+import { conflict, notFound } from '../errors.ts'
+import { newId } from '../ids.ts'
+import { createRouter, idParam, json, jsonBody, listQuery, page, problems, withKey } from '../openapi.ts'
+import { findProduct } from '../products/store.ts'
+import { rawBody } from './body.ts'
+import { sha256Hex } from './digests.ts'
+import { filename } from './filename.ts'
+import {
+  binaryBody,
+  newPackageBody,
+  packageAnswer,
+  packageFilter,
+  packageList,
+  toNewPackage,
+  toPackageAnswer,
+} from './package.ts'
+import { noDraft, receiveFile } from './receive-file.ts'
+import { deleteUnusedPackage, findPackage, insertDraft, listPackages } from './store.ts'
+import { uploadRoutes } from './upload-routes.ts'
+import { IN_CASE_MS, packageVerifier } from './verifier-stub.ts'
+
+const base = { tags: ['packages'], security: withKey }
+const reads = { ...base, middleware: requireRole('viewer') }
+const writes = { ...base, middleware: requireRole('operator') }
+const one = { path: '/api/v1/packages/{id}', request: { params: idParam } } as const
+
+export const packageRoutes = createRouter()
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'post',
+      path: '/api/v1/packages',
+      request: { body: jsonBody(newPackageBody) },
+      responses: {
+        201: json(packageAnswer, 'The new package, a draft until its file is there'),
+        ...problems,
+      },
+    }),
+    async (c) => {
+      const tenantId = tenantOf(c)
+      const pkg = toNewPackage(c.req.valid('json'), { id: newId('pkg'), tenantId, createdAt: Date.now() })
+      const db = openDb(c.env.DB)
+      if (!(await insertDraft(db, pkg))) {
+        if (await findProduct(db, tenantId, pkg.productId)) {
+          throw conflict('package.exists', 'The product has a package of this module, version and kind.')
+        }
+        throw notFound('product', [{ path: 'productId', message: 'no such product' }])
+      }
+      return c.json(toPackageAnswer(pkg), 201)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      method: 'get',
+      path: '/api/v1/packages',
+      request: { query: listQuery.extend(packageFilter.shape) },
+      responses: { 200: json(packageList, 'Packages, oldest first'), ...problems },
+    }),
+    async (c) => {
+      const { limit, cursor, ...filter } = c.req.valid('query')
+      const rows = await listPackages(openDb(c.env.DB), tenantOf(c), filter, limit, cursor)
+      const { items, nextCursor } = page(rows, limit, (pkg) => pkg.id)
+      return c.json({ items: items.map(toPackageAnswer), nextCursor }, 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      ...one,
+      method: 'get',
+      responses: { 200: json(packageAnswer, 'The package'), ...problems },
+    }),
+    async (c) => {
+      const ref = { tenantId: tenantOf(c), packageId: c.req.valid('param').id }
+      const pkg = await findPackage(openDb(c.env.DB), ref)
+      if (!pkg) throw notFound('package')
+      return c.json(toPackageAnswer(pkg), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      ...one,
+      method: 'delete',
+      description: 'With its file and uploads, unless a task uses it.',
+      responses: { 204: { description: 'Deleted' }, ...problems },
+    }),
+    async (c) => {
+      const ref = { tenantId: tenantOf(c), packageId: c.req.valid('param').id }
+      const db = openDb(c.env.DB)
+      if (!(await findPackage(db, ref))) throw notFound('package')
+      const verifier = packageVerifier(c.env, ref)
+      // Removes the file also where this process ends right after the row is gone.
+      await verifier.wake(ref, IN_CASE_MS)
+      const result = await deleteUnusedPackage(db, ref)
+      if (result === 'not found') throw notFound('package')
+      if (result === 'in use') throw conflict('package.in_use', 'A task uses the package.')
+      await verifier.wake(ref)
+      return c.body(null, 204)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'put',
+      path: '/api/v1/packages/{id}/file',
+      description: 'Raw bytes with Content-Length, at most 100 MB. A package that is ready never changes.',
+      request: {
+        params: idParam,
+        query: z.object({ filename: filename.optional() }),
+        headers: z.object({ 'x-content-sha256': sha256Hex.optional() }),
+        body: binaryBody,
+      },
+      responses: { 200: json(packageAnswer, 'The package, ready'), ...problems },
+    }),
+    async (c) => {
+      const ref = { tenantId: tenantOf(c), packageId: c.req.valid('param').id }
+      const db = openDb(c.env.DB)
+      const pkg = await findPackage(db, ref)
+      if (pkg?.state !== 'draft') throw noDraft(pkg)
+      const receiving = receiveFile(db, c.env.PACKAGES, pkg, {
+        body: rawBody(c),
+        filename: c.req.valid('query').filename ?? null,
+        sha256: c.req.valid('header')['x-content-sha256'],
+      })
+      // A client that goes away must not end the work between the bucket and the database.
+      c.executionCtx.waitUntil(
+        receiving.then(
+          () => packageVerifier(c.env, ref).wake(ref),
+          () => {},
+        ),
+      )
+      return c.json(toPackageAnswer(await receiving), 200)
+    },
+  )
+  .route('/', uploadRoutes)

@@ -1,0 +1,57 @@
+import type { Db } from '../db/client.ts'
+import { conflict } from '../errors.ts'
+import { newId } from '../ids.ts'
+import { abort } from './multipart.ts'
+import { noDraft } from './receive-file.ts'
+import { httpMetadata, newStorageKey } from './storage-key.ts'
+import { findPackage, type PackageRef } from './store.ts'
+import { MAX_OPEN_UPLOADS, partSizeFor, UPLOAD_LIFETIME_MS } from './upload.ts'
+import { deleteOpenUpload, insertUpload, listUploadsBefore, type Upload } from './upload-store.ts'
+
+interface NewUpload {
+  /** In bytes. */
+  size: number
+  sha256: string | null
+  filename: string | null
+}
+
+/** Opens an upload in parts for a draft; at most `MAX_OPEN_UPLOADS` are open. API.md: `POST …/uploads`. */
+export async function startUpload(
+  db: Db,
+  bucket: R2Bucket,
+  ref: PackageRef,
+  file: NewUpload,
+  now: number,
+): Promise<Upload> {
+  const pkg = await findPackage(db, ref)
+  if (pkg?.state !== 'draft') throw noDraft(pkg)
+  await forgetExpired(db, bucket, ref, now)
+  const storageKey = newStorageKey(ref)
+  const { uploadId } = await bucket.createMultipartUpload(storageKey, {
+    httpMetadata: httpMetadata(file.filename),
+  })
+  const upload: Upload = {
+    id: newId('upl'),
+    ...ref,
+    ...file,
+    r2UploadId: uploadId,
+    storageKey,
+    partSize: partSizeFor(file.size),
+    state: 'open',
+    createdAt: now,
+  }
+  if (await insertUpload(db, upload)) return upload
+  await abort(bucket, upload)
+  const after = await findPackage(db, ref)
+  if (after?.state !== 'draft') throw noDraft(after)
+  throw conflict(
+    'upload.too_many',
+    `The package has ${MAX_OPEN_UPLOADS} open uploads: complete or abort one.`,
+  )
+}
+
+async function forgetExpired(db: Db, bucket: R2Bucket, ref: PackageRef, now: number): Promise<void> {
+  for (const upload of await listUploadsBefore(db, ref, now - UPLOAD_LIFETIME_MS)) {
+    if (await deleteOpenUpload(db, { ...ref, uploadId: upload.id })) await abort(bucket, upload)
+  }
+}

@@ -1,0 +1,114 @@
+import { and, asc, eq, gt, sql } from 'drizzle-orm'
+import type { Db } from '../db/client.ts'
+import { packages } from '../db/schema.ts'
+import type { PackageFilter } from './package.ts'
+
+export type Package = typeof packages.$inferSelect
+/** Its file is in the bucket and never changes again. */
+export type ReadyPackage = Package & { state: 'ready'; size: number; sign: string; storageKey: string }
+
+/** Which package of which tenant. */
+export interface PackageRef {
+  tenantId: string
+  packageId: string
+}
+
+/** What becomes of a package once its file has arrived whole. */
+export interface StoredFile {
+  storageKey: string
+  /** In bytes. */
+  size: number
+  /** Lower-case hex by the package's `signMethod`. */
+  sign: string
+  filename: string | null
+}
+
+export const isThe = ({ tenantId, packageId }: PackageRef) =>
+  and(eq(packages.id, packageId), eq(packages.tenantId, tenantId))
+
+/**
+ * False where nothing was written: the tenant has no such product (any more), or the version exists. One
+ * statement, so that nothing comes in between.
+ */
+export async function insertDraft(db: Db, pkg: Package): Promise<boolean> {
+  const extData = pkg.extData && JSON.stringify(pkg.extData)
+  const written = await db.run(sql`
+    INSERT INTO packages (id, tenant_id, product_id, name, description, module, version, kind, source_version,
+      sign_method, ext_data, state, created_at)
+    SELECT ${pkg.id}, tenant_id, id, ${pkg.name}, ${pkg.description}, ${pkg.module}, ${pkg.version}, ${pkg.kind},
+      ${pkg.sourceVersion}, ${pkg.signMethod}, ${extData}, 'draft', ${pkg.createdAt}
+    FROM products WHERE id = ${pkg.productId} AND tenant_id = ${pkg.tenantId}
+    ON CONFLICT DO NOTHING`)
+  return written.meta.changes > 0
+}
+
+export const findPackage = (db: Db, ref: PackageRef): Promise<Package | undefined> =>
+  db.select().from(packages).where(isThe(ref)).get()
+
+/** Of these ids the tenant's ready packages, in no order: one that is missing or not ready is left out. */
+export async function loadPackages(db: Db, tenantId: string, ids: string[]): Promise<ReadyPackage[]> {
+  const rows = await db
+    .select()
+    .from(packages)
+    .where(
+      and(
+        eq(packages.tenantId, tenantId),
+        eq(packages.state, 'ready'),
+        sql`${packages.id} IN (SELECT value FROM json_each(${JSON.stringify(ids)}))`,
+      ),
+    )
+  return rows as ReadyPackage[]
+}
+
+/** One row more than `limit`, for `page`. */
+export const listPackages = (
+  db: Db,
+  tenantId: string,
+  { productId, name, state }: PackageFilter,
+  limit: number,
+  cursor = '',
+): Promise<Package[]> =>
+  db
+    .select()
+    .from(packages)
+    .where(
+      and(
+        eq(packages.tenantId, tenantId),
+        productId === undefined ? undefined : eq(packages.productId, productId),
+        name === undefined ? undefined : sql`instr(lower(${packages.name}), lower(${name})) > 0`,
+        state === undefined ? undefined : eq(packages.state, state),
+        gt(packages.id, cursor),
+      ),
+    )
+    .orderBy(asc(packages.id))
+    .limit(limit + 1)
+
+/** The package with its file; undefined where it is no draft (any more) or no longer there. */
+export const makeReady = (db: Db, ref: PackageRef, file: StoredFile): Promise<Package | undefined> =>
+  db
+    .update(packages)
+    .set({ ...file, state: 'ready', error: null })
+    .where(and(isThe(ref), eq(packages.state, 'draft')))
+    .returning()
+    .get()
+
+/** Deletes a package that no task uses, in one statement, so that no task can come in between. */
+export async function deleteUnusedPackage(
+  db: Db,
+  ref: PackageRef,
+): Promise<'deleted' | 'in use' | 'not found'> {
+  const deleted = await db
+    .delete(packages)
+    .where(
+      and(
+        isThe(ref),
+        sql`NOT EXISTS (
+          SELECT 1 FROM tasks, json_each(tasks.package_ids) AS used
+          WHERE tasks.product_id = packages.product_id AND tasks.tenant_id = packages.tenant_id
+            AND used.value = packages.id)`,
+      ),
+    )
+    .returning({ id: packages.id })
+  if (deleted.length > 0) return 'deleted'
+  return (await findPackage(db, ref)) ? 'in use' : 'not found'
+}

@@ -1,0 +1,144 @@
+import { env } from 'cloudflare:workers'
+import { expect, it } from 'vitest'
+import {
+  digest,
+  makeDraft,
+  makeTenantWithProduct,
+  putBytes,
+  randomBytes,
+  storedBytes,
+  storedObjects,
+} from './packages-fixture.ts'
+
+const MIB = 1024 * 1024
+
+async function makeOne(fields: object = {}) {
+  const tenant = await makeTenantWithProduct()
+  const id = await makeDraft(tenant, fields)
+  const path = `/api/v1/packages/${id}`
+  return { tenant, id, path, file: `${path}/file`, show: async () => (await tenant.call('GET', path)).body }
+}
+
+it.each([
+  ['SHA256', 'sha256'],
+  ['MD5', 'md5'],
+] as const)('stores a file with its size and its %s', async (signMethod, algorithm) => {
+  const { tenant, id, file, show } = await makeOne({ signMethod })
+  const bytes = randomBytes(3 * MIB + 17)
+  const headers = { 'X-Content-SHA256': digest('sha256', bytes).toUpperCase() }
+  const answer = await putBytes(tenant, `${file}?filename=Firm%20w%C3%A4re%22.bin`, bytes, headers)
+  expect(answer.status).toBe(200)
+  expect(answer.body).toMatchObject({
+    state: 'ready',
+    size: bytes.byteLength,
+    sign: digest(algorithm, bytes),
+    signMethod,
+    filename: 'Firm wäre_.bin',
+    error: null,
+  })
+  expect(JSON.stringify(answer.body)).not.toContain('storage')
+  expect(await show()).toEqual(answer.body)
+  const [object, ...more] = await storedObjects(tenant, id)
+  expect(more).toEqual([])
+  expect((await storedBytes(object!.key)).equals(bytes)).toBe(true)
+  const { httpMetadata } = (await env.PACKAGES.head(object!.key))!
+  expect(httpMetadata).toMatchObject({
+    contentType: 'application/octet-stream',
+    contentDisposition: "attachment; filename*=UTF-8''Firm%20w%C3%A4re_.bin",
+  })
+})
+
+it('keeps path and control characters out of a file name', async () => {
+  const { tenant, file } = await makeOne()
+  const name = encodeURIComponent('../a\\b\r\nSet-Cookie: x\u202Egnp.exe\ud800'.replace('\ud800', ''))
+  const answer = await putBytes(tenant, `${file}?filename=${name}`, randomBytes(10))
+  expect(answer.body.filename).toBe('.._a_b__Set-Cookie_ x_gnp.exe')
+})
+
+it.each([
+  ['an empty file', '', new Uint8Array(), {}, 422, 'body'],
+  [
+    'a digest that is no SHA-256',
+    '',
+    randomBytes(10),
+    { 'x-content-sha256': 'abc' },
+    422,
+    'x-content-sha256',
+  ],
+  ['a long file name', `?filename=${'f'.repeat(256)}`, randomBytes(10), {}, 422, 'filename'],
+])('refuses %s and stays a draft', async (_, query, bytes, headers, status, path) => {
+  const { tenant, id, file, show } = await makeOne()
+  const answer = await putBytes(tenant, file + query, bytes, headers)
+  expect(answer.body).toMatchObject({ status, code: 'request.invalid', errors: [{ path }] })
+  expect(await storedObjects(tenant, id)).toEqual([])
+  expect((await show()).state).toBe('draft')
+})
+
+it('refuses a file without a length and one over 100 MB before it reads it', async () => {
+  const { tenant, id, file, show } = await makeOne()
+  const neverRead = () => new ReadableStream({ type: 'bytes', pull: () => {} })
+  const unknown = await putBytes(tenant, file, neverRead())
+  expect(unknown.body).toMatchObject({ status: 411, code: 'request.length_required' })
+  const large = await putBytes(tenant, file, neverRead(), { 'content-length': String(100 * MIB + 1) })
+  expect(large.body).toMatchObject({ status: 413, code: 'upload.too_large' })
+  expect(await storedObjects(tenant, id)).toEqual([])
+  expect((await show()).state).toBe('draft')
+})
+
+it('refuses a file with another digest, removes it, and takes the right one then', async () => {
+  const { tenant, id, file, show } = await makeOne({ signMethod: 'MD5' })
+  const bytes = randomBytes(100_000)
+  const wrong = await putBytes(tenant, file, bytes, { 'X-Content-SHA256': digest('sha256', randomBytes(10)) })
+  expect(wrong.body).toMatchObject({ status: 422, errors: [{ path: 'x-content-sha256' }] })
+  expect(wrong.body.errors[0].message).toContain(digest('sha256', bytes))
+  expect(await storedObjects(tenant, id)).toEqual([])
+  expect(await show()).toMatchObject({ state: 'draft', size: null, sign: null, filename: null })
+  const right = await putBytes(tenant, file, bytes, { 'X-Content-SHA256': digest('sha256', bytes) })
+  expect(right.body).toMatchObject({ state: 'ready', sign: digest('md5', bytes) })
+})
+
+it.each([
+  ['fails half-way', (bytes: Uint8Array) => [bytes, new Error('gone')]],
+  ['ends half-way', (bytes: Uint8Array) => [bytes]],
+  ['is longer than announced', (bytes: Uint8Array) => [bytes, bytes, bytes]],
+])('leaves nothing behind of a body that %s', async (_, chunksOf) => {
+  const { tenant, id, file, show } = await makeOne()
+  const chunks = chunksOf(randomBytes(60_000))
+  const body = new ReadableStream({
+    pull(controller) {
+      const chunk = chunks.shift()
+      if (chunk === undefined) controller.close()
+      else if (chunk instanceof Error) controller.error(chunk)
+      else controller.enqueue(chunk)
+    },
+  })
+  const answer = await putBytes(tenant, file, body, { 'content-length': '120000' })
+  expect(answer.body).toMatchObject({ status: 400, code: 'upload.incomplete' })
+  expect(await storedObjects(tenant, id)).toEqual([])
+  expect((await show()).state).toBe('draft')
+})
+
+it('never changes a ready package', async () => {
+  const { tenant, id, file, path, show } = await makeOne()
+  const bytes = randomBytes(1000)
+  await putBytes(tenant, file, bytes)
+  const ready = await show()
+  const refused = { status: 409, code: 'package.ready' }
+  expect((await putBytes(tenant, file, randomBytes(1000))).body).toMatchObject(refused)
+  expect((await tenant.call('POST', `${path}/uploads`, { size: 10 })).body).toMatchObject(refused)
+  expect(await show()).toEqual(ready)
+  const [object] = await storedObjects(tenant, id)
+  expect((await storedBytes(object!.key)).equals(bytes)).toBe(true)
+})
+
+it('takes one of several files that come at once', async () => {
+  const { tenant, id, file, show } = await makeOne()
+  const files = Array.from({ length: 4 }, () => randomBytes(200_000))
+  const answers = await Promise.all(files.map((bytes) => putBytes(tenant, file, bytes)))
+  expect(answers.map(({ status }) => status).sort()).toEqual([200, 409, 409, 409])
+  const won = files[answers.findIndex(({ status }) => status === 200)]!
+  expect((await show()).sign).toBe(digest('sha256', won))
+  const [object, ...more] = await storedObjects(tenant, id)
+  expect(more).toEqual([])
+  expect((await storedBytes(object!.key)).equals(won)).toBe(true)
+})
