@@ -1,0 +1,151 @@
+import {
+  end,
+  type FailureCause,
+  isEnded,
+  isOutstanding,
+  isWaiting,
+  metOffer,
+  NOT_HELD,
+  released,
+  type Upgrade,
+  type UpgradeEvent,
+  type UpgradeRules,
+} from './upgrade.ts'
+
+// What the device says and does (PROTOCOL.md, 4). Pure; part of the transition table.
+
+/** A subscription this soon after a taken notice gets none, and a −2 may still speak of the notice before it. */
+const JUST_TOLD_MS = 60_000
+
+const FAILURES: Record<number, { cause: FailureCause; meaning: string }> = {
+  [-1]: { cause: 'upgrade_failed', meaning: 'upgrade failed' },
+  [-2]: { cause: 'download_failed', meaning: 'download failed' },
+  [-3]: { cause: 'verification_failed', meaning: 'verification failed' },
+  [-4]: { cause: 'write_failed', meaning: 'write failed' },
+}
+
+function heard(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
+  return {
+    ...upgrade,
+    offline: false,
+    lastMessageAt: rules.now,
+    viaBridge: upgrade.viaBridge || viaBridge,
+  }
+}
+
+export function progressed(
+  upgrade: Upgrade,
+  event: Extract<UpgradeEvent, { type: 'progress' }>,
+  rules: UpgradeRules,
+): Upgrade {
+  // Progress from a device that was sent nothing in this attempt changes nothing.
+  if (isEnded(upgrade.status) || upgrade.pushes === 0) return upgrade
+  const { step, description } = event
+  const next: Upgrade = {
+    ...heard(upgrade, event.viaBridge, rules),
+    step,
+    description,
+    // Progress after `sent` shows that the device has the notice: a lost PUBACK need not be waited for.
+    ...(upgrade.offer?.sent && { offer: null, owed: 'no' }),
+    // Owed because it subscribed: now that it has begun, another notice would only restart its download.
+    ...(upgrade.offer === null && upgrade.owed === 'due' && { ...NOT_HELD, owed: 'no' }),
+  }
+  if (step < 0) return failed(upgrade, next, rules)
+  if (step < 100) return { ...next, status: 'upgrading' }
+  const reached: Upgrade = { ...next, reached100: true }
+  if (rules.confirm === 'version' || (upgrade.unsure && !upgrade.neverReported)) {
+    return { ...reached, status: 'upgrading' }
+  }
+  return end(reached, 'success', upgrade.unsure ? 'unverified' : description)
+}
+
+const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
+  upgrade.lastTakenAt !== null && rules.now - upgrade.lastTakenAt < JUST_TOLD_MS
+
+/**
+ * Had every link expired that the device can have tried? A device back from a long absence finds the stale notice
+ * in its queue, just before or while a fresh one reaches it.
+ */
+function linksHadExpired(upgrade: Upgrade, rules: UpgradeRules): boolean {
+  const isPast = (expiresAt: number | null) => expiresAt !== null && expiresAt <= rules.now
+  const freshOne = upgrade.offer?.sent || wasJustTold(upgrade, rules)
+  return isPast(upgrade.linkExpiresAt) || (freshOne && isPast(upgrade.earlierLinkExpiresAt))
+}
+
+function failed(before: Upgrade, next: Upgrade, rules: UpgradeRules): Upgrade {
+  const step = next.step as number
+  if (step === -2 && linksHadExpired(before, rules)) {
+    const stays = { ...heard(before, next.viaBridge, rules), description: 'its download link had expired' }
+    if (isOutstanding(stays)) return stays
+    if (before.repushes < rules.mismatchPushes) return { ...stays, owed: 'repush' }
+  }
+  const { cause, meaning } = FAILURES[step]!
+  return end(next, 'failure', next.description ? `${meaning}: ${next.description}` : meaning, { cause })
+}
+
+export function reportedTarget(
+  upgrade: Upgrade,
+  event: Extract<UpgradeEvent, { type: 'version' }>,
+  rules: UpgradeRules,
+): Upgrade {
+  const next: Upgrade = { ...heard(upgrade, event.viaBridge, rules), reportedTarget: true }
+  switch (upgrade.status) {
+    case 'pending':
+    case 'pushed':
+    case 'upgrading':
+      return end(
+        next,
+        'success',
+        upgrade.pushes === 0 ? 'already on the target version' : upgrade.description,
+      )
+    case 'failure':
+      return upgrade.cause === 'timed_out' && event.isHolder ? end(next, 'success', 'late') : upgrade
+    case 'success':
+      return upgrade.reportedTarget ? upgrade : next
+    case 'cancelled':
+      return upgrade
+  }
+}
+
+export function reportedOther(
+  upgrade: Upgrade,
+  event: Extract<UpgradeEvent, { type: 'version' }>,
+  rules: UpgradeRules,
+): Upgrade {
+  const ran = `reported 100 %, runs ${event.version}`
+  if (upgrade.status === 'success') {
+    const isRollback = event.isHolder && upgrade.reached100 && !upgrade.reportedTarget && !upgrade.rolledBack
+    return isRollback ? { ...upgrade, rolledBack: true, description: ran } : upgrade
+  }
+  if (isEnded(upgrade.status)) return upgrade
+  const outstanding = isOutstanding(upgrade)
+  const next = metOffer({ ...heard(upgrade, event.viaBridge, rules), neverReported: false })
+  // What it waits for may be just this version: a differential package has one that it starts from.
+  if (upgrade.status === 'pending') return outstanding ? released(next) : { ...next, owed: 'due' }
+  if (rules.confirm === 'version' && upgrade.reached100 && !upgrade.unsure) {
+    return end(next, 'failure', `rolled back: ${ran}`, { cause: 'rolled_back', rolledBack: true })
+  }
+  // Only a report that answers a notice counts: one that is still on its way, or owed, answers this one too.
+  if (outstanding) return next
+  if (upgrade.repushes < rules.mismatchPushes) return { ...next, owed: 'repush' }
+  return end(next, 'failure', `still reports ${event.version} after ${upgrade.repushes} more notices`, {
+    cause: 'wrong_version',
+  })
+}
+
+export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
+  if (isEnded(upgrade.status)) return upgrade
+  const present = upgrade.offline ? { ...upgrade, offline: false } : upgrade
+  if (!isWaiting(upgrade)) return present
+  if (isOutstanding(upgrade)) return metOffer(present)
+  return wasJustTold(upgrade, rules) ? present : { ...present, owed: 'due' }
+}
+
+export function asked(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
+  if (isEnded(upgrade.status)) return upgrade
+  const next = metOffer(heard(upgrade, viaBridge, rules))
+  // A notice that is on its way, or owed already, answers the question.
+  if (upgrade.status !== 'upgrading') return isOutstanding(upgrade) ? next : { ...next, owed: 'due' }
+  const onItsWay = upgrade.offer !== null && upgrade.owed === 'no'
+  return onItsWay || upgrade.owed === 'repush' ? next : { ...next, owed: 'asked' }
+}

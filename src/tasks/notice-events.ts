@@ -1,0 +1,110 @@
+import {
+  isEnded,
+  type Offer,
+  released,
+  type Upgrade,
+  type UpgradeEvent,
+  type UpgradeRules,
+} from './upgrade.ts'
+
+// What happens to a notice on its way to the device (PROTOCOL.md, 4). Pure; part of the transition table.
+
+export function offered(upgrade: Upgrade, event: Extract<UpgradeEvent, { type: 'offered' }>): Upgrade {
+  if (isEnded(upgrade.status) || upgrade.owed === 'no') return upgrade
+  const sentEarlier = upgrade.offer?.noticeId === event.offer.noticeId && upgrade.offer.sent
+  return {
+    ...released(upgrade),
+    owed: 'no',
+    offer: {
+      ...event.offer,
+      sent: sentEarlier,
+      sentEarlier,
+      repush: upgrade.owed === 'repush',
+      turnedUp: false,
+    },
+    offline: false,
+    waiting: false,
+    ...doubts(upgrade, event),
+  }
+}
+
+/** Once the device has been told, what makes it unsure does not change within the attempt. */
+const doubts = (upgrade: Upgrade, event: { unsure: boolean; neverReported: boolean }) =>
+  upgrade.pushes === 0 && { unsure: event.unsure, neverReported: event.neverReported }
+
+export function sent(upgrade: Upgrade, noticeId: number): Upgrade {
+  const { offer } = upgrade
+  if (isEnded(upgrade.status) || offer?.noticeId !== noticeId || offer.sent) return upgrade
+  return { ...wentOut(upgrade, offer.linkExpiresAt, offer.repush), offer: { ...offer, sent: true } }
+}
+
+/** A notice reached, or may have reached, the device: from now on its progress counts. */
+const wentOut = (upgrade: Upgrade, linkExpiresAt: number, repush: boolean): Upgrade => ({
+  ...upgrade,
+  pushes: upgrade.pushes + 1,
+  repushes: upgrade.repushes + (repush ? 1 : 0),
+  earlierLinkExpiresAt: upgrade.linkExpiresAt,
+  linkExpiresAt: Math.max(upgrade.linkExpiresAt ?? 0, linkExpiresAt),
+})
+
+/** Nobody subscribed: what the `sent` record announced did not happen, and a re-push is not counted. */
+function didNotGoOut(upgrade: Upgrade, offer: Offer): Upgrade {
+  if (!offer.sent || offer.sentEarlier) return upgrade
+  return {
+    ...upgrade,
+    pushes: upgrade.pushes - 1,
+    repushes: upgrade.repushes - (offer.repush ? 1 : 0),
+    linkExpiresAt: upgrade.earlierLinkExpiresAt,
+    offer: { ...offer, sent: false },
+  }
+}
+
+export function answered(
+  upgrade: Upgrade,
+  result: 'taken' | 'offline' | 'returned',
+  noticeId: number,
+  rules: UpgradeRules,
+): Upgrade {
+  const { offer } = upgrade
+  if (isEnded(upgrade.status) || offer?.noticeId !== noticeId) return upgrade
+  if (result === 'returned') return owedAgain(upgrade)
+  if (result === 'offline') {
+    const untold = didNotGoOut(upgrade, offer)
+    // Otherwise the device is told when it turns up.
+    return offer.turnedUp ? owedAgain(untold) : { ...untold, offer: null, owed: 'no', offline: true }
+  }
+  return {
+    ...sent(upgrade, noticeId),
+    status: upgrade.status === 'pending' ? 'pushed' : upgrade.status,
+    offer: null,
+    owed: 'no',
+    offline: false,
+    lastTakenAt: rules.now,
+  }
+}
+
+/** The offer stays, so that the notice goes out again under the same id. */
+export function owedAgain(upgrade: Upgrade): Upgrade {
+  const { offer } = upgrade
+  return offer && upgrade.owed === 'no' ? { ...upgrade, owed: offer.repush ? 'repush' : 'due' } : upgrade
+}
+
+export function handedOut(
+  upgrade: Upgrade,
+  event: Extract<UpgradeEvent, { type: 'handedOut' }>,
+  rules: UpgradeRules,
+): Upgrade {
+  if (isEnded(upgrade.status)) return upgrade
+  const repush = upgrade.owed === 'repush' || upgrade.offer?.repush === true
+  return {
+    ...wentOut(released(upgrade), event.linkExpiresAt, repush),
+    status: upgrade.status === 'pending' ? 'pushed' : upgrade.status,
+    owed: 'no',
+    offer: null,
+    offline: false,
+    lastTakenAt: rules.now,
+    lastMessageAt: rules.now,
+    waiting: false,
+    ...doubts(upgrade, event),
+  }
+}

@@ -1,0 +1,80 @@
+/** The slot: one active upgrade per device and module (PROTOCOL.md, section 5). Pure. */
+
+/** A device's slot as D1 has it. */
+export interface Slot {
+  taskId: string
+  rank: string
+  active: boolean
+  lastNoticeId: number
+  succeededTaskId: string | null
+  succeededRank: string | null
+  doubtVersion: string | null
+  waitingTaskId: string | null
+  waitingRank: string | null
+  /** What the waiting task upgrades to. */
+  waitingVersion: string | null
+}
+
+/** A device as it is now, read afresh for each page of notices (PROTOCOL.md, 6). */
+export interface DueDevice {
+  id: string
+  /** Null where it was deleted. */
+  productId: string | null
+  enabled: boolean
+  frozen: boolean
+  /** The module's version as last reported; null before the first report. */
+  version: string | null
+  slot: Slot | null
+}
+
+export interface Contender {
+  taskId: string
+  rank: string
+  productId: string
+  targetVersion: string
+  /** The version that a differential package starts from; null for a full one. */
+  sourceVersion: string | null
+  onBusy: 'replace' | 'wait' | 'fail'
+}
+
+export type SlotDecision =
+  /** Claim the slot, or keep it, and send. */
+  | { type: 'claim' }
+  | { type: 'cancel'; reason: string }
+  | { type: 'superseded'; by: string }
+  | { type: 'alreadyOnTarget' }
+  /** Nothing is sent now; look again later. */
+  | { type: 'hold'; by: string }
+  /** An older task holds the slot. */
+  | { type: 'busy'; holder: string }
+  | { type: 'frozen' }
+
+/** What this task does with a device that is due (PROTOCOL.md, 4 and 5). */
+export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
+  if (device.productId === null) return { type: 'cancel', reason: 'device deleted' }
+  if (device.productId !== me.productId) return { type: 'cancel', reason: 'moved to another product' }
+  if (device.frozen) return { type: 'frozen' }
+  if (!device.enabled) return { type: 'hold', by: 'the device is disabled' }
+  const { slot } = device
+  const isMine = slot?.active === true && slot.taskId === me.taskId
+  if (slot?.succeededRank && slot.succeededRank > me.rank) {
+    return { type: 'superseded', by: slot.succeededTaskId ?? 'a newer task' }
+  }
+  if (slot?.active && slot.rank > me.rank) return { type: 'superseded', by: slot.taskId }
+  // A newer task waits: it gets the slot next, and has what it wants where the device reports its version.
+  const newerWaits = slot?.waitingRank != null && slot.waitingRank > me.rank
+  if (newerWaits && (!isMine || device.version === slot.waitingVersion)) {
+    return { type: 'superseded', by: slot.waitingTaskId ?? 'a newer task' }
+  }
+  if (slot?.active && !isMine) return { type: 'busy', holder: slot.taskId }
+  if (device.version === me.targetVersion && !isMine) return { type: 'alreadyOnTarget' }
+  if (me.sourceVersion !== null && device.version !== me.sourceVersion) {
+    // A diff on another version than its source can brick the device.
+    return { type: 'hold', by: `the package is a diff from ${me.sourceVersion}` }
+  }
+  return { type: 'claim' }
+}
+
+/** May progress belong to an upgrade to another version (PROTOCOL.md, 4, *unsure*)? */
+export const isUnsure = (slot: Slot | null, targetVersion: string) =>
+  slot?.doubtVersion != null && slot.doubtVersion !== targetVersion

@@ -1,0 +1,179 @@
+/**
+ * One device in one task: its states, and what can happen to it. Pure. The transition table of PROTOCOL.md,
+ * section 4, is in `transition.ts`. Nothing here sends: `owed` says that a notice should go out as soon as one is due.
+ */
+
+export type UpgradeStatus = 'pending' | 'pushed' | 'upgrading' | 'success' | 'failure' | 'cancelled'
+
+/** Why a device failed; a device-reported code as PROTOCOL.md, section 3, names it. */
+export type FailureCause =
+  | 'upgrade_failed'
+  | 'download_failed'
+  | 'verification_failed'
+  | 'write_failed'
+  | 'timed_out'
+  | 'wrong_version'
+  | 'rolled_back'
+  | 'busy'
+
+/** A notice in the bridge's hands. The task owns it until it is taken: a lease, then again under the same id. */
+export interface Offer {
+  noticeId: number
+  leaseUntil: number
+  linkExpiresAt: number
+  /** The bridge's `sent` record came: the device may have it. */
+  sent: boolean
+  /** It went out under this id in an earlier lease too: somebody may have it, whatever the broker finds now. */
+  sentEarlier: boolean
+  /** It answers a wrong version or an expired link: one of `mismatchPushes`. */
+  repush: boolean
+  /** The device turned up since: it is told again, should the broker have found nobody just before. */
+  turnedUp: boolean
+}
+
+export interface Upgrade {
+  status: UpgradeStatus
+  /** From 1; a retry starts the next. */
+  attempt: number
+  step: number | null
+  description: string | null
+  cause: FailureCause | null
+  /**
+   * `due`: a notice goes out when one is due; `repush`: the same, counted among `mismatchPushes`. `asked`: an
+   * Upgrading device asked, which a pause does not stop. With an offer: its lease ran out, or it was returned.
+   */
+  owed: 'no' | 'due' | 'repush' | 'asked'
+  /** Not to be looked at before this time: it waits for a slot, or is disabled. */
+  heldUntil: number | null
+  /** Why it waits, for operators. */
+  heldBy: string | null
+  offer: Offer | null
+  /** No session subscribes for it, as the bridge last said. */
+  offline: boolean
+  /** Notices of this attempt that went out; from the first on, progress counts. */
+  pushes: number
+  /** Of these, the ones that a wrong version or an expired link caused: at most `mismatchPushes`. */
+  repushes: number
+  lastTakenAt: number | null
+  /** When the longest-lived link of this attempt expires, and that of all notices but the latest. */
+  linkExpiresAt: number | null
+  earlierLinkExpiresAt: number | null
+  lastMessageAt: number | null
+  /** A message of this attempt came through a bridge, so that the bridge's silence must not count as the device's. */
+  viaBridge: boolean
+  reached100: boolean
+  reportedTarget: boolean
+  rolledBack: boolean
+  /** Progress may belong to another version's upgrade (PROTOCOL.md, 4, *unsure*). */
+  unsure: boolean
+  /** The device never reported a version for the module. */
+  neverReported: boolean
+  /** The slot's row names this task as the one that waits. */
+  waiting: boolean
+  /** When it ended, a notice had reached the device, or was in the bridge's hands and may still do so. */
+  mayHaveNotice: boolean
+}
+
+export type UpgradeEvent =
+  | {
+      type: 'offered'
+      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'turnedUp'>
+      unsure: boolean
+      neverReported: boolean
+    }
+  | { type: 'sent'; noticeId: number }
+  | { type: 'taken' | 'offline' | 'returned'; noticeId: number }
+  | { type: 'leaseExpired' }
+  | { type: 'handedOut'; linkExpiresAt: number; unsure: boolean; neverReported: boolean }
+  | { type: 'progress'; step: number; description: string | null; viaBridge: boolean }
+  /** `isHolder`: no other task took the slot since this one had it. */
+  | { type: 'version'; version: string; isHolder: boolean; viaBridge: boolean }
+  | { type: 'subscribed' }
+  | { type: 'asked'; viaBridge: boolean }
+  | { type: 'held'; until: number; by: string; waiting: boolean }
+  | { type: 'lookAgain' }
+  | { type: 'alreadyOnTarget' }
+  | { type: 'silent' }
+  | { type: 'busy' }
+  | { type: 'retried' }
+  | { type: 'cancelled'; reason: string }
+  | { type: 'replaced' | 'superseded'; by: string }
+  | { type: 'endReached' }
+
+export interface UpgradeRules {
+  targetVersion: string
+  confirm: 'progress' | 'version'
+  mismatchPushes: number
+  now: number
+}
+
+/** A device as its enrolment leaves it. */
+export const newUpgrade = (): Upgrade => ({ ...FRESH_ATTEMPT, attempt: 1 })
+
+/** What a retry begins with. */
+export const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
+  status: 'pending',
+  step: null,
+  description: null,
+  cause: null,
+  owed: 'due',
+  heldUntil: null,
+  heldBy: null,
+  offer: null,
+  offline: false,
+  pushes: 0,
+  repushes: 0,
+  lastTakenAt: null,
+  linkExpiresAt: null,
+  earlierLinkExpiresAt: null,
+  lastMessageAt: null,
+  viaBridge: false,
+  reached100: false,
+  reportedTarget: false,
+  rolledBack: false,
+  unsure: false,
+  neverReported: false,
+  waiting: false,
+  mayHaveNotice: false,
+}
+
+export const isEnded = (status: UpgradeStatus) =>
+  status === 'success' || status === 'failure' || status === 'cancelled'
+
+/** Pending or Pushed: nothing has begun on the device. */
+export const isWaiting = (upgrade: Upgrade) => upgrade.status === 'pending' || upgrade.status === 'pushed'
+
+/** A notice is on its way, or owed: what the device says now is not yet an answer to it. */
+export const isOutstanding = (upgrade: Upgrade) => upgrade.owed !== 'no' || upgrade.offer !== null
+
+/** It waits for nothing but its turn. */
+export const NOT_HELD = { heldUntil: null, heldBy: null }
+
+export const released = (upgrade: Upgrade): Upgrade => ({ ...upgrade, ...NOT_HELD })
+
+/** The device turned up while its notice is in the bridge's hands. */
+export const metOffer = (upgrade: Upgrade): Upgrade =>
+  upgrade.offer === null || upgrade.offer.turnedUp
+    ? upgrade
+    : { ...upgrade, offer: { ...upgrade.offer, turnedUp: true } }
+
+/** The device ends: nothing is owed to it any more. */
+export function end(
+  upgrade: Upgrade,
+  status: 'success' | 'failure' | 'cancelled',
+  description: string | null,
+  more: Partial<Upgrade> = {},
+): Upgrade {
+  return {
+    ...upgrade,
+    status,
+    description,
+    cause: null,
+    owed: 'no',
+    offer: null,
+    heldUntil: null,
+    heldBy: null,
+    mayHaveNotice: upgrade.pushes > 0 || upgrade.offer !== null,
+    ...more,
+  }
+}
