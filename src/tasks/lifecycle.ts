@@ -1,0 +1,124 @@
+import { changeDevice, writeDevice } from './change-device.ts'
+import { enrolPage } from './enrol.ts'
+import { planRollout } from './rollout.ts'
+import { sendPage } from './send-notices.ts'
+import { settlePage } from './settle.ts'
+import { unfinished } from './task.ts'
+import type { TaskContext } from './task-context.ts'
+import type { TaskRun } from './task-storage.ts'
+import { writeTaskRow } from './task-store.ts'
+import { timersPage } from './timers.ts'
+import type { UpgradeEvent, UpgradeStatus } from './upgrade.ts'
+
+const END_PAGE_SIZE = 500
+/** Counts go to D1 for lists at most this often; the object always has the present ones. */
+const COUNTS_WRITE_MS = 10_000
+/** After this the alarm ends and is set anew, so that one run stays short. */
+const WORK_FOR_MS = 10_000
+
+/**
+ * Does what is due in the task, a page at a time, until nothing is. Every step reads where it stands from storage
+ * and writes its progress with its effects: cut off anywhere, the next alarm goes on.
+ */
+export async function work(task: TaskContext, now: () => number): Promise<void> {
+  const until = now() + WORK_FOR_MS
+  let busy = true
+  while (busy && now() < until) {
+    start(task, now())
+    busy = await endPage(task, now())
+    if (task.run.enrolment && task.run.endCursor === null) {
+      await enrolPage(task, now)
+      busy = true
+    }
+    busy = (await timersPage(task, now)) || busy
+    busy = (await sendPage(task, now)) || busy
+    busy = (await settlePage(task)) || busy
+    finish(task, now())
+    await writeBack(task, now())
+  }
+}
+
+/** When the task is to be looked at next, in ms; null for never. */
+export function nextAlarm(task: TaskContext, now: number): number | null {
+  const { run, spec, storage } = task
+  const times: (number | null)[] = [storage.nextTimerAt()]
+  if (storage.hasOutbox() || run.unwritten === 'status') times.push(now)
+  if (run.unwritten === 'counts') times.push(run.writtenAt + COUNTS_WRITE_MS)
+  if (run.endCursor !== null && !run.ended) times.push(now)
+  if (run.enrolment !== null && run.endCursor === null) times.push(now)
+  if (isDone(run)) times.push(now)
+  const plan = planRollout(spec, run.status, now)
+  times.push(plan.lookAgainAt)
+  const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
+  if (sendAt !== null) times.push(Math.max(sendAt, run.blockedUntil))
+  if (plan.open && run.sendCursor !== null && run.enrolment === null) times.push(run.blockedUntil)
+  const due = times.filter((time) => time !== null)
+  return due.length === 0 ? null : Math.max(Math.min(...due), now)
+}
+
+/** A scheduled task starts: devices that joined since it was created are taken in too. */
+function start(task: TaskContext, now: number): void {
+  const { run, spec } = task
+  if (run.status !== 'scheduled' || now < spec.startAt) return
+  run.status = 'running'
+  run.startedAt = now
+  run.unwritten = 'status'
+  run.enrolment = { cursor: '' }
+  run.sendCursor = ''
+  task.storage.writeRun(run)
+}
+
+/** The task was cancelled, or its end came: its devices end page by page. Answers whether there is more to do. */
+async function endPage(task: TaskContext, now: number): Promise<boolean> {
+  const { run, spec, storage } = task
+  if (run.endCursor === null && spec.endAt !== null && now >= spec.endAt) {
+    run.endCursor = ''
+    run.enrolment = null
+    storage.writeRun(run)
+  }
+  if (run.endCursor === null || run.ended) return false
+  const isCancelled = run.status === 'cancelled'
+  const concerned: UpgradeStatus[] = isCancelled ? ['pending', 'pushed', 'upgrading'] : ['pending', 'pushed']
+  const event: UpgradeEvent = isCancelled
+    ? { type: 'cancelled', reason: 'the task was cancelled' }
+    : { type: 'endReached' }
+  const rows = storage.readStatuses(concerned, run.endCursor, END_PAGE_SIZE)
+  for (const row of rows) {
+    const changed = changeDevice(task, row, event, { kind: 'ended' }, now)
+    if (changed !== row) writeDevice(task, changed)
+  }
+  run.endCursor = rows.at(-1)?.deviceId ?? run.endCursor
+  run.ended = rows.length < END_PAGE_SIZE
+  storage.writeRun(run)
+  return true
+}
+
+/** A task whose devices all ended is finished; a retry opens it again. */
+function finish(task: TaskContext, now: number): void {
+  const { run, storage } = task
+  if (!isDone(run)) return
+  run.status = 'finished'
+  run.pausedReason = null
+  run.finishedAt = now
+  run.unwritten = 'status'
+  storage.writeRun(run)
+}
+
+/** All devices ended. A task that was paused before its start is not done: more may join until then. */
+const isDone = (run: TaskRun) =>
+  (run.status === 'running' || run.status === 'paused') &&
+  (run.startedAt !== null || run.ended) &&
+  run.enrolment === null &&
+  unfinished(run.counts) === 0
+
+async function writeBack(task: TaskContext, now: number): Promise<void> {
+  const { run } = task
+  if (run.unwritten === 'no') return
+  if (run.unwritten === 'counts' && now < run.writtenAt + COUNTS_WRITE_MS) return
+  const written = JSON.stringify({ ...run.counts, status: run.status })
+  await writeTaskRow(task)
+  // What changed while the row was being written is written the next time.
+  if (JSON.stringify({ ...run.counts, status: run.status }) === written) run.unwritten = 'no'
+  run.writtenAt = now
+  task.storage.writeRun(run)
+}

@@ -1,0 +1,148 @@
+import { z } from '@hono/zod-openapi'
+import { description, label, listQuery, name, text } from '../openapi.ts'
+import { taskPolicy } from './task.ts'
+
+const MAX_LISTED_DEVICES = 100_000
+const MAX_FILTER_VALUES = 100
+
+const time = z.iso
+  .datetime({ offset: true, error: 'must be a time as ISO 8601, such as 2026-01-31T12:00:00Z' })
+  .transform((value) => Date.parse(value))
+
+const listOfText = z
+  .array(z.string().min(1).max(64))
+  .min(1, 'must name at least one device')
+  .max(MAX_LISTED_DEVICES, `must be at most ${MAX_LISTED_DEVICES} devices`)
+const filterValues = z.array(label(64)).min(1).max(MAX_FILTER_VALUES)
+
+const devices = z.union(
+  [
+    z.literal('all'),
+    z.strictObject({ ids: listOfText }),
+    z.strictObject({ numbers: listOfText }),
+    z.strictObject({
+      filter: z.strictObject({
+        versions: filterValues.optional(),
+        tags: filterValues.optional(),
+        search: text(64).min(1).optional(),
+      }),
+    }),
+  ],
+  { error: 'must be "all", {ids}, {numbers} or {filter: {versions?, tags?, search?}}' },
+)
+
+export const newTaskBody = z
+  .strictObject({
+    packageId: z.string().min(1).max(64).optional(),
+    packageIds: z.array(z.string().min(1).max(64)).length(1, 'must be one package').optional(),
+    name,
+    description: description.nullish(),
+    startAt: time.nullish(),
+    endAt: time.nullish(),
+    devices,
+    policy: taskPolicy.prefault({}),
+  })
+  .refine((body) => (body.packageId === undefined) !== (body.packageIds === undefined), {
+    path: ['packageId'],
+    message: 'one of packageId and packageIds is required',
+  })
+  .openapi('NewTask')
+
+export const taskChangesBody = z
+  .strictObject({ name, description: description.nullable(), endAt: time.nullable() })
+  .partial()
+
+const status = z.enum(['scheduled', 'running', 'paused', 'finished', 'cancelled'])
+const deviceStatus = z.enum(['pending', 'pushed', 'upgrading', 'success', 'failure', 'cancelled'])
+const count = z.number().int()
+
+export const taskAnswer = z
+  .object({
+    id: z.string(),
+    productId: z.string(),
+    packageIds: z.array(z.string()),
+    module: z.string(),
+    targetVersion: z.string(),
+    name: z.string(),
+    description: z.string().nullable(),
+    status,
+    pausedReason: z.string().nullable(),
+    startAt: z.string(),
+    endAt: z.string().nullable(),
+    devices: z.union([
+      z.object({ all: z.literal(true) }),
+      z.object({ listed: count }),
+      z.object({
+        filter: z.object({
+          versions: z.array(z.string()).optional(),
+          tags: z.array(z.string()).optional(),
+          search: z.string().optional(),
+        }),
+      }),
+    ]),
+    policy: z.looseObject({}),
+    counts: z.object({
+      total: count,
+      pending: count,
+      pushed: count,
+      upgrading: count,
+      success: count,
+      failure: count,
+      cancelled: count,
+    }),
+    createdAt: z.string(),
+    finishedAt: z.string().nullable(),
+  })
+  .openapi('Task')
+
+export const taskDeviceAnswer = z
+  .object({
+    deviceId: z.string(),
+    number: z.string(),
+    name: z.string().nullable(),
+    module: z.string(),
+    fromVersion: z.string().nullable(),
+    targetVersion: z.string(),
+    status: deviceStatus,
+    step: count.nullable(),
+    description: z.string().nullable(),
+    pushes: count,
+    attempt: count,
+    rolledBack: z.boolean(),
+    updatedAt: z.string(),
+  })
+  .openapi('TaskDevice')
+
+export const taskDeviceDetail = taskDeviceAnswer
+  .extend({
+    events: z.array(
+      z.object({
+        at: z.string(),
+        kind: z.string(),
+        detail: z.string().nullable(),
+        status: deviceStatus.nullable(),
+      }),
+    ),
+    waitingFor: z.string().nullable(),
+  })
+  .openapi('TaskDeviceDetail')
+
+export const retryAnswer = z.object({
+  retried: count,
+  skipped: z.array(z.object({ reason: z.string(), count })),
+})
+
+export const taskListQuery = listQuery.extend({
+  productId: text(64).optional(),
+  packageId: text(64).optional(),
+  status: status.optional(),
+})
+
+export const taskDeviceListQuery = listQuery.extend({
+  status: deviceStatus.optional(),
+  search: text(128).optional(),
+})
+
+export const retryQuery = z.object({ include: z.enum(['cancelled']).optional() })
+export const taskParams = z.object({ id: z.string() })
+export const taskDeviceParams = z.object({ id: z.string(), deviceId: z.string() })

@@ -1,0 +1,19 @@
+import type { createLinkCache } from '../downloads/links.ts'
+import type { Env } from '../env.ts'
+import type { TaskSpec } from './task.ts'
+import type { TaskRun, TaskStorage } from './task-storage.ts'
+
+/** What every step of a task works with. The object makes one each time its memory is new. */
+export interface TaskContext {
+  env: Env
+  storage: TaskStorage
+  spec: TaskSpec
+  /** As stored; whoever changes it writes it before the next `await`. */
+  run: TaskRun
+  rank: string
+  /** Signs download links; one is shared by the devices of a wave. */
+  signDownload: ReturnType<typeof createLinkCache>
+}
+
+/** Sets the alarm no later than `at` (ms). */
+export type Alarm = (at: number) => void

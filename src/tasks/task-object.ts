@@ -1,0 +1,217 @@
+import { DurableObject } from 'cloudflare:workers'
+import { createLinkCache } from '../downloads/links.ts'
+import type { Env } from '../env.ts'
+import type { Notice } from '../messages/protocol.ts'
+import { askForNotices } from './ask.ts'
+import { deliver, type TaskMessage } from './deliver.ts'
+import { nextAlarm, work } from './lifecycle.ts'
+import {
+  type Answer,
+  cancelDevice,
+  cancelTask,
+  lookAgain,
+  patchTask,
+  pauseTask,
+  type Refusal,
+  type RetryAnswer,
+  replaceDevices,
+  resumeTask,
+  retryDevices,
+  type TaskChange,
+  yieldSlots,
+} from './operate.ts'
+import { handOut } from './send-notices.ts'
+import { type TaskSpec, taskRank } from './task.ts'
+import type { TaskContext } from './task-context.ts'
+import { type DeviceListQuery, newRun, openTaskStorage, type TaskStorage } from './task-storage.ts'
+import { writeTaskRow } from './task-store.ts'
+import {
+  type DevicePage,
+  type DeviceView,
+  devicePage,
+  deviceView,
+  type TaskView,
+  taskView,
+} from './task-view.ts'
+
+/** How soon the alarm tries again what threw. */
+const FAILED_LOOK_AGAIN_MS = 5_000
+
+/**
+ * One upgrade task: the only owner of its devices' states. A thin shell over the steps beside it; losing its
+ * memory at any point loses nothing.
+ */
+export class UpgradeTask extends DurableObject<Env> {
+  #storage: TaskStorage
+  #context: TaskContext | undefined
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env)
+    this.#storage = openTaskStorage(ctx.storage)
+  }
+
+  // ---- For operators ------------------------------------------------------------------------------------
+
+  /** Makes the task, or finds that it is made. False where its package is not ready. */
+  async create(spec: TaskSpec, selection: string[][]): Promise<boolean> {
+    if (!this.#storage.readTask()) {
+      this.#storage.insertSelection(selection)
+      this.#storage.insertTask(spec, newRun(spec))
+    }
+    const task = this.#task()
+    if (!(await writeTaskRow(task))) {
+      await this.ctx.storage.deleteAlarm()
+      return false
+    }
+    task.run.unwritten = 'no'
+    await this.#rearm()
+    return true
+  }
+
+  view(): TaskView {
+    return taskView(this.#task())
+  }
+
+  devices(query: DeviceListQuery): DevicePage {
+    return devicePage(this.#task(), query)
+  }
+
+  device(deviceId: string): DeviceView | null {
+    return deviceView(this.#task(), deviceId, Date.now())
+  }
+
+  async patch(change: TaskChange): Promise<TaskView> {
+    patchTask(this.#task(), change)
+    await this.#rearm()
+    return this.view()
+  }
+
+  async pause(): Promise<Answer<TaskView>> {
+    return this.#answered(pauseTask(this.#task()))
+  }
+
+  async resume(): Promise<Answer<TaskView>> {
+    return this.#answered(resumeTask(this.#task()))
+  }
+
+  async cancel(): Promise<Answer<TaskView>> {
+    return this.#answered(cancelTask(this.#task(), Date.now()))
+  }
+
+  async retry(which: { deviceId: string } | { includeCancelled: boolean }): Promise<Answer<RetryAnswer>> {
+    const answer = await retryDevices(this.#task(), which, Date.now)
+    await this.#rearm()
+    return answer
+  }
+
+  async cancelDevices(deviceIds: string[], reason: string): Promise<Refusal | null> {
+    const refusals = deviceIds.map((deviceId) => cancelDevice(this.#task(), deviceId, reason, Date.now()))
+    await this.#rearm()
+    return refusals.find((refusal) => refusal !== null) ?? null
+  }
+
+  // ---- For devices --------------------------------------------------------------------------------------
+
+  async deliver(messages: TaskMessage[]): Promise<void> {
+    if (!this.#storage.readTask()) return
+    const task = this.#task()
+    try {
+      this.ctx.storage.transactionSync(() => deliver(task, messages, Date.now()))
+    } catch (error) {
+      // A part of the batch must not stay: what was written is undone, and so are the counts in memory.
+      Object.assign(task.run, this.#storage.readTask()!.run)
+      throw error
+    }
+    await this.#rearm()
+  }
+
+  /** Devices that ask over MQTT. Answers those for which a notice is due here, and is or will be sent. */
+  async ask(asks: { deviceId: string; key: string }[]): Promise<string[]> {
+    if (!this.#storage.readTask()) return []
+    const due = await askForNotices(this.#task(), asks, Date.now)
+    await this.#rearm()
+    return due
+  }
+
+  /** The due notice for a device that asks over HTTPS; null where none is due here. */
+  async handOut(deviceId: string): Promise<Notice | null> {
+    if (!this.#storage.readTask()) return null
+    const notice = await handOut(this.#task(), deviceId, Date.now)
+    await this.#rearm()
+    return notice
+  }
+
+  // ---- For the hub and other tasks ----------------------------------------------------------------------
+
+  /** A bridge has credit, or a product was unfrozen, or a device enabled. */
+  async wake(deviceIds: string[] = []): Promise<void> {
+    if (!this.#storage.readTask()) return
+    const task = this.#task()
+    task.run.blockedUntil = 0
+    lookAgain(task, deviceIds, Date.now())
+    this.#storage.writeRun(task.run)
+    await this.#rearm()
+  }
+
+  async slotsFreed(deviceIds: string[]): Promise<void> {
+    await this.wake(deviceIds)
+  }
+
+  async yieldSlots(deviceIds: string[], by: string | null): Promise<string[]> {
+    if (!this.#storage.readTask()) return deviceIds
+    const yielded = await yieldSlots(this.#task(), deviceIds, by, Date.now)
+    await this.#rearm()
+    return yielded
+  }
+
+  async replaceDevices(deviceIds: string[], by: string): Promise<void> {
+    if (!this.#storage.readTask()) return
+    replaceDevices(this.#task(), deviceIds, by, Date.now())
+    await this.#rearm()
+  }
+
+  // ---- The alarm ----------------------------------------------------------------------------------------
+
+  override async alarm(): Promise<void> {
+    if (!this.#storage.readTask()) return
+    let notBefore = 0
+    try {
+      await work(this.#task(), Date.now)
+    } catch (error) {
+      console.error('task.work_failed', { task: this.#task().spec.id, error: String(error) })
+      notBefore = Date.now() + FAILED_LOOK_AGAIN_MS
+    } finally {
+      const next = nextAlarm(this.#task(), Date.now())
+      if (next !== null) await this.ctx.storage.setAlarm(Math.max(next, notBefore))
+    }
+  }
+
+  async #answered(refused: Refusal | null): Promise<Answer<TaskView>> {
+    if (refused) return { refused }
+    await this.#rearm()
+    return { value: taskView(this.#task()) }
+  }
+
+  /** The alarm rings at the earliest thing due. Writes nothing where it already does. */
+  async #rearm(): Promise<void> {
+    const next = nextAlarm(this.#task(), Date.now())
+    if (next === null) return
+    const present = await this.ctx.storage.getAlarm()
+    if (present === null || present > next) await this.ctx.storage.setAlarm(next)
+  }
+
+  #task(): TaskContext {
+    if (!this.#context) {
+      const stored = this.#storage.readTask()
+      if (!stored) throw new Error('no such task')
+      this.#context = {
+        env: this.env,
+        storage: this.#storage,
+        ...stored,
+        rank: taskRank(stored.spec),
+        signDownload: createLinkCache(),
+      }
+    }
+    return this.#context
+  }
+}

@@ -1,0 +1,142 @@
+import { changeStored } from './change-device.ts'
+import { decideSlot, type SlotDecision } from './slot.ts'
+import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from './slot-store.ts'
+import type { TaskContext } from './task-context.ts'
+import type { DeviceRow } from './task-storage.ts'
+import { taskStub } from './task-stub.ts'
+import type { UpgradeEvent } from './upgrade.ts'
+
+/** One who waits also looks by itself this often, so that a lost call costs only time (PROTOCOL.md, 5). */
+const LOOK_AGAIN_MS = 15 * 60_000
+/** An emergency stop is lifted by a call; this is for the call that was lost. */
+const FROZEN_LOOK_AGAIN_MS = 30_000
+const FROZEN = 'the product is frozen'
+
+export interface Turn {
+  product: DueProduct
+  /** The devices that may be sent a notice, once their slot is claimed. */
+  claims: AddressedDevice[]
+}
+
+/**
+ * A page of devices has its turn: each is read afresh, and what ends, waits or must stand back does so here.
+ * Answers who is left to be sent a notice; null while nothing may be sent at all.
+ */
+export async function takeTurn(
+  task: TaskContext,
+  rows: DeviceRow[],
+  now: () => number,
+): Promise<Turn | null> {
+  const { env, spec, rank } = task
+  const me = {
+    taskId: spec.id,
+    rank,
+    productId: spec.productId,
+    targetVersion: spec.package.version,
+    sourceVersion: spec.package.sourceVersion,
+    onBusy: spec.policy.onBusy,
+  }
+  const { product, devices } = await readDueDevices(
+    env.DB,
+    spec,
+    rows.map((row) => row.deviceId),
+  )
+  const claims: AddressedDevice[] = []
+  const busy = new Map<string, string[]>()
+  let frozen = product === null
+  for (const device of devices) {
+    const decision = decideSlot(device, me)
+    if (decision.type === 'claim') claims.push(device)
+    else if (decision.type === 'frozen') frozen = true
+    else if (decision.type === 'busy') {
+      busy.set(decision.holder, [...(busy.get(decision.holder) ?? []), device.id])
+    } else standBack(task, device.id, decision, now())
+  }
+  // Before the next `await`: a call that comes meanwhile, because it was unfrozen, lifts it again.
+  if (frozen) block(task, FROZEN, now() + FROZEN_LOOK_AGAIN_MS)
+  task.storage.writeRun(task.run)
+  for (const [holder, deviceIds] of busy) await meetHolder(task, holder, deviceIds, now)
+  task.storage.writeRun(task.run)
+  return frozen || product === null ? null : { product, claims }
+}
+
+/** No notice of this task before `until` (ms), for the reason that operators see. */
+export function block(task: TaskContext, by: string, until: number): void {
+  task.run.blockedBy = by
+  task.run.blockedUntil = until
+}
+
+/** Was the product frozen when a turn last looked? */
+export const foundFrozen = ({ run }: TaskContext, now: number) =>
+  run.blockedBy === FROZEN && now < run.blockedUntil
+
+function standBack(
+  task: TaskContext,
+  deviceId: string,
+  decision: Exclude<SlotDecision, { type: 'claim' | 'frozen' | 'busy' }>,
+  now: number,
+): void {
+  const event: UpgradeEvent =
+    decision.type === 'hold'
+      ? { type: 'held', until: now + LOOK_AGAIN_MS, by: decision.by, waiting: false }
+      : decision.type === 'cancel'
+        ? { type: 'cancelled', reason: decision.reason }
+        : decision
+  changeStored(task, deviceId, event, { kind: decision.type, detail: detailOf(decision) }, now)
+}
+
+const detailOf = (decision: SlotDecision) =>
+  'reason' in decision ? decision.reason : 'by' in decision ? decision.by : null
+
+/** An older task holds the slots: `onBusy` says what becomes of the devices (PROTOCOL.md, 5). */
+async function meetHolder(
+  task: TaskContext,
+  holder: string,
+  deviceIds: string[],
+  now: () => number,
+): Promise<void> {
+  const { env, spec, rank } = task
+  const { onBusy } = spec.policy
+  // Also a task that waits asks: the holder gives back what it ended without freeing, when it was cut off.
+  const yielded = new Set(
+    await taskStub(env, holder).yieldSlots(deviceIds, onBusy === 'replace' ? spec.id : null),
+  )
+  const kept = deviceIds.filter((deviceId) => !yielded.has(deviceId))
+  for (const deviceId of yielded) {
+    // Written even where nothing changed, so that the device is owed its notice outside the first pass too.
+    changeStored(
+      task,
+      deviceId,
+      { type: 'lookAgain' },
+      { kind: 'slot freed', detail: holder, always: true },
+      now(),
+    )
+  }
+  if (onBusy === 'fail') {
+    for (const deviceId of kept) {
+      changeStored(task, deviceId, { type: 'busy' }, { kind: 'busy', detail: holder }, now())
+    }
+    task.storage.writeRun(task.run)
+    return
+  }
+  if (kept.length === 0) return
+  // The counts are as they were: whoever waits stays Pending.
+  const displaced = await waitForSlots(env.DB, spec, rank, kept)
+  for (const deviceId of kept) {
+    const held = {
+      type: 'held',
+      until: now() + LOOK_AGAIN_MS,
+      by: `busy with ${holder}`,
+      waiting: true,
+    } as const
+    changeStored(task, deviceId, held, { kind: 'waits', detail: held.by }, now())
+  }
+  await Promise.all(
+    [...Map.groupBy(displaced, ({ taskId }) => taskId)].map(([taskId, group]) =>
+      taskStub(env, taskId).replaceDevices(
+        group.map(({ deviceId }) => deviceId),
+        spec.id,
+      ),
+    ),
+  )
+}
