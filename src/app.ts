@@ -1,0 +1,86 @@
+import { z } from '@hono/zod-openapi'
+import { bodyLimit } from 'hono/body-limit'
+import { requireKey } from './auth/middleware.ts'
+import { keyRoutes } from './auth/routes.ts'
+import { brokerRoutes } from './broker/routes.ts'
+import { deviceHistoryRoutes } from './devices/history-routes.ts'
+import { deviceImportRoutes } from './devices/import-routes.ts'
+import { deviceRoutes } from './devices/routes.ts'
+import { type ApiDocument, docsRoutes } from './docs.tsx'
+import { tooLarge } from './errors.ts'
+import { hubRoutes } from './hub/routes.ts'
+import { idempotency, isJson } from './idempotency/middleware.ts'
+import { deviceApiRoutes } from './messages/device-routes.ts'
+import { bridgeRoutes } from './messages/routes.ts'
+import { createRouter, json } from './openapi.ts'
+import { packageRoutes } from './packages/routes.ts'
+import { onError, onNotFound } from './problem.ts'
+import { productRoutes } from './products/routes.ts'
+import { taskRoutes } from './tasks/routes.ts'
+import { tenantRoutes } from './tenants/routes.ts'
+
+/** JSON bodies of the operators' API; the largest is a task with 100,000 device numbers. */
+const MAX_JSON_BYTES = 8 * 1024 * 1024
+
+const DOCUMENT = {
+  openapi: '3.1.0',
+  info: {
+    title: 'edge-ota',
+    version: '1',
+    description:
+      'Firmware updates for device fleets. Errors are problem+json (RFC 9457) with a stable `code`.',
+  },
+}
+
+export const app = createRouter()
+
+app.onError(onError)
+app.notFound(onNotFound)
+
+app.use('/api/*', requireKey)
+app.use('/bridge/*', requireKey)
+app.use('/broker/*', requireKey)
+
+const limitJson = bodyLimit({
+  maxSize: MAX_JSON_BYTES,
+  onError: () => {
+    throw tooLarge('request.too_large', `A JSON body may have ${MAX_JSON_BYTES} bytes.`)
+  },
+})
+app.use('/api/*', (c, next) => (isJson(c.req.header('content-type') ?? '') ? limitJson(c, next) : next()))
+app.use('/api/*', idempotency)
+
+app.route('/', tenantRoutes)
+app.route('/', keyRoutes)
+app.route('/', productRoutes)
+app.route('/', deviceImportRoutes)
+app.route('/', deviceRoutes)
+app.route('/', deviceHistoryRoutes)
+app.route('/', packageRoutes)
+app.route('/', taskRoutes)
+app.route('/', hubRoutes)
+app.route('/', bridgeRoutes)
+app.route('/', brokerRoutes)
+app.route('/', deviceApiRoutes)
+
+for (const [name, scheme] of [
+  ['key', 'bearer'],
+  ['deviceToken', 'bearer'],
+  ['deviceBasic', 'basic'],
+] as const) {
+  app.openAPIRegistry.registerComponent('securitySchemes', name, { type: 'http', scheme })
+}
+app.openapi(
+  {
+    method: 'get',
+    path: '/healthz',
+    tags: ['service'],
+    responses: { 200: json(z.object({ status: z.literal('ok') }), 'The Worker answers') },
+  },
+  (c) => c.json({ status: 'ok' as const }, 200),
+)
+app.doc31('/openapi.json', DOCUMENT)
+app.route(
+  '/',
+  docsRoutes(() => app.getOpenAPI31Document(DOCUMENT) as ApiDocument),
+)

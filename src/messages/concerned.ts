@@ -1,0 +1,37 @@
+import type { Sender } from './identify.ts'
+import { DEFAULT_MODULE } from './protocol.ts'
+
+/** A task that a message concerns. */
+export interface Concerned {
+  taskId: string
+  rank: string
+  /** The slot's row names this task: no other took it since. */
+  isHolder: boolean
+}
+
+/**
+ * The tasks that a version report, a subscription or a request concerns, the newest first: who holds or held the
+ * slot, who waits for it, and what runs for the product. `module` null: of every module.
+ */
+export function concernedTasks(sender: Sender, module: string | null): Concerned[] {
+  const found = new Map<string, Concerned>()
+  const slots = sender.slots.filter((slot) => module === null || slot.module === module)
+  const tasks = sender.tasks.filter((task) => module === null || task.module === module)
+  for (const { taskId, rank } of slots) found.set(taskId, { taskId, rank, isHolder: true })
+  for (const { taskId, rank } of tasks) {
+    if (!found.has(taskId)) found.set(taskId, { taskId, rank, isHolder: false })
+  }
+  return [...found.values()].sort((a, b) => (a.rank < b.rank ? 1 : -1))
+}
+
+/**
+ * The task that progress belongs to: whose upgrade of the module is or was the last active one. Without a module
+ * the one active upgrade; with several, `default` (PROTOCOL.md, 3).
+ */
+export function taskOfProgress(sender: Sender, module: string | null): string | undefined {
+  if (module !== null) return sender.slots.find((slot) => slot.module === module)?.taskId
+  const active = sender.slots.filter((slot) => slot.active)
+  const candidates = active.length > 0 ? active : sender.slots
+  const only = candidates.length === 1 ? candidates[0] : undefined
+  return (only ?? sender.slots.find((slot) => slot.module === DEFAULT_MODULE))?.taskId
+}

@@ -1,0 +1,204 @@
+import { Buffer } from 'node:buffer'
+import { createHash } from 'node:crypto'
+import type { BatchItem, ItemResult } from '../hub/frames.ts'
+import type { TaskMessage } from '../tasks/deliver.ts'
+import { concernedTasks, taskOfProgress } from './concerned.ts'
+import type { Sender } from './identify.ts'
+import {
+  parseDownlinkTopic,
+  type Read,
+  readJson,
+  readProgress,
+  readRequest,
+  readVersionReport,
+  type TopicFamily,
+  type UplinkKind,
+  uplinkTopic,
+} from './protocol.ts'
+
+/** A device that asks over MQTT what is due. */
+export interface Ask {
+  item: number
+  sender: Sender
+  requestId: string
+  module: string | null
+  key: string
+}
+
+/** A message of a known device that could not be read. */
+export interface RejectedMessage {
+  sender: Sender
+  topic: string
+  payload: Uint8Array
+  reason: string
+  /** Absent over HTTPS, where nothing is repeated by itself. */
+  key?: string
+}
+
+/** What a batch comes to: who is told what, and what is written. Filled in the order of its items. */
+export interface Gathered {
+  results: ItemResult[]
+  toTasks: Map<string, { item: number; message: TaskMessage }[]>
+  asks: Ask[]
+  versions: Map<string, { deviceId: string; module: string; version: string }>
+  /** What changes in the devices' own rows. */
+  seen: Map<string, { sender: Sender; family?: TopicFamily; online?: boolean; heard: boolean }>
+  rejected: RejectedMessage[]
+  /** By reason, the unknown devices' too. */
+  rejectedCounts: Record<string, number>
+  /** The broker was restarted: nobody of this bridge is online until told so. */
+  reset: boolean
+}
+
+export const newGathered = (): Gathered => ({
+  results: [],
+  toTasks: new Map(),
+  asks: [],
+  versions: new Map(),
+  seen: new Map(),
+  rejected: [],
+  rejectedCounts: {},
+  reset: false,
+})
+
+/** Tells a repeated item from a new one. */
+export const fingerprint = (item: BatchItem) =>
+  createHash('sha256').update(JSON.stringify(item)).digest('base64url').slice(0, 12)
+
+export function reject(gathered: Gathered, id: string, reason: string): void {
+  gathered.results.push({ id, status: 'rejected', reason })
+  // By kind of reason, so that no sender can make the list of them grow.
+  const kind = reason.split(':')[0]!
+  gathered.rejectedCounts[kind] = (gathered.rejectedCounts[kind] ?? 0) + 1
+}
+
+/** Takes one valid item of a batch; `knownTasks` are those that the bridge may speak of. */
+export function gather(
+  gathered: Gathered,
+  item: BatchItem,
+  senders: Map<string, Sender>,
+  knownTasks: Set<string>,
+): void {
+  const reason = whyRejected(gathered, item, senders, knownTasks)
+  if (reason === null) gathered.results.push({ id: item.id, status: 'taken' })
+  else reject(gathered, item.id, reason)
+}
+
+/** Null where the item was taken. */
+function whyRejected(
+  gathered: Gathered,
+  item: BatchItem,
+  senders: Map<string, Sender>,
+  knownTasks: Set<string>,
+): string | null {
+  const index = gathered.results.length
+  if (item.kind === 'sent' || item.kind === 'taken') {
+    if (!knownTasks.has(item.notice.task)) return 'unknown task'
+    const type = item.kind === 'sent' ? 'sent' : item.result
+    const event = { type, noticeId: Number(item.notice.id) } as const
+    tell(gathered, index, item.notice.task, { deviceId: item.notice.device, key: fingerprint(item), event })
+    return null
+  }
+  if (item.kind === 'presence' && item.event === 'reset') {
+    gathered.reset = true
+    gathered.seen.clear()
+    return null
+  }
+  const sender = senders.get(item.username)
+  if (!sender) return 'unknown device'
+  if (item.kind === 'presence') {
+    gatherPresence(gathered, index, sender, item.event, item.topic, fingerprint(item))
+    return null
+  }
+  const payload = Buffer.from(item.payload, 'base64')
+  const topic = uplinkTopic(item.topic)
+  const read: Read<unknown> = !topic
+    ? { ok: false, reason: 'not an uplink topic' }
+    : !sender.enabled
+      ? { ok: false, reason: 'device disabled' }
+      : gatherMessage(gathered, index, sender, topic.kind, payload, fingerprint(item), true)
+  if (topic && read.ok) {
+    note(gathered, sender, { family: topic.family, heard: true })
+    return null
+  }
+  const reason = read.ok ? '' : read.reason
+  gathered.rejected.push({ sender, topic: item.topic, payload, reason, key: fingerprint(item) })
+  return reason
+}
+
+/** What a device says, whichever way it came. The same code for MQTT and HTTPS. */
+export function gatherMessage(
+  gathered: Gathered,
+  index: number,
+  sender: Sender,
+  kind: UplinkKind,
+  payload: Uint8Array,
+  key: string,
+  viaBridge: boolean,
+): Read<unknown> {
+  const json = readJson(payload)
+  if (!json.ok) return json
+  const deviceId = sender.id
+  switch (kind) {
+    case 'inform': {
+      const report = readVersionReport(json.value)
+      if (!report.ok) return report
+      const { version, module } = report.value
+      gathered.versions.set(`${deviceId} ${module}`, { deviceId, module, version })
+      for (const { taskId, isHolder } of concernedTasks(sender, module)) {
+        const event = { type: 'version', version, isHolder, viaBridge } as const
+        tell(gathered, index, taskId, { deviceId, key, event })
+      }
+      return report
+    }
+    case 'progress': {
+      const progress = readProgress(json.value)
+      if (!progress.ok) return progress
+      const { step, description, module } = progress.value
+      const taskId = taskOfProgress(sender, module)
+      const event = { type: 'progress', step, description, viaBridge } as const
+      if (taskId) tell(gathered, index, taskId, { deviceId, key, event })
+      return progress
+    }
+    case 'request': {
+      const request = readRequest(json.value)
+      if (!request.ok) return request
+      const { id: requestId, module } = request.value
+      gathered.asks.push({ item: index, sender, requestId, module, key })
+      return request
+    }
+  }
+}
+
+function gatherPresence(
+  gathered: Gathered,
+  index: number,
+  sender: Sender,
+  event: 'connected' | 'disconnected' | 'subscribed',
+  topic: string | undefined,
+  key: string,
+): void {
+  const online = event !== 'disconnected'
+  const family = event === 'subscribed' ? parseDownlinkTopic(topic ?? '')?.family : undefined
+  note(gathered, sender, { online, heard: online, ...(family && { family }) })
+  if (event !== 'subscribed' || !sender.enabled) return
+  for (const { taskId } of concernedTasks(sender, null)) {
+    tell(gathered, index, taskId, { deviceId: sender.id, key, event: { type: 'subscribed' } })
+  }
+}
+
+function tell(gathered: Gathered, item: number, taskId: string, message: TaskMessage): void {
+  const messages = gathered.toTasks.get(taskId)
+  if (messages) messages.push({ item, message })
+  else gathered.toTasks.set(taskId, [{ item, message }])
+}
+
+function note(
+  gathered: Gathered,
+  sender: Sender,
+  change: { family?: TopicFamily; online?: boolean; heard: boolean },
+): void {
+  const before = gathered.seen.get(sender.id)
+  const heard = change.heard || before?.heard === true
+  gathered.seen.set(sender.id, { ...before, sender, ...change, heard })
+}

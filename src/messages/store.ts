@@ -1,0 +1,83 @@
+import { inScopeOf } from '../devices/scope.ts'
+import type { Gathered } from './gather.ts'
+import type { TopicFamily } from './protocol.ts'
+
+const LAST_SEEN_EVERY_MS = 3_600_000
+const REPORTED_AT_EVERY_MS = 3_600_000
+
+interface SeenRow {
+  id: string
+  family: TopicFamily | null
+  online: number | null
+  heard: number
+}
+
+/**
+ * Writes what a batch says of the devices themselves: versions, topic families, presence, when they were last
+ * heard. Only what changes, and "last seen" at most once an hour: never a write per message.
+ */
+export async function writeDevices(
+  db: D1Database,
+  gathered: Gathered,
+  hub: string | null,
+  now: number,
+): Promise<void> {
+  const statements: D1PreparedStatement[] = []
+  if (gathered.reset && hub !== null) statements.push(resetPresence(db, hub))
+  const seen = seenRows(gathered, now)
+  if (seen.length > 0) statements.push(updateSeen(db, seen, now))
+  if (gathered.versions.size > 0) statements.push(upsertVersions(db, [...gathered.versions.values()], now))
+  if (statements.length > 0) await db.batch(statements)
+}
+
+function seenRows(gathered: Gathered, now: number): SeenRow[] {
+  const rows: SeenRow[] = []
+  for (const { sender, family, online, heard } of gathered.seen.values()) {
+    // After a reset what the query said of presence is old.
+    const wasOnline = gathered.reset ? null : sender.online
+    const newFamily = family !== undefined && family !== sender.topicFamily ? family : null
+    const newOnline = online !== undefined && online !== wasOnline ? online : null
+    const isDue = heard && (sender.lastSeenAt ?? 0) <= now - LAST_SEEN_EVERY_MS
+    if (newFamily === null && newOnline === null && !isDue) continue
+    const onlineNumber = newOnline === null ? null : Number(newOnline)
+    rows.push({ id: sender.id, family: newFamily, online: onlineNumber, heard: Number(heard) })
+  }
+  return rows
+}
+
+/** Ids come from the query that knew the bridge's scope. */
+const updateSeen = (db: D1Database, rows: SeenRow[], now: number) =>
+  db
+    .prepare(
+      `UPDATE devices SET
+         topic_family = coalesce(j.value ->> 'family', topic_family),
+         online = coalesce(j.value ->> 'online', online),
+         last_seen_at = iif(j.value ->> 'heard', ?2, last_seen_at)
+       FROM json_each(?1) j WHERE devices.id = j.value ->> 'id'`,
+    )
+    .bind(JSON.stringify(rows), now)
+
+const resetPresence = (db: D1Database, hub: string) =>
+  db
+    .prepare(
+      `UPDATE devices SET online = 0 WHERE online = 1 AND product_id IN (
+         SELECT p.id FROM products p WHERE ${inScopeOf('?1')})`,
+    )
+    .bind(hub)
+
+const upsertVersions = (
+  db: D1Database,
+  reports: { deviceId: string; module: string; version: string }[],
+  now: number,
+) =>
+  db
+    .prepare(
+      `INSERT INTO device_modules (device_id, module, version, reported_at)
+       SELECT j.value ->> 'deviceId', j.value ->> 'module', j.value ->> 'version', ?2 FROM json_each(?1) j
+       WHERE EXISTS (SELECT 1 FROM devices WHERE id = j.value ->> 'deviceId')
+       ON CONFLICT (device_id, module) DO UPDATE SET
+         rolled_back = iif(version = excluded.version, rolled_back, NULL),
+         version = excluded.version, reported_at = excluded.reported_at
+       WHERE version <> excluded.version OR reported_at <= excluded.reported_at - ?3`,
+    )
+    .bind(JSON.stringify(reports), now, REPORTED_AT_EVERY_MS)
