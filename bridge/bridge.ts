@@ -1,0 +1,157 @@
+import { PUBLISH_WITHIN_MS, UP_TO_INTERVAL_MS } from '../src/hub/frames.ts'
+import { BACKOFF_BASE_MS } from './backoff.ts'
+import { createAccess } from './brokers/access.ts'
+import type { Broker, BrokerEvents } from './brokers/broker.ts'
+import { startEmbeddedBroker } from './brokers/embedded.ts'
+import { joinBroker } from './brokers/remote.ts'
+import type { BridgeConfig, Timing } from './config.ts'
+import { createDownlink } from './downlink.ts'
+import { topicSuffix } from './identity.ts'
+import { createIntake, type Intake } from './intake.ts'
+import { createLog, type Log } from './log.ts'
+import { connectHub, type HubSocket } from './socket.ts'
+import { openSpool } from './spool.ts'
+import { createWorkerClock } from './up-to.ts'
+import { startUplink } from './uplink.ts'
+import { createWorkerClient, type WorkerClient } from './worker-client.ts'
+
+export interface Bridge {
+  /** The embedded broker's port; undefined where the bridge joined another broker. */
+  mqttPort: number | undefined
+  /** What is in the spool, and what was done since the start. */
+  stats(): Record<string, Record<string, number>>
+  /** Ends gracefully within 10 s: notices in hand are settled, one more batch goes up, the rest stays spooled. */
+  stop(): Promise<void>
+}
+
+const TIMING: Timing = {
+  publishWithinMs: PUBLISH_WITHIN_MS,
+  upToIntervalMs: UP_TO_INTERVAL_MS,
+  backoffBaseMs: BACKOFF_BASE_MS,
+  authCacheMs: 60_000,
+  requestTimeoutMs: 30_000,
+}
+const SETTLE_WITHIN_MS = 5_000
+const LAST_BATCH_WITHIN_MS = 2_500
+/** The file may outgrow SPOOL_MAX_MB by what is never held up: presence, `sent` and `taken`. */
+const HARD_LIMIT = 1.5
+const HARD_LIMIT_SPARE_BYTES = 16 * 1024 * 1024
+
+/** Starts all parts in this process; rejects where the spool or the port cannot be opened. */
+export async function startBridge(
+  config: BridgeConfig,
+  log: Log = createLog(config.logLevel),
+): Promise<Bridge> {
+  const timing = { ...TIMING, ...config.timing }
+  const spool = openSpool(config.spoolFile, {
+    sync: config.spoolSync,
+    hardLimitBytes: config.spoolMaxBytes * HARD_LIMIT + HARD_LIMIT_SPARE_BYTES,
+  })
+  const clock = createWorkerClock()
+  const worker = createWorkerClient({ ...config, requestTimeoutMs: timing.requestTimeoutMs })
+  const workerTime = () => clock.at(performance.now())
+  const intake = createIntake(spool, { maxBytes: config.spoolMaxBytes, workerTime, log })
+  const events = spoolEvents(intake)
+
+  // Before anything else of this run: whatever sessions the broker had are over.
+  if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
+  const broker = await openBroker(config, timing, worker, events, log).catch((error: unknown) => {
+    intake.close()
+    spool.close()
+    throw error
+  })
+
+  let hub: HubSocket | undefined
+  const downlink = createDownlink({
+    broker,
+    intake,
+    credit: config.credit,
+    publishWithinMs: timing.publishWithinMs,
+    grant: (add) => hub?.send({ t: 'credit', add }),
+    log,
+  })
+  const uplink = startUplink({
+    bridge: config.bridgeName,
+    spool,
+    intake,
+    worker,
+    clock,
+    receivedUpTo: broker.receivedUpTo,
+    upToIntervalMs: timing.upToIntervalMs,
+    backoffBaseMs: timing.backoffBaseMs,
+    log,
+  })
+  hub = connectHub({
+    workerUrl: config.workerUrl,
+    bridgeKey: config.bridgeKey,
+    bridge: config.bridgeName,
+    credit: downlink.credit,
+    onFrame(frame) {
+      if (frame.t === 'welcome') clock.learn(frame.now, performance.now())
+      else downlink.receive(frame)
+    },
+    backoffBaseMs: timing.backoffBaseMs,
+    log,
+  })
+  log.info({ mqttPort: broker.mqttPort, spooled: spool.depth() }, 'the bridge runs')
+
+  async function stop(): Promise<void> {
+    hub?.stop()
+    broker.stopAccepting()
+    await downlink.settle(SETTLE_WITHIN_MS)
+    await broker.close()
+    if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
+    await uplink.stop(LAST_BATCH_WITHIN_MS)
+    intake.close()
+    log.info({ spooled: spool.depth() }, 'the bridge ended')
+    spool.close()
+  }
+
+  let stopped: Promise<void> | undefined
+  return {
+    mqttPort: broker.mqttPort,
+    stats: () => ({
+      spool: { depth: spool.depth(), bytes: spool.bytes() },
+      uplink: { ...uplink.counts },
+      downlink: { ...downlink.counts },
+      hub: { ...hub?.counts },
+      broker: { ...broker.counts },
+    }),
+    stop: () => {
+      stopped ??= stop()
+      return stopped
+    },
+  }
+}
+
+/** What the broker hears, into the spool, in the order in which it hears it. */
+function spoolEvents(intake: Intake): BrokerEvents {
+  return {
+    message: (username, topic, payload, gone) =>
+      intake.message(
+        username,
+        { kind: 'message', username, topic, payload: Buffer.from(payload).toString('base64') },
+        gone,
+      ),
+    room: intake.room,
+    connected: (username) => intake.keep(username, { kind: 'presence', event: 'connected', username }),
+    disconnected: (username) => intake.keep(username, { kind: 'presence', event: 'disconnected', username }),
+    subscribed: (username, topic) =>
+      intake.keep(username, { kind: 'presence', event: 'subscribed', username, topic }),
+  }
+}
+
+async function openBroker(
+  config: BridgeConfig,
+  timing: Timing,
+  worker: WorkerClient,
+  events: BrokerEvents,
+  log: Log,
+): Promise<Broker> {
+  if (config.mqttUrl !== undefined) {
+    return joinBroker({ url: config.mqttUrl, bridge: config.bridgeName, identity: topicSuffix, events, log })
+  }
+  const access = createAccess(worker, { concurrency: config.authConcurrency, cacheMs: timing.authCacheMs })
+  const { host, mqttPort: port, maxConnections } = config
+  return startEmbeddedBroker({ host, port, maxConnections, access, events, log })
+}

@@ -1,0 +1,255 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { Aedes, type AuthenticateError, type Client } from 'aedes'
+import { MAX_PAYLOAD_BYTES, TOPIC_NAME, UPLINK_TOPIC_NAMES } from '../../src/messages/protocol.ts'
+import { type Log, limited } from '../log.ts'
+import { createPresence } from '../presence.ts'
+import type { Access } from './access.ts'
+import type { Broker, BrokerEvents } from './broker.ts'
+import { createListeners } from './listeners.ts'
+import { limitPackets } from './packet-limit.ts'
+import { guardSessions } from './sessions.ts'
+
+/** What the broker knows of one connection. */
+interface Connection {
+  username: string
+  /** As the device gave it; inside the broker it carries the username in front. */
+  clientId: string
+  /** Of its credentials, when they were checked. */
+  epoch: number
+  granted: Set<string>
+  /** Filters whose decision is on its way. */
+  asking: number
+}
+
+const SERVER_UNAVAILABLE = 3
+const BAD_USERNAME_OR_PASSWORD = 4
+const REFUSED = 128
+/** A payload with its topic and headers. */
+const MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES + 1024
+const MAX_CLIENT_ID_LENGTH = 256
+/** Of one connection, undecided: more than any device needs, few enough to ask the Worker about. */
+const MAX_FILTERS_ASKED = 32
+const CONNECT_TIMEOUT_MS = 10_000
+const DRAIN_TIMEOUT_MS = 5_000
+const TCP_KEEPALIVE_MS = 60_000
+/** Half-open QoS 2 publishes kept per connection. */
+const MAX_QOS2_INFLIGHT = 20
+
+const connackError = (returnCode: number): AuthenticateError =>
+  Object.assign(new Error('refused'), { returnCode })
+
+/** What aedes knows but does not type: the connection's filters. */
+const filtersOf = (client: Client) =>
+  Object.keys((client as unknown as { subscriptions: Record<string, unknown> }).subscriptions)
+
+/** MQTT 3.1 and 3.1.1 over TCP, for devices alone: PROTOCOL.md, sections 1 and 2. */
+export async function startEmbeddedBroker(options: {
+  host: string
+  port: number
+  maxConnections: number
+  access: Access
+  events: BrokerEvents
+  log: Log
+}): Promise<Broker> {
+  const { access, events, log } = options
+  const counts = {
+    connected: 0,
+    denied: 0,
+    unavailable: 0,
+    refusedPublishes: 0,
+    refusedFilters: 0,
+    tooLarge: 0,
+  }
+  const logDenied = limited((count) => log.info(count, 'connections were denied'))
+  const logPublish = limited((count) => log.warn(count, 'publishes were refused, their connections closed'))
+  const logFilter = limited((count) => log.warn(count, 'subscriptions were refused'))
+  const logCrowd = limited((count) => log.warn(count, 'more connections than MAX_CONNECTIONS'))
+
+  const connections = new WeakMap<object, Connection>()
+  const byUsername = new Map<string, Set<Client>>()
+  const listeners = createListeners<Client>()
+  const presence = createPresence(events)
+  const sockets = new Set<Socket>()
+  let closing = false
+
+  const broker = await Aedes.createBroker({
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    drainTimeout: DRAIN_TIMEOUT_MS,
+    maxInflightInbound: MAX_QOS2_INFLIGHT,
+    maxClientsIdLength: MAX_CLIENT_ID_LENGTH * 2,
+
+    preConnect(client, packet, done) {
+      const username = packet.username ?? ''
+      const { clientId } = packet
+      if (closing || clientId.length > MAX_CLIENT_ID_LENGTH) return done(new Error('refused'), false)
+      connections.set(client, { username, clientId, epoch: 0, granted: new Set(), asking: 0 })
+      // Sessions are told apart by client id alone: without the username in front, one device could end
+      // another's, or take it over.
+      packet.clientId = `${TOPIC_NAME.test(username) ? username : '?'}/${clientId || randomUUID()}`
+      if (clientId === '') packet.clean = true
+      done(null, true)
+    },
+
+    authenticate(client, username, password, done) {
+      const connection = connections.get(client)
+      if (!connection) return done(connackError(SERVER_UNAVAILABLE), null)
+      connection.epoch = access.epoch(connection.username)
+      const peerhost = 'remoteAddress' in client.conn ? (client.conn.remoteAddress ?? '') : ''
+      const request = {
+        username: username ?? '',
+        password: password?.toString() ?? '',
+        clientid: connection.clientId,
+        peerhost,
+      }
+      void access
+        .connect(request, () => client.closed)
+        .then((decision) => {
+          if (decision === 'allow') return done(null, true)
+          counts[decision === 'deny' ? 'denied' : 'unavailable']++
+          logDenied()
+          done(connackError(decision === 'deny' ? BAD_USERNAME_OR_PASSWORD : SERVER_UNAVAILABLE), null)
+        })
+    },
+
+    authorizePublish(client, packet, done) {
+      const connection = client && connections.get(client)
+      const { topic, payload } = packet
+      if (!connection || closing) return done(new Error('refused'))
+      if (!UPLINK_TOPIC_NAMES.includes(topic) || payload.length > MAX_PAYLOAD_BYTES) {
+        // MQTT 3.1.1 has no negative answer: the error closes the connection.
+        counts.refusedPublishes++
+        logPublish()
+        return done(new Error('refused'))
+      }
+      packet.retain = false
+      const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
+      void events
+        .message(connection.username, topic, bytes, () => client.closed)
+        .then(
+          () => done(null),
+          (error: Error) => done(error),
+        )
+    },
+
+    authorizeSubscribe(client, subscription, done) {
+      const connection = connections.get(client)
+      const { topic } = subscription
+      const refuse = () => {
+        counts.refusedFilters++
+        logFilter()
+        done(null, null)
+      }
+      if (!connection || connection.asking >= MAX_FILTERS_ASKED) return refuse()
+      connection.asking++
+      const gone = () => client.closed
+      const request = { username: connection.username, clientid: connection.clientId, topic }
+      void events
+        .room(gone)
+        .then(() => access.subscribe(request, gone))
+        .catch(() => 'unavailable' as const)
+        .then((decision) => {
+          connection.asking--
+          if (decision === 'deny') return refuse()
+          // Not a refusal, which the device might take as final: it connects again, and so asks again.
+          if (decision === 'unavailable') return done(new Error('the Worker cannot be asked'))
+          connection.granted.add(topic)
+          done(null, subscription)
+        })
+    },
+
+    authorizeForward: (client, packet) =>
+      connections.get(client)?.granted.has(packet.topic) ? packet : null,
+  })
+  const sessions = guardSessions(
+    broker,
+    (client, topic) => connections.get(client)?.granted.has(topic) ?? false,
+  )
+  broker.on('error' as 'closed', () => log.error('the embedded broker stumbled'))
+
+  function listen(client: Client, topic: string): void {
+    const connection = connections.get(client)
+    if (!connection || client.closed) return
+    listeners.add(topic, client)
+    events.subscribed(connection.username, topic)
+  }
+
+  broker.on('client', (client) => {
+    const connection = connections.get(client)
+    if (!connection || client.closed || client.conn.destroyed) return
+    const { username } = connection
+    if (connection.epoch !== access.epoch(username)) return client.close()
+    counts.connected++
+    const clients = byUsername.get(username) ?? new Set<Client>()
+    byUsername.set(username, clients.add(client))
+    presence.opened(username)
+    if (!client.clean) {
+      const isLive = (id: string) => [...clients].some((other) => other.id === id)
+      sessions.opened(username, client.id, isLive)
+    }
+    // The socket's own end, since aedes' `clientDisconnect` is missing for some take-overs.
+    client.conn.once('close', () => {
+      if (closing) return // told as one `reset`
+      for (const topic of connection.granted) listeners.remove(topic, client)
+      clients.delete(client)
+      if (clients.size === 0 && byUsername.get(username) === clients) byUsername.delete(username)
+      presence.closed(username)
+    })
+  })
+  // A resumed session's filters are restored without a SUBSCRIBE.
+  broker.on('clientReady', (client) => {
+    for (const topic of filtersOf(client)) if (listeners.add(topic, client)) listen(client, topic)
+  })
+  broker.on('subscribe', (subscriptions, client) => {
+    for (const { topic, qos } of subscriptions) if ((qos as number) !== REFUSED) listen(client, topic)
+  })
+  broker.on('unsubscribe', (topics, client) => {
+    for (const topic of topics) listeners.remove(topic, client)
+  })
+
+  const server = createServer((socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
+    limitPackets(socket, MAX_PACKET_BYTES, () => {
+      counts.tooLarge++
+      logPublish()
+    })
+    broker.handle(socket)
+  })
+  server.maxConnections = options.maxConnections
+  server.on('drop', logCrowd)
+  server.listen(options.port, options.host)
+  await once(server, 'listening')
+
+  return {
+    counts,
+    mqttPort: (server.address() as AddressInfo).port,
+    ready: async () => !closing,
+    hasSubscriber: async (topic) => listeners.has(topic) || sessions.hasSubscriber(topic),
+    publish: (topic, payload) =>
+      new Promise((resolve) => {
+        broker.publish(
+          { cmd: 'publish', topic, payload: Buffer.from(payload), qos: 1, retain: false, dup: false },
+          (error) => resolve(error ? 'returned' : 'taken'),
+        )
+      }),
+    dropSessions(username) {
+      access.forget(username)
+      sessions.drop(username)
+      for (const client of byUsername.get(username) ?? []) client.close()
+    },
+    receivedUpTo: () => performance.now(),
+    stopAccepting: () => {
+      server.close()
+    },
+    async close() {
+      // From here on wills are not messages: it is the broker that goes, not the device.
+      closing = true
+      server.close()
+      await new Promise<void>((resolve) => broker.close(() => resolve()))
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}

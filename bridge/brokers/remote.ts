@@ -1,0 +1,162 @@
+import { randomUUID } from 'node:crypto'
+import { connect } from 'mqtt'
+import { MAX_PAYLOAD_BYTES } from '../../src/messages/protocol.ts'
+import type { Identity } from '../identity.ts'
+import { type Log, limited } from '../log.ts'
+import type { Broker, BrokerEvents, PublishResult } from './broker.ts'
+
+const MARKER_EVERY_MS = 2_000
+const MARKER_LOST_MS = 30_000
+const KEEPALIVE_SECONDS = 15
+const RECONNECT_MS = 2_000
+const SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
+const NO_SUBSCRIBER = 0x10
+const CLOSE_WITHIN_MS = 2_000
+
+/** Joins a broker that is not ours, over MQTT 5, as one client with a session of its own. */
+export function joinBroker(options: {
+  url: string
+  bridge: string
+  identity: Identity
+  events: BrokerEvents
+  log: Log
+}): Broker {
+  const { identity, events, log } = options
+  const counts = { connects: 0, unidentified: 0 }
+  const logUnidentified = limited((count) => log.warn(count, 'messages without a publisher were left out'))
+  const logAway = limited((count) => log.warn(count, 'no connection to the broker'))
+  const logMessage = limited((count) => log.warn(count, 'messages could not be spooled'))
+  const markerTopic = `ota/bridge/${options.bridge}/marker`
+
+  const client = connect(options.url, {
+    protocolVersion: 5,
+    clientId: `edge-ota-bridge-${options.bridge}`,
+    clean: false,
+    properties: { sessionExpiryInterval: SESSION_EXPIRY_SECONDS },
+    keepalive: KEEPALIVE_SECONDS,
+    reconnectPeriod: RECONNECT_MS,
+    queueQoSZero: false,
+    resubscribe: false,
+  })
+  let connection = 0
+  let receivedUpTo: number | undefined
+  let marker: { nonce: string; at: number } | undefined
+  /** Message ids of which the PUBACK said so: the publish callback hides it. */
+  const unheard = new Set<number>()
+
+  /**
+   * A message that comes back through the broker's own queue: whatever the broker had before it was published
+   * has been handed over when it arrives.
+   */
+  function sendMarker(): void {
+    if (!client.connected || (marker && performance.now() - marker.at < MARKER_LOST_MS)) return
+    marker = { nonce: randomUUID(), at: performance.now() }
+    // QoS 1 as the messages are: at QoS 0 it would overtake the broker's queue.
+    client.publish(markerTopic, marker.nonce, { qos: 1 }, () => {})
+  }
+  const markers = setInterval(sendMarker, MARKER_EVERY_MS)
+
+  /** Nothing that was in flight may go out by itself after a reconnect, long after a cancel or freeze. */
+  function forgetOutgoing(): void {
+    for (const id of Object.keys(client.outgoing)) client.removeOutgoingMessage(Number(id))
+  }
+
+  client.on('connect', () => {
+    connection++
+    counts.connects++
+    log.info('connected to the broker')
+    marker = undefined
+    for (const filter of identity.filters) client.subscribe(filter, { qos: 1 }, onSubscribed)
+    client.subscribe(markerTopic, { qos: 1 }, (error) => {
+      onSubscribed(error)
+      sendMarker()
+    })
+  })
+  function onSubscribed(error: Error | null): void {
+    if (!error) return
+    log.error('the broker refused a subscription of the bridge')
+  }
+  client.on('close', () => {
+    connection++
+    receivedUpTo = undefined
+    unheard.clear()
+    logAway()
+    forgetOutgoing()
+  })
+  client.on('error', () => {}) // 'close' follows; the text may hold the address
+  client.on('packetreceive', (packet) => {
+    if (packet.cmd === 'puback' && packet.reasonCode === NO_SUBSCRIBER) unheard.add(packet.messageId!)
+  })
+
+  async function take(topic: string, payload: Buffer, gone: () => boolean): Promise<void> {
+    if (topic === markerTopic) {
+      if (payload.toString() !== marker?.nonce) return
+      receivedUpTo = marker.at
+      marker = undefined
+      return
+    }
+    const message = payload.length > MAX_PAYLOAD_BYTES ? undefined : identity.read({ topic, payload })
+    if (message) return events.message(message.username, message.topic, message.payload, gone)
+    counts.unidentified++
+    logUnidentified()
+  }
+
+  client.handleMessage = (packet, done) => {
+    const arrivedOn = connection
+    const gone = () => connection !== arrivedOn
+    const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
+    take(packet.topic, payload, gone).then(
+      () => {
+        // After a reconnect this would acknowledge another message on the new connection.
+        if (!gone()) done()
+      },
+      () => {
+        logMessage()
+        // Not acknowledged: over a fresh connection the broker hands it over again.
+        if (!gone()) client.stream.destroy()
+      },
+    )
+  }
+
+  return {
+    counts,
+    mqttPort: undefined,
+    ready: (withinMs) =>
+      client.connected
+        ? Promise.resolve(true)
+        : new Promise((resolve) => {
+            const end = (result: boolean) => {
+              clearTimeout(timer)
+              client.removeListener('connect', onConnect)
+              resolve(result)
+            }
+            const onConnect = () => end(true)
+            const timer = setTimeout(() => end(false), Math.max(0, withinMs))
+            client.on('connect', onConnect)
+          }),
+    hasSubscriber: async () => undefined,
+    publish: (topic, payload, { expiresInSeconds }) =>
+      new Promise<PublishResult>((resolve) => {
+        if (!client.connected) return resolve('returned')
+        const properties =
+          expiresInSeconds === undefined ? {} : { messageExpiryInterval: Math.max(1, expiresInSeconds) }
+        let id: number | undefined
+        client.publish(topic, payload, { qos: 1, properties }, (error) => {
+          const offline = id !== undefined && unheard.delete(id)
+          resolve(error ? 'returned' : offline ? 'offline' : 'taken')
+        })
+        id = client.getLastMessageId()
+      }),
+    dropSessions() {
+      // A joined broker offers no common way to end another client's session.
+    },
+    receivedUpTo: () => receivedUpTo,
+    stopAccepting() {},
+    async close() {
+      clearInterval(markers)
+      const timer = setTimeout(() => client.end(true), CLOSE_WITHIN_MS)
+      await client.endAsync()
+      clearTimeout(timer)
+    },
+  }
+}

@@ -1,0 +1,142 @@
+import { type FrameToBridge, MAX_CREDIT, type NoticeFrame, type NoticeRef } from '../src/hub/frames.ts'
+import type { Broker, PublishResult } from './brokers/broker.ts'
+import type { Intake } from './intake.ts'
+import type { Log } from './log.ts'
+
+export interface Downlink {
+  receive(frame: FrameToBridge): void
+  /** How many more notices this bridge will hold now. */
+  credit(): number
+  /** No more notices are taken up; waits until those in hand are settled, at most so long. */
+  settle(withinMs: number): Promise<void>
+  counts: {
+    taken: number
+    offline: number
+    returned: number
+    ignored: number
+    replies: number
+    drops: number
+  }
+}
+
+/** Credit goes back in one frame for all notices that were settled within this time. */
+const CREDIT_EVERY_MS = 20
+
+const nameOf = (ref: NoticeRef) => `${ref.task}/${ref.device}/${ref.id}`
+
+/**
+ * Notices down (PROTOCOL.md, section 4, "one order"): a `sent` record is durable before its notice is published,
+ * a `taken` record says how that ended, and only then the hub gets its credit back.
+ */
+export function createDownlink(options: {
+  broker: Broker
+  intake: Intake
+  credit: number
+  publishWithinMs: number
+  grant: (add: number) => void
+  log: Log
+}): Downlink {
+  const { broker, intake, log } = options
+  const counts = { taken: 0, offline: 0, returned: 0, ignored: 0, replies: 0, drops: 0 }
+  const inHand = new Set<string>()
+  let granting: NodeJS.Timeout | undefined
+  let settled = 0
+  let line: Promise<void> = Promise.resolve()
+  let onEmpty: (() => void) | undefined
+  let stopping = false
+
+  function giveCredit(add: number): void {
+    settled += add
+    granting ??= setTimeout(() => {
+      granting = undefined
+      const all = settled
+      settled = 0
+      if (all > 0) options.grant(Math.min(all, MAX_CREDIT))
+    }, CREDIT_EVERY_MS)
+  }
+
+  function finish(frame: NoticeFrame, result: PublishResult | undefined): void {
+    const { notice } = frame
+    if (result) {
+      counts[result]++
+      intake.keep(frame.username, { kind: 'taken', notice, result })
+    }
+    inHand.delete(nameOf(notice))
+    giveCredit(1)
+    if (inHand.size === 0) onEmpty?.()
+  }
+
+  async function publish(frame: NoticeFrame): Promise<void> {
+    const { topic, payload, expiresInSeconds } = frame
+    finish(frame, await broker.publish(topic, payload, { qos: 1, expiresInSeconds }))
+  }
+
+  /** One frame's notices, in order; the next frame's come after their `sent` records. */
+  async function takeUp(frames: readonly NoticeFrame[], deadline: number): Promise<void> {
+    const reachable = (await broker.ready(deadline - performance.now())) && performance.now() <= deadline
+    const going: NoticeFrame[] = []
+    for (const frame of frames) {
+      if (!reachable) finish(frame, 'returned')
+      else if ((await broker.hasSubscriber(frame.topic)) === false) finish(frame, 'offline')
+      else going.push(frame)
+    }
+    const records = going.map((frame) =>
+      intake.record(frame.username, [{ kind: 'sent', notice: frame.notice }]).then(
+        () => publish(frame),
+        // Without its record it must not go out. Nothing can be recorded now: its task's lease brings it again.
+        () => finish(frame, undefined),
+      ),
+    )
+    // All records of one turn are one write: after the first of them, the publishes have begun in order.
+    await Promise.race([Promise.allSettled(records), new Promise((resolve) => setImmediate(resolve))])
+  }
+
+  function receiveNotices(items: readonly NoticeFrame[]): void {
+    const deadline = performance.now() + options.publishWithinMs
+    const fresh: NoticeFrame[] = []
+    for (const frame of items) {
+      const name = nameOf(frame.notice)
+      if (inHand.has(name) || stopping || inHand.size >= MAX_CREDIT) continue
+      inHand.add(name)
+      fresh.push(frame)
+    }
+    const ignored = items.length - fresh.length
+    counts.ignored += ignored
+    if (ignored > 0) giveCredit(ignored)
+    line = line
+      .then(() => takeUp(fresh, deadline))
+      .catch((error: unknown) => log.error({ err: error }, 'downlink'))
+  }
+
+  return {
+    counts,
+    credit: () => {
+      // A new hello starts from here: what was settled before it is in it.
+      settled = 0
+      return stopping ? 0 : Math.max(0, options.credit - inHand.size)
+    },
+    receive(frame) {
+      if (frame.t === 'notices') receiveNotices(frame.items)
+      else if (frame.t === 'reply') {
+        counts.replies++
+        line = line.then(() => void broker.publish(frame.topic, frame.payload, { qos: 1 }))
+      } else if (frame.t === 'drop') {
+        counts.drops++
+        broker.dropSessions(frame.username)
+      }
+    },
+    async settle(withinMs) {
+      stopping = true
+      if (inHand.size > 0) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, withinMs)
+          onEmpty = () => {
+            clearTimeout(timer)
+            resolve()
+          }
+        })
+      }
+      clearTimeout(granting)
+    },
+  }
+}

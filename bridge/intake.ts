@@ -1,0 +1,139 @@
+import { type Log, limited } from './log.ts'
+import type { Spool, SpoolEntry, SpoolItem } from './spool.ts'
+
+/** The way into the spool: everything that is given in one turn of the event loop is one transaction. */
+export interface Intake {
+  /**
+   * A device's message. Resolves when it is durable, which may be long while the spool is full; rejects when it
+   * cannot be written or `gone()`: then it must not be acknowledged.
+   */
+  message(key: string, item: SpoolItem, gone: () => boolean): Promise<void>
+  /** Waits while the spool is full. */
+  room(gone: () => boolean): Promise<void>
+  /** A record that must be durable before what follows; not held up by a full spool. Rejects when not written. */
+  record(key: string, items: readonly SpoolItem[]): Promise<void>
+  /** A fact that cannot be refused any more: kept until it is written. */
+  keep(key: string, item: SpoolItem): void
+  /** Writes what is waiting, now. */
+  flush(): void
+  /** The uplink has made room. */
+  drained(): void
+  /** Called after each write. */
+  onWritten(listener: () => void): void
+  close(): void
+}
+
+interface Pending {
+  entries: SpoolEntry[]
+  done(error?: Error): void
+  kept: boolean
+}
+interface Waiting {
+  gone(): boolean
+  go(error?: Error): void
+}
+
+const RETRY_MS = 1_000
+const LOOK_FOR_GONE_MS = 5_000
+/** Of those that wait, per batch that left: no more come in than went out. */
+const RELEASED_AT_ONCE = 1_000
+
+export function createIntake(
+  spool: Spool,
+  options: { maxBytes: number; workerTime: () => number | undefined; log: Log },
+): Intake {
+  let pending: Pending[] = []
+  let pendingBytes = 0
+  let held: Waiting[] = []
+  let scheduled: NodeJS.Immediate | undefined
+  let retry: NodeJS.Timeout | undefined
+  const listeners: (() => void)[] = []
+  const logFailure = limited((count) => options.log.error(count, 'the spool cannot be written'))
+  const logFull = limited((count) => options.log.warn(count, 'the spool is full: devices wait'))
+
+  const full = () => spool.bytes() + pendingBytes >= options.maxBytes
+
+  function flush(): void {
+    clearImmediate(scheduled)
+    scheduled = undefined
+    if (pending.length === 0) return
+    const group = pending
+    pending = []
+    pendingBytes = 0
+    try {
+      spool.append(group.flatMap((part) => part.entries))
+    } catch {
+      logFailure()
+      // What must not be lost stays in front; the rest is refused, and its senders send it again.
+      pending = group.filter((part) => part.kept)
+      for (const part of group) if (!part.kept) part.done(new Error('the spool cannot be written'))
+      if (pending.length > 0) retry ??= setTimeout(retryNow, RETRY_MS)
+      return
+    }
+    for (const part of group) part.done()
+    for (const listener of listeners) listener()
+  }
+
+  function retryNow(): void {
+    retry = undefined
+    flush()
+  }
+
+  function add(key: string, items: readonly SpoolItem[], kept: boolean, done: (error?: Error) => void): void {
+    const at = options.workerTime() ?? null
+    const entries = items.map((item) => ({ key, at, body: JSON.stringify(item) }))
+    for (const { body } of entries) pendingBytes += body.length
+    pending.push({ entries, kept, done })
+    scheduled ??= setImmediate(flush)
+  }
+
+  const written = (key: string, items: readonly SpoolItem[]) =>
+    new Promise<void>((resolve, reject) => {
+      add(key, items, false, (error) => (error ? reject(error) : resolve()))
+    })
+
+  function room(gone: () => boolean): Promise<void> {
+    if (!full() && held.length === 0) return Promise.resolve()
+    if (gone()) return Promise.reject(new Error('the spool is full'))
+    logFull()
+    return new Promise((resolve, reject) => {
+      held.push({ gone, go: (error) => (error ? reject(error) : resolve()) })
+    })
+  }
+
+  /** Without this, devices that give up and come back would pile up in memory. */
+  const sweep = setInterval(() => {
+    const everyone = held
+    held = []
+    for (const waiting of everyone) {
+      if (waiting.gone()) waiting.go(new Error('gone'))
+      else held.push(waiting)
+    }
+  }, LOOK_FOR_GONE_MS)
+  sweep.unref()
+
+  return {
+    // Without a wait the item is in line before this returns, so a client's messages keep their order.
+    message: (key, item, gone) =>
+      !full() && held.length === 0 ? written(key, [item]) : room(gone).then(() => written(key, [item])),
+    room,
+    record: written,
+    keep: (key, item) => add(key, [item], true, () => {}),
+    flush,
+    drained() {
+      if (full()) return
+      for (const waiting of held.splice(0, RELEASED_AT_ONCE)) waiting.go()
+    },
+    onWritten: (listener) => {
+      listeners.push(listener)
+    },
+    close() {
+      clearInterval(sweep)
+      clearTimeout(retry)
+      flush()
+      clearTimeout(retry)
+      for (const waiting of held) waiting.go(new Error('the bridge stops'))
+      held = []
+    },
+  }
+}

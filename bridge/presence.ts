@@ -1,0 +1,31 @@
+/**
+ * Counts connections per username: several with one token are allowed, and the device is online while one is
+ * open (PROTOCOL.md, section 1).
+ */
+export interface Presence {
+  opened(username: string): void
+  closed(username: string): void
+}
+
+export function createPresence(events: {
+  connected(username: string): void
+  disconnected(username: string): void
+}): Presence {
+  const open = new Map<string, number>()
+  return {
+    opened(username) {
+      const before = open.get(username) ?? 0
+      open.set(username, before + 1)
+      if (before === 0) events.connected(username)
+    },
+    closed(username) {
+      const before = open.get(username)
+      if (before === undefined) return
+      if (before > 1) open.set(username, before - 1)
+      else {
+        open.delete(username)
+        events.disconnected(username)
+      }
+    },
+  }
+}

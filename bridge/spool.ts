@@ -1,0 +1,159 @@
+import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import type { BatchItemInput } from '../src/hub/frames.ts'
+
+type WithoutIdentity<T> = T extends unknown ? Omit<T, 'id' | 'at'> : never
+
+/** A batch item before the spool gives it its id. */
+export type SpoolItem = WithoutIdentity<BatchItemInput>
+
+export interface SpoolEntry {
+  /** Whose order it belongs to: the username; empty where it is nobody's. */
+  key: string
+  /** Worker time (ms) at which the bridge was given it; null where the bridge did not know it yet. */
+  at: number | null
+  /** A SpoolItem as JSON text. */
+  body: string
+}
+
+export interface SpooledItem {
+  seq: number
+  key: string
+  id: string
+  /** The batch item as JSON text, ASCII only. */
+  json: string
+  size: number
+}
+
+export interface Spool {
+  /** All of them, in this order, in one transaction; throws when the disk or the file's hard limit is full. */
+  append(entries: readonly SpoolEntry[]): void
+  /** The oldest items in order, at most `limit` and `maxBytes`, without those of `exceptKeys`. */
+  peek(limit: number, maxBytes: number, exceptKeys: readonly string[]): SpooledItem[]
+  /** The arrival of the oldest item; undefined where there is none. */
+  oldest(): { at: number | null } | undefined
+  drop(items: readonly SpooledItem[]): void
+  /** Takes an item out of the line that the Worker refuses to read, and keeps it aside for a person to look at. */
+  bury(item: SpooledItem, reason: string): void
+  deadLetters(): { id: string; json: string; reason: string }[]
+  depth(): number
+  bytes(): number
+  close(): void
+}
+
+const PAGE_BYTES = 4096
+const MAX_DEAD_LETTERS = 1000
+
+/**
+ * The write-ahead spool (ARCHITECTURE.md): one table in one order, in a file that only one bridge opens. Item
+ * ids are the file's own random name and a sequence that never starts again, so they are unique for ever.
+ * `hardLimitBytes` is the size past which the file itself refuses to grow.
+ */
+export function openSpool(
+  file: string,
+  options: { sync: 'normal' | 'full'; hardLimitBytes?: number | undefined },
+): Spool {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  const db = new DatabaseSync(file, { timeout: 2_000 })
+  // Exclusive: two bridges on one file would post everything twice.
+  db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.sync};
+    CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS items (seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, at INTEGER,
+      body TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS dead (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, reason TEXT NOT NULL) STRICT;`)
+  if (options.hardLimitBytes !== undefined) {
+    db.exec(`PRAGMA max_page_count = ${Math.ceil(options.hardLimitBytes / PAGE_BYTES)}`)
+  }
+  db.prepare(`INSERT OR IGNORE INTO meta VALUES ('id', ?)`).run(
+    randomBytes(5).toString('base64url').slice(0, 6),
+  )
+  const name = (db.prepare(`SELECT value FROM meta WHERE name = 'id'`).get() as { value: string }).value
+  const itemId = (seq: number) => name + seq.toString(36)
+
+  const count = db.prepare('SELECT count(*) AS depth, coalesce(sum(length(body)), 0) AS bytes FROM items')
+  const insert = db.prepare('INSERT INTO items (key, at, body) VALUES (?, ?, ?)')
+  const select = db.prepare(`SELECT seq, key, at, body FROM items
+    WHERE key NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?`)
+  const oldest = db.prepare('SELECT at FROM items ORDER BY seq LIMIT 1')
+  const remove = db.prepare('DELETE FROM items WHERE seq IN (SELECT value FROM json_each(?))')
+  const bury = db.prepare('INSERT OR REPLACE INTO dead SELECT seq, body, ? FROM items WHERE seq = ?')
+  const trimDead = db.prepare(
+    'DELETE FROM dead WHERE seq NOT IN (SELECT seq FROM dead ORDER BY seq DESC LIMIT ?)',
+  )
+
+  let { depth, bytes } = count.get() as { depth: number; bytes: number }
+
+  function inTransaction(work: () => void): void {
+    db.exec('BEGIN IMMEDIATE')
+    try {
+      work()
+      db.exec('COMMIT')
+    } catch (error) {
+      // Some errors (a full disk among them) have ended the transaction already.
+      if (db.isTransaction) db.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  function drop(items: readonly SpooledItem[]): void {
+    if (items.length === 0) return
+    remove.run(JSON.stringify(items.map((item) => item.seq)))
+    depth -= items.length
+    bytes -= items.reduce((sum, item) => sum + item.size, 0)
+  }
+
+  return {
+    append(entries) {
+      let added = 0
+      inTransaction(() => {
+        for (const { key, at, body } of entries) {
+          insert.run(key, at, body)
+          added += body.length
+        }
+      })
+      depth += entries.length
+      bytes += added
+    },
+
+    peek(limit, maxBytes, exceptKeys) {
+      const items: SpooledItem[] = []
+      let total = 0
+      for (const row of select.iterate(JSON.stringify(exceptKeys), limit)) {
+        const { seq, key, at, body } = row as { seq: number; key: string; at: number | null; body: string }
+        const id = itemId(seq)
+        const json = `{"id":"${id}",${at === null ? '' : `"at":${at},`}${body.slice(1)}`
+        total += json.length + 1
+        if (total > maxBytes && items.length > 0) break
+        items.push({ seq, key, id, json, size: body.length })
+      }
+      return items
+    },
+
+    oldest: () => oldest.get() as { at: number | null } | undefined,
+
+    drop,
+
+    bury(item, reason) {
+      inTransaction(() => {
+        bury.run(reason, item.seq)
+        trimDead.run(MAX_DEAD_LETTERS)
+        drop([item])
+      })
+    },
+
+    deadLetters: () =>
+      (
+        db.prepare('SELECT seq, body, reason FROM dead ORDER BY seq').all() as {
+          seq: number
+          body: string
+          reason: string
+        }[]
+      ).map(({ seq, body, reason }) => ({ id: itemId(seq), json: body, reason })),
+
+    depth: () => depth,
+    bytes: () => bytes,
+    close: () => db.close(),
+  }
+}

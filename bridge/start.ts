@@ -1,0 +1,83 @@
+import { type Bridge, startBridge } from './bridge.ts'
+import { readConfig } from './config.ts'
+import { keepKeys, type LocalKeys, migrate, registerKeys } from './local/database.ts'
+import { checkPort } from './local/ports.ts'
+import { type LocalSettings, readSettings } from './local/settings.ts'
+import { type LocalWorker, startWorker } from './local/worker.ts'
+
+// `npm start`: everything on this machine, with what is kept under .wrangler/ and the keys in .dev.vars.
+
+const BRIDGE_STOPS_WITHIN_MS = 8_000
+const WORKER_STOPS_WITHIN_MS = 1_500
+/** npm passes on the signal that the terminal has sent to the whole group already: one Ctrl-C comes twice. */
+const SAME_SIGNAL_MS = 500
+
+let worker: LocalWorker | undefined
+let bridge: Bridge | undefined
+let stoppingSince: number | undefined
+
+async function stop(exitCode: number): Promise<void> {
+  stoppingSince ??= performance.now()
+  // The bridge first, so that its last batch still finds the Worker.
+  const late = new Promise((resolve) => setTimeout(resolve, BRIDGE_STOPS_WITHIN_MS))
+  await Promise.race([bridge?.stop(), late])
+  await worker?.stop(WORKER_STOPS_WITHIN_MS)
+  process.exit(exitCode)
+}
+
+function onSignal(): void {
+  if (stoppingSince === undefined) {
+    console.log('\nStopping …')
+    void stop(0)
+  } else if (performance.now() - stoppingSince > SAME_SIGNAL_MS) {
+    worker?.kill()
+    process.exit(1)
+  }
+}
+process.on('SIGINT', onSignal)
+process.on('SIGTERM', onSignal)
+// When npm ends before this process, the terminal hangs up: that is no second Ctrl-C.
+process.on('SIGHUP', () => void stop(0))
+
+function fail(error: unknown): void {
+  if (stoppingSince !== undefined) return
+  console.error(`\n${error instanceof Error ? error.message : String(error)}`)
+  void stop(1)
+}
+
+function report(settings: LocalSettings, keys: LocalKeys): void {
+  console.log(`
+  edge-ota runs.
+
+    API        ${settings.publicUrl}   (reference: ${settings.publicUrl}/docs)
+    MQTT       ${settings.mqttUrl}
+    Admin key  ${keys.adminKey}   (kept in .dev.vars)
+
+  See an upgrade: npm run demo, in another terminal. Stop with Ctrl-C.
+`)
+}
+
+async function start(): Promise<void> {
+  const settings = readSettings(process.env, process.cwd())
+  await checkPort(settings.host, settings.port, 'PORT')
+  if (settings.mqttPort !== undefined) await checkPort(settings.host, settings.mqttPort, 'MQTT_PORT')
+
+  console.log('Starting …')
+  const keys = keepKeys(settings.devVarsFile)
+  const config = readConfig({
+    ...process.env,
+    WORKER_URL: settings.workerUrl,
+    BRIDGE_KEY: keys.bridgeKey,
+    BRIDGE_NAME: 'default',
+    SPOOL_FILE: settings.spoolFile,
+    LOG_LEVEL: settings.logLevel,
+  })
+  await migrate(settings)
+  await registerKeys(settings, keys, Date.now())
+  worker = await startWorker(settings)
+  void worker.ended.then(() => fail(new Error('The Worker ended by itself.')))
+  bridge = await startBridge(config)
+  if (stoppingSince === undefined) report(settings, keys)
+}
+
+start().catch(fail)

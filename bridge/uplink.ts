@@ -1,0 +1,184 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { type BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_ITEMS } from '../src/hub/frames.ts'
+import { backoffMs } from './backoff.ts'
+import type { Intake } from './intake.ts'
+import { type Log, limited } from './log.ts'
+import { createParking } from './parking.ts'
+import type { Spool, SpooledItem } from './spool.ts'
+import { nextUpTo, type WorkerClock } from './up-to.ts'
+import type { WorkerClient } from './worker-client.ts'
+
+export interface Uplink {
+  /** Posts what is left once more if the Worker was there last time, and ends. */
+  stop(withinMs: number): Promise<void>
+  counts: { batches: number; taken: number; rejected: number; retried: number; dead: number }
+}
+
+/** Single messages go up quickly, bursts in one batch. */
+const LINGER_MS = 10
+/** Room in the batch for what stands around its items. */
+const ENVELOPE_BYTES = 4096
+const SPOOL_RETRY_MS = 5_000
+
+export interface UplinkOptions {
+  bridge: string
+  spool: Spool
+  intake: Intake
+  worker: WorkerClient
+  clock: WorkerClock
+  /** Monotonic time (ms) up to which the broker has handed over everything; undefined: it does not know. */
+  receivedUpTo: () => number | undefined
+  upToIntervalMs: number
+  backoffBaseMs: number
+  log: Log
+}
+
+/**
+ * Empties the spool to the Worker: in order, one batch in flight, each item until it is taken or rejected
+ * (API.md, "Bridge").
+ */
+export function startUplink(options: UplinkOptions): Uplink {
+  const { spool, intake, worker, clock, log } = options
+  const counts = { batches: 0, taken: 0, rejected: 0, retried: 0, dead: 0 }
+  const parking = createParking(options.backoffBaseMs)
+  const aborter = new AbortController()
+  const logFailure = limited(() =>
+    log.warn({ reason: lastFailure, failures }, 'the Worker takes no messages'),
+  )
+  const logRejected = limited((count) => log.info(count, 'messages were rejected by the Worker'))
+
+  let stopping = false
+  let wake: (() => void) | undefined
+  let failures = 0
+  let lastFailure = ''
+  let batchLimit = MAX_BATCH_ITEMS
+  let lastUpTo: number | undefined
+  let lastPostAt = Number.NEGATIVE_INFINITY
+
+  intake.onWritten(() => wake?.())
+
+  /** Ends early when something was written (`forWork`) or the bridge stops. */
+  function sleep(ms: number, forWork: boolean): Promise<void> {
+    if (stopping) return Promise.resolve()
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        wake = undefined
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      wake = () => {
+        if (forWork || stopping) done()
+      }
+    })
+  }
+
+  /** What could be posted now, and what that lets us say about time. */
+  async function gather(): Promise<{ items: SpooledItem[]; upTo: number | undefined; parkedMs: number }> {
+    const receivedUpTo = options.receivedUpTo()
+    const bound = receivedUpTo === undefined ? undefined : clock.at(receivedUpTo)
+    // One turn of the event loop, so that what the sockets held at that moment is in line, and then in the spool.
+    await nextTurn()
+    intake.flush()
+    const parkedMs = parking.nextMs()
+    const items = spool.peek(batchLimit, MAX_BATCH_BYTES - ENVELOPE_BYTES, parking.keys())
+    return { items, upTo: nextUpTo(bound, spool.oldest(), lastUpTo), parkedMs }
+  }
+
+  function envelope(items: readonly SpooledItem[], upTo: number | undefined): string {
+    const head = JSON.stringify({ bridge: options.bridge, ...(upTo !== undefined && { upTo }) })
+    return `${head.slice(0, -1)},"items":[${items.map((item) => item.json).join(',')}]}`
+  }
+
+  function settle(items: readonly SpooledItem[], answer: BatchAnswer): void {
+    const results = new Map(answer.results.map((result) => [result.id, result.status]))
+    const gone: SpooledItem[] = []
+    const stay = new Set<string>()
+    for (const item of items) {
+      const status = results.get(item.id) ?? 'retry'
+      if (status === 'retry') stay.add(item.key)
+      else gone.push(item)
+      counts[status === 'retry' ? 'retried' : status]++
+      if (status === 'rejected') logRejected()
+    }
+    for (const key of new Set(items.map((item) => item.key))) {
+      if (stay.has(key)) parking.park(key)
+      else parking.free(key)
+    }
+    spool.drop(gone)
+    if (gone.length > 0) intake.drained()
+  }
+
+  /** A batch that the Worker cannot read: halved until one item is left, and that one is put aside. */
+  async function narrow(items: readonly SpooledItem[], status: number): Promise<boolean> {
+    const [item] = items
+    if (items.length > 1) {
+      batchLimit = Math.ceil(items.length / 2)
+      return true
+    }
+    // If even an empty batch is refused, it is not the item's fault.
+    const probe = await worker.postBatch(envelope([], lastUpTo), aborter.signal)
+    if (item === undefined || probe.kind !== 'answered') return false
+    spool.bury(item, `status ${status}`)
+    counts.dead++
+    log.error({ id: item.id, status }, 'an item was put aside: the Worker cannot read it')
+    return true
+  }
+
+  async function post(items: SpooledItem[], upTo: number | undefined): Promise<void> {
+    const outcome = await worker.postBatch(envelope(items, upTo), aborter.signal)
+    if (outcome.kind === 'answered') {
+      clock.learn(outcome.answer.now, outcome.arrivedAt)
+      lastUpTo = upTo
+      lastPostAt = performance.now()
+      failures = 0
+      batchLimit = Math.min(MAX_BATCH_ITEMS, batchLimit * 2)
+      counts.batches++
+      settle(items, outcome.answer)
+      return
+    }
+    if (outcome.kind === 'refused' && (await narrow(items, outcome.status))) return
+    failures++
+    lastFailure = outcome.kind === 'failed' ? outcome.reason : `status ${outcome.status}`
+    if (!stopping) logFailure()
+    const delay = backoffMs(failures, options.backoffBaseMs)
+    await sleep(Math.max(delay, outcome.kind === 'failed' ? outcome.retryAfterMs : 0), false)
+  }
+
+  async function step(): Promise<void> {
+    const { items, upTo, parkedMs } = await gather()
+    const idleForMs = lastPostAt + options.upToIntervalMs - performance.now()
+    if (items.length > 0 || idleForMs <= 0) await post(items, upTo)
+    else await sleep(Math.min(idleForMs, parkedMs), true)
+    if (spool.depth() < MAX_BATCH_ITEMS) await sleep(LINGER_MS, false)
+  }
+
+  async function run(): Promise<void> {
+    while (!stopping) {
+      try {
+        await step()
+      } catch (error) {
+        // The spool's disk, most likely. Items that could not be dropped go up twice, which changes nothing.
+        log.error({ err: error }, 'the uplink stumbled')
+        await sleep(SPOOL_RETRY_MS, false)
+      }
+    }
+  }
+
+  const running = run()
+
+  return {
+    counts,
+    async stop(withinMs) {
+      stopping = true
+      wake?.()
+      const timer = setTimeout(() => aborter.abort(), withinMs)
+      await running
+      if (failures === 0 && !aborter.signal.aborted) {
+        const { items, upTo } = await gather()
+        await post(items, upTo)
+      }
+      clearTimeout(timer)
+    },
+  }
+}

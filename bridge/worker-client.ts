@@ -1,0 +1,93 @@
+import { z } from 'zod'
+import { type BatchAnswer, batchAnswer } from '../src/hub/frames.ts'
+
+export type PostOutcome =
+  | { kind: 'answered'; answer: BatchAnswer; arrivedAt: number }
+  /** The Worker cannot read this batch: sending it again unchanged is useless. */
+  | { kind: 'refused'; status: number }
+  | { kind: 'failed'; reason: string; retryAfterMs: number }
+
+export type Decision = 'allow' | 'deny' | 'unavailable'
+
+export interface AuthRequest {
+  username: string
+  password: string
+  clientid: string
+  peerhost: string
+}
+export interface AclRequest {
+  username: string
+  clientid: string
+  topic: string
+}
+
+export interface WorkerClient {
+  /** `body` is the whole batch as JSON text. Never throws. */
+  postBatch(body: string, signal?: AbortSignal): Promise<PostOutcome>
+  authenticate(request: AuthRequest): Promise<Decision>
+  maySubscribe(request: AclRequest): Promise<Decision>
+}
+
+const REFUSALS = [400, 413, 422]
+const MAX_RETRY_AFTER_MS = 300_000
+const DECISION_TIMEOUT_MS = 5_000
+
+const decision = z.object({ result: z.enum(['allow', 'deny']) })
+
+/** The Worker's HTTP end (API.md, "Bridge" and "Broker"). */
+export function createWorkerClient(options: {
+  workerUrl: string
+  bridgeKey: string
+  requestTimeoutMs: number
+}): WorkerClient {
+  const headers = { authorization: `Bearer ${options.bridgeKey}`, 'content-type': 'application/json' }
+
+  const post = (path: string, body: string, timeoutMs: number, signal?: AbortSignal) =>
+    fetch(options.workerUrl + path, {
+      method: 'POST',
+      headers,
+      body,
+      redirect: 'error',
+      signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])]),
+    })
+
+  /** Whatever is not a clear yes or no is `unavailable`: the broker lets nobody in on that. */
+  async function decide(path: string, request: object): Promise<Decision> {
+    try {
+      const response = await post(path, JSON.stringify(request), DECISION_TIMEOUT_MS)
+      const body = decision.safeParse(await response.json())
+      return response.ok && body.success ? body.data.result : 'unavailable'
+    } catch {
+      return 'unavailable'
+    }
+  }
+
+  return {
+    async postBatch(body, signal) {
+      try {
+        const response = await post('/bridge/v1/messages', body, options.requestTimeoutMs, signal)
+        if (!response.ok) {
+          await response.body?.cancel()
+          if (REFUSALS.includes(response.status)) return { kind: 'refused', status: response.status }
+          const retryAfterMs = retryAfter(response.headers.get('retry-after'))
+          return { kind: 'failed', reason: `status ${response.status}`, retryAfterMs }
+        }
+        const answer = batchAnswer.safeParse(await response.json())
+        return answer.success
+          ? { kind: 'answered', answer: answer.data, arrivedAt: performance.now() }
+          : { kind: 'failed', reason: 'an answer that is none', retryAfterMs: 0 }
+      } catch (error) {
+        return { kind: 'failed', reason: error instanceof Error ? error.name : 'error', retryAfterMs: 0 }
+      }
+    },
+    authenticate: (request) => decide('/broker/v1/auth', request),
+    maySubscribe: (request) => decide('/broker/v1/acl', { ...request, action: 'subscribe' }),
+  }
+}
+
+/** The header in seconds or as a date → ms, at most five minutes; 0 where there is none. */
+function retryAfter(header: string | null): number {
+  if (header === null) return 0
+  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
+  return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS) : 0
+}

@@ -1,0 +1,180 @@
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { openSpool } from '../../bridge/spool.ts'
+import type { BatchItem } from '../../src/hub/frames.ts'
+import { type BridgeFixture, bridgeFixture, textOf } from './bridge-fixture.ts'
+import { until } from './fake-worker.ts'
+
+let f: BridgeFixture
+beforeEach(async () => {
+  f = await bridgeFixture()
+})
+afterEach(() => f.end())
+
+const PROGRESS = 'ota/device/progress'
+const qos1 = { qos: 1 as const }
+const texts = (items: BatchItem[], username?: string) =>
+  items
+    .filter((item) => item.kind === 'message' && (username === undefined || item.username === username))
+    .map((item) => textOf(item as { payload: string }))
+const numbers = (count: number) => Array.from({ length: count }, (_, at) => String(at))
+
+it('hands a device’s messages over in order, with the publisher that the broker knows', async () => {
+  const bridge = await f.start()
+  const device = await f.device(bridge, 'dev-1')
+  await Promise.all(numbers(300).map((text) => device.publishAsync(PROGRESS, text, qos1)))
+  await until('all messages', () => texts(f.worker.taken).length === 300)
+  expect(texts(f.worker.taken, 'dev-1')).toEqual(numbers(300))
+  expect(f.worker.batches.length).toBeLessThan(100)
+  expect(f.worker.taken[0]).toMatchObject({ kind: 'presence', event: 'reset' })
+  expect(f.worker.taken[1]).toMatchObject({ kind: 'presence', event: 'connected', username: 'dev-1' })
+})
+
+it('has every acknowledged message in its file while the Worker is away, and hands it over after a restart', async () => {
+  const bridge = await f.start()
+  const device = await f.device(bridge, 'dev-1')
+  await until('connected told', () => f.worker.taken.length === 2)
+  f.worker.away = true
+  await Promise.all(numbers(50).map((text) => device.publishAsync(PROGRESS, text, qos1)))
+  await bridge.stop()
+
+  const spool = openSpool(f.spoolFile, { sync: 'normal' })
+  const spooled = spool.peek(1_000, 1e9, []).map((item) => JSON.parse(item.json) as BatchItem)
+  expect(texts(spooled)).toEqual(numbers(50))
+  spool.close()
+
+  f.worker.away = false
+  await f.start()
+  await until('all messages', () => texts(f.worker.taken).length === 50)
+  expect(texts(f.worker.taken)).toEqual(numbers(50))
+  expect(new Set(f.worker.taken.map((item) => item.id)).size).toBe(f.worker.taken.length)
+})
+
+it('sends again what is to be sent again, in order, and nobody else waits for it', async () => {
+  const bridge = await f.start()
+  const slow = await f.device(bridge, 'slow')
+  const quick = await f.device(bridge, 'quick')
+  await until('both known', () => f.worker.taken.length === 3)
+  let tries = 0
+  f.worker.judge = (item) => {
+    if (!('username' in item) || item.username !== 'slow') return 'taken'
+    if (item.kind === 'message' && textOf(item) === '0') tries++
+    return tries > 3 ? 'taken' : 'retry'
+  }
+  await Promise.all(numbers(5).map((text) => slow.publishAsync(PROGRESS, text, qos1)))
+  await quick.publishAsync(PROGRESS, 'q', qos1)
+  await until('the quick one', () => texts(f.worker.taken, 'quick').length === 1)
+  await until('the slow one', () => texts(f.worker.taken, 'slow').length === 5)
+  expect(texts(f.worker.taken, 'slow')).toEqual(numbers(5))
+  expect(tries).toBe(4)
+})
+
+it('drops rejected items', async () => {
+  const bridge = await f.start()
+  const device = await f.device(bridge, 'dev-1')
+  f.worker.judge = (item) => (item.kind === 'message' && textOf(item) === 'bad' ? 'rejected' : 'taken')
+  for (const text of ['1', 'bad', '2']) await device.publishAsync(PROGRESS, text, qos1)
+  await until('the good ones', () => texts(f.worker.taken).length === 2)
+  await until('an empty spool', () => bridge.stats().spool?.depth === 0)
+  expect(bridge.stats().uplink).toMatchObject({ rejected: 1, dead: 0 })
+})
+
+it('finds the one item that the Worker cannot read, puts it aside, and goes on', async () => {
+  const bridge = await f.start()
+  const device = await f.device(bridge, 'dev-1')
+  await until('connected told', () => f.worker.taken.length === 2)
+  const isCulprit = (item: BatchItem) => item.kind === 'message' && textOf(item) === '13'
+  f.worker.refuse = (items) => (items.some(isCulprit) ? { status: 422 } : undefined)
+  await Promise.all(numbers(40).map((text) => device.publishAsync(PROGRESS, text, qos1)))
+  await until('the others', () => texts(f.worker.taken).length === 39)
+  expect(texts(f.worker.taken)).toEqual(numbers(40).filter((text) => text !== '13'))
+  expect(bridge.stats().uplink).toMatchObject({ dead: 1 })
+  await bridge.stop()
+  const spool = openSpool(f.spoolFile, { sync: 'normal' })
+  expect(spool.deadLetters()).toMatchObject([{ reason: 'status 422' }])
+  spool.close()
+})
+
+it('puts nothing aside where every batch is refused, the empty one too', async () => {
+  const bridge = await f.start()
+  const device = await f.device(bridge, 'dev-1')
+  let refused = 0
+  f.worker.refuse = () => {
+    refused++
+    return { status: 400 }
+  }
+  await device.publishAsync(PROGRESS, '1', qos1)
+  await until('some refusals', () => refused > 8)
+  f.worker.refuse = () => undefined
+  await until('the message', () => texts(f.worker.taken).length === 1)
+  expect(bridge.stats().uplink).toMatchObject({ dead: 0 })
+})
+
+it('sends a batch unchanged after 503, 429 and 401, and waits as long as Retry-After says', async () => {
+  const bridge = await f.start()
+  const device = await f.device(bridge, 'dev-1')
+  await until('connected told', () => f.worker.taken.length === 2)
+  const answers = [{ status: 503 }, { status: 429, headers: { 'retry-after': '1' } }, { status: 401 }]
+  const seen: string[][] = []
+  const at: number[] = []
+  f.worker.refuse = (items) => {
+    seen.push(items.map((item) => item.id))
+    at.push(performance.now())
+    return answers.shift()
+  }
+  await device.publishAsync(PROGRESS, '1', qos1)
+  await until('the message', () => texts(f.worker.taken).length === 1)
+  expect(seen.length).toBe(4)
+  expect(new Set(seen.map((ids) => ids.join())).size).toBe(1)
+  expect(at[2]! - at[1]!).toBeGreaterThanOrEqual(990)
+})
+
+it('says upTo from the second batch on, forward only, and also when idle', async () => {
+  await f.start({ timing: { upToIntervalMs: 30 } })
+  await until('some batches', () => f.worker.batches.length >= 6)
+  const [first, ...rest] = f.worker.batches.map((batch) => batch.upTo)
+  expect(first).toBeUndefined()
+  for (const upTo of rest) expect(upTo).toBeLessThanOrEqual(f.worker.now())
+  expect(rest.toSorted((a, b) => a! - b!)).toEqual(rest)
+  expect(rest.at(-1)).toBeGreaterThan(rest[0]!)
+})
+
+it('says no upTo past a message that the Worker has not taken', async () => {
+  const bridge = await f.start({ timing: { upToIntervalMs: 30 } })
+  const device = await f.device(bridge, 'slow')
+  await until('time known', () => f.worker.batches.some((batch) => batch.upTo !== undefined))
+  f.worker.judge = (item) => (item.kind === 'message' ? 'retry' : 'taken')
+  await device.publishAsync(PROGRESS, '1', qos1)
+  const withIt = () => f.worker.batches.filter((batch) => texts(batch.items).length > 0)
+  await until('some tries', () => withIt().length > 3)
+  const arrived = withIt()[0]!.items.find((item) => item.kind === 'message')!.at!
+  const from = f.worker.batches.indexOf(withIt()[0]!)
+  for (const { upTo } of f.worker.batches.slice(from)) expect(upTo).toBeLessThanOrEqual(arrived)
+  f.worker.judge = () => 'taken'
+  await until('upTo goes on', () => f.worker.batches.at(-1)!.upTo! > arrived)
+})
+
+it('does not acknowledge while the spool is full, and does when there is room again', async () => {
+  const bridge = await f.start({ spoolMaxBytes: 2_000 })
+  const device = await f.device(bridge, 'dev-1')
+  await until('connected told', () => f.worker.taken.length === 2)
+  f.worker.away = true
+  const acknowledged: string[] = []
+  const all = numbers(60).map((text) =>
+    device.publishAsync(PROGRESS, text, qos1).then(() => acknowledged.push(text)),
+  )
+  await until('a full spool', () => bridge.stats().spool!.bytes! >= 2_000 && acknowledged.length > 0)
+  expect(acknowledged.length).toBeLessThan(60)
+  f.worker.away = false
+  await Promise.all(all)
+  await until('all messages', () => texts(f.worker.taken).length === 60)
+  expect(texts(f.worker.taken)).toEqual(numbers(60))
+})
+
+it('hands over what it has when it stops', async () => {
+  const bridge = await f.start()
+  const device = await f.device(bridge, 'dev-1')
+  await device.publishAsync(PROGRESS, 'last', qos1)
+  await bridge.stop()
+  expect(texts(f.worker.taken)).toEqual(['last'])
+  expect(f.worker.taken.at(-1)).toMatchObject({ kind: 'presence', event: 'reset' })
+})
