@@ -1,0 +1,72 @@
+import { z } from 'zod'
+import { hashKey, isKey, newKey } from '../../src/auth/key.ts'
+import { repeatableId } from '../../src/ids.ts'
+import { readDevVars, writeDevVars } from './dev-vars.ts'
+import type { LocalSettings } from './settings.ts'
+import { runWrangler } from './wrangler.ts'
+
+/** The clients' copies of the keys of this installation. */
+export interface LocalKeys {
+  adminKey: string
+  bridgeKey: string
+}
+
+const LOCAL_TENANT = 'Local'
+const LOCAL_BRIDGE = 'default'
+
+const local = ({ stateDirectory }: LocalSettings) => ['--local', '--persist-to', stateDirectory]
+
+/** Brings the local database to the newest schema. */
+export async function migrate(settings: LocalSettings): Promise<void> {
+  await runWrangler(['d1', 'migrations', 'apply', 'DB', ...local(settings)])
+}
+
+/** The keys in `.dev.vars`, each made where it is missing. */
+export function keepKeys(file: string): LocalKeys {
+  const { ADMIN_KEY = '', BRIDGE_KEY = '' } = readDevVars(file)
+  const missing = {
+    ...(!isKey(ADMIN_KEY) && { ADMIN_KEY: newKey() }),
+    ...(!isKey(BRIDGE_KEY) && { BRIDGE_KEY: newKey() }),
+  }
+  if (Object.keys(missing).length > 0) writeDevVars(file, missing)
+  const keys = { ADMIN_KEY, BRIDGE_KEY, ...missing }
+  return { adminKey: keys.ADMIN_KEY, bridgeKey: keys.BRIDGE_KEY }
+}
+
+/**
+ * Makes the database know the keys: an admin key of the tenant "Local" and a bridge key of the installation. Run at
+ * every start, so that a database or a `.dev.vars` that was lost is made whole again. Throws for a revoked key.
+ */
+export async function registerKeys(settings: LocalSettings, keys: LocalKeys, now: number): Promise<void> {
+  const tenantId = await repeatableId('ten', LOCAL_TENANT)
+  const admin = await hashKey(keys.adminKey)
+  const bridge = await hashKey(keys.bridgeKey)
+  // Only hexadecimal digits and own words: nothing here needs quoting.
+  const statements = [
+    `INSERT INTO tenants (id, name, created_at) VALUES ('${tenantId}', '${LOCAL_TENANT}', ${now})`,
+    `INSERT INTO api_keys (id, tenant_id, name, role, hash, created_at)
+      VALUES ('${await repeatableId('key', admin)}', '${tenantId}', 'npm start', 'admin', '${admin}', ${now})`,
+    `INSERT INTO api_keys (id, name, role, bridge, hash, created_at)
+      VALUES ('${await repeatableId('key', bridge)}', 'npm start', 'bridge', '${LOCAL_BRIDGE}', '${bridge}', ${now})`,
+  ].map((statement) => `${statement} ON CONFLICT DO NOTHING`)
+  const check = `SELECT role FROM api_keys WHERE revoked_at IS NULL AND (
+    (hash = '${admin}' AND role = 'admin') OR (hash = '${bridge}' AND role = 'bridge'))`
+  const command = [...statements, check].join(';\n')
+  const answer = await runWrangler([
+    ...['d1', 'execute', 'DB', ...local(settings), '--json', '--yes'],
+    ...['--command', command],
+  ])
+  const good = rolesOf
+    .parse(JSON.parse(answer))
+    .at(-1)!
+    .results.map(({ role }) => role)
+  for (const [role, name] of [
+    ['admin', 'ADMIN_KEY'],
+    ['bridge', 'BRIDGE_KEY'],
+  ] as const) {
+    if (good.includes(role)) continue
+    throw new Error(`${name} in .dev.vars was revoked. Delete its line, and the next start makes a new key.`)
+  }
+}
+
+const rolesOf = z.array(z.object({ results: z.array(z.object({ role: z.string().optional() })) })).min(1)

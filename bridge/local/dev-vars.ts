@@ -1,0 +1,30 @@
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { parseEnv } from 'node:util'
+
+const OWNER_ONLY = 0o600
+
+/** The file's variables; none where there is no file. */
+export function readDevVars(file: string): Record<string, string | undefined> {
+  return parseEnv(readText(file))
+}
+
+/** Sets variables in the file, readable by its owner alone; all its other lines stay as they are. */
+export function writeDevVars(file: string, changes: Record<string, string>): void {
+  const names = Object.keys(changes)
+  const kept = readText(file)
+    .split('\n')
+    .filter((line) => !names.some((name) => new RegExp(`^\\s*(export\\s+)?${name}\\s*=`).test(line)))
+  while (kept.at(-1) === '') kept.pop()
+  const added = names.map((name) => `${name}=${changes[name]}`)
+  writeFileSync(file, [...kept, ...added, ''].join('\n'), { mode: OWNER_ONLY })
+  chmodSync(file, OWNER_ONLY) // the mode above counts only for a new file
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
+    throw error
+  }
+}

@@ -1,0 +1,81 @@
+import { once } from 'node:events'
+import type { LocalSettings } from './settings.ts'
+import { spawnWrangler } from './wrangler.ts'
+
+export interface LocalWorker {
+  /** Settles when the Worker's process ends, whoever ended it. */
+  ended: Promise<void>
+  /** Ends it; by force where it takes longer. */
+  stop(withinMs: number): Promise<void>
+  /** Ends it at once. */
+  kill(): void
+}
+
+const READY_WITHIN_MS = 60_000
+const POLL_INTERVAL_MS = 100
+const POLL_TIMEOUT_MS = 2_000
+
+/** Runs `wrangler dev`, with D1, R2 and objects kept on disk, until it answers; rejects where it does not. */
+export async function startWorker(settings: LocalSettings): Promise<LocalWorker> {
+  const child = spawnWrangler([
+    'dev',
+    ...['--ip', settings.host, '--port', String(settings.port)],
+    ...['--persist-to', settings.stateDirectory],
+    ...['--var', `R2_S3_ENDPOINT:${settings.publicUrl}/cdn-cgi/local/r2/s3`],
+    ...['--inspector-port', '0', '--log-level', 'error', '--show-interactive-dev-session=false'],
+  ])
+  const running = () => child.exitCode === null && child.signalCode === null
+  const ended = once(child, 'exit').then(
+    () => {},
+    () => {}, // it could not be started
+  )
+  const signal = (name: NodeJS.Signals) => {
+    try {
+      // The whole group: wrangler has children of its own.
+      if (child.pid !== undefined) process.kill(-child.pid, name)
+    } catch {
+      // Nobody is left.
+    }
+  }
+  const kill = () => signal('SIGKILL')
+  // Being in another group, they would stay behind.
+  process.on('exit', kill)
+
+  const worker: LocalWorker = {
+    ended,
+    kill,
+    async stop(withinMs) {
+      const force = setTimeout(kill, withinMs)
+      if (running()) child.kill('SIGTERM')
+      await ended
+      clearTimeout(force)
+    },
+  }
+  try {
+    await untilReady(`${settings.workerUrl}/healthz`, running)
+  } catch (error) {
+    kill()
+    throw error
+  }
+  return worker
+}
+
+async function untilReady(url: string, running: () => boolean): Promise<void> {
+  const deadline = performance.now() + READY_WITHIN_MS
+  while (performance.now() < deadline) {
+    if (!running()) throw new Error('The Worker ended while it was starting.')
+    if (await answers(url)) return
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS))
+  }
+  throw new Error(`The Worker did not answer at ${url} within ${READY_WITHIN_MS / 1000} s.`)
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(POLL_TIMEOUT_MS) })
+    await response.body?.cancel()
+    return response.ok
+  } catch {
+    return false
+  }
+}

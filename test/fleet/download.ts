@@ -1,0 +1,169 @@
+import { createHash } from 'node:crypto'
+import type { SignMethod } from '../../src/messages/protocol.ts'
+import { ConnectionLost, UpgradeFault } from './fault.ts'
+import type { Gate } from './link.ts'
+import type { StatsKeeper } from './stats.ts'
+
+const MAX_TRIES = 8
+const RETRY_MS = 300
+const MAX_RETRY_MS = 10_000
+const ALGORITHMS: Record<SignMethod, string> = { MD5: 'md5', SHA256: 'sha256' }
+const FULL = 200
+const PARTIAL = 206
+const TOO_MANY = 429
+const SERVER_ERROR = 500
+
+/** Trying again with the same link is useless. */
+const downloadFault = (reason: string) => new UpgradeFault(-2, reason)
+
+/** What it takes to go on when the network breaks. */
+interface Persistence {
+  /** Each request waits for its turn. */
+  gate: Gate
+  untilOnline: () => Promise<void>
+  onResume: () => void
+  signal: AbortSignal
+  sleep: (ms: number) => Promise<void>
+}
+
+export interface DownloadOptions extends Persistence {
+  /** The newest link: a notice that comes meanwhile may bring another. */
+  url: () => string
+  /** Bytes that the notice promises. */
+  size: number
+  signMethod: SignMethod
+  chunkBytes: number
+  bytesPerSecond: number
+  /** Break the connection at this offset, once. */
+  cutAt: number | undefined
+  /** Called after each piece; the download waits for it, and resumes after a ConnectionLost. */
+  onBytes: (received: number) => Promise<void>
+  stats: StatsKeeper
+}
+
+/**
+ * Downloads and gives the lower-case hex digest, keeping nothing of the file. Resumes with `Range` where the
+ * connection breaks, and checks that it is still the same file. Throws an UpgradeFault where that cannot go on.
+ */
+export async function downloadDigest(options: DownloadOptions): Promise<string> {
+  const { size, signal, stats } = options
+  const hash = createHash(ALGORITHMS[options.signMethod])
+  let { cutAt } = options
+  let offset = 0
+  let etag: string | undefined
+  stats.counts.downloads++
+
+  async function receive(body: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const bytes of body) {
+      const cut = cutAt !== undefined && offset + bytes.byteLength >= cutAt
+      const piece = cut ? bytes.subarray(0, cutAt! - offset) : bytes
+      hash.update(piece)
+      offset += piece.byteLength
+      stats.counts.downloadedBytes += piece.byteLength
+      if (offset > size) throw downloadFault(`more than the ${size} bytes that were promised`)
+      await options.onBytes(offset)
+      if (options.bytesPerSecond > 0) {
+        await options.sleep((piece.byteLength / options.bytesPerSecond) * 1000)
+      }
+      if (cut) {
+        cutAt = undefined
+        throw new ConnectionLost('cut on purpose') // leaving the loop closes it
+      }
+    }
+  }
+
+  while (offset < size) {
+    await persist(options, () => offset, requestNext)
+  }
+  return hash.digest('hex')
+
+  async function requestNext(): Promise<void> {
+    if (offset === size) return // the network broke right after the last byte
+    const end = options.chunkBytes > 0 ? Math.min(offset + options.chunkBytes, size) - 1 : size - 1
+    const range = offset > 0 || end < size - 1 ? { offset, end } : undefined
+    const before = offset
+    const response = await request(options.url(), range, signal)
+    const tag = checkResponse(response, offset, size, range !== undefined)
+    if (etag !== undefined && tag !== etag) throw downloadFault('the file changed meanwhile')
+    etag = tag
+    await receive(bytesOf(response))
+    if (offset === before) throw new ConnectionLost('an empty answer')
+  }
+}
+
+/** Looks with one byte whether the link is good and the file as long as promised; throws an UpgradeFault if not. */
+export async function checkLink(
+  options: Persistence & { url: () => string; size: number; stats: StatsKeeper },
+): Promise<void> {
+  options.stats.counts.downloads++
+  await persist(
+    options,
+    () => 0,
+    async () => {
+      const response = await request(options.url(), { offset: 0, end: 0 }, options.signal)
+      await response.body?.cancel()
+      checkResponse(response, 0, options.size, true)
+    },
+  )
+}
+
+/** Does a request again while the network breaks, until several in a row brought no byte. */
+async function persist(
+  options: Persistence,
+  received: () => number,
+  requestNext: () => Promise<void>,
+): Promise<void> {
+  for (let failures = 0; ; ) {
+    const before = received()
+    try {
+      await options.gate(() => {
+        options.signal.throwIfAborted()
+        return requestNext()
+      })
+      return
+    } catch (error) {
+      options.signal.throwIfAborted()
+      if (!(error instanceof ConnectionLost)) throw error
+      failures = received() > before ? 1 : failures + 1
+      if (failures >= MAX_TRIES) throw downloadFault(`gave up after ${failures} tries: ${error.message}`)
+      await options.untilOnline()
+      await options.sleep(Math.min(RETRY_MS * 2 ** (failures - 1), MAX_RETRY_MS))
+      if (received() > 0) options.onResume()
+    }
+  }
+}
+
+async function request(
+  url: string,
+  range: { offset: number; end: number } | undefined,
+  signal: AbortSignal,
+): Promise<Response> {
+  try {
+    const headers: HeadersInit = range ? { range: `bytes=${range.offset}-${range.end}` } : {}
+    return await fetch(url, { headers, signal })
+  } catch {
+    throw new ConnectionLost('no answer')
+  }
+}
+
+async function* bytesOf(response: Response): AsyncGenerator<Uint8Array> {
+  try {
+    yield* response.body as AsyncIterable<Uint8Array>
+  } catch {
+    throw new ConnectionLost('broken off')
+  }
+}
+
+/** The file's ETag, where the answer is what was asked for. */
+function checkResponse(response: Response, offset: number, size: number, ranged: boolean): string {
+  const { status, headers } = response
+  if (status === TOO_MANY || status >= SERVER_ERROR) throw new ConnectionLost(`status ${status}`)
+  if (status !== (ranged ? PARTIAL : FULL)) throw downloadFault(`the link answered ${status}`)
+  if (ranged) {
+    const [, start, total] = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get('content-range') ?? '') ?? []
+    if (Number(start) !== offset || Number(total) !== size) {
+      throw downloadFault('another range than the one that was asked for')
+    }
+  }
+  return headers.get('etag') ?? ''
+}

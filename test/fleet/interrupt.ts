@@ -1,0 +1,6 @@
+/** Aborts at Ctrl-C or SIGTERM; the second one ends the process. */
+export function interruptSignal(): AbortSignal {
+  const interrupt = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupt.abort())
+  return interrupt.signal
+}
