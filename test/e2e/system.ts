@@ -1,0 +1,146 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { IClientOptions } from 'mqtt'
+import { pino } from 'pino'
+import { vi } from 'vitest'
+import { createTestHarness } from 'wrangler'
+import { type Bridge, startBridge } from '../../bridge/bridge.ts'
+import type { BridgeConfig } from '../../bridge/config.ts'
+import { hashKey, newKey } from '../../src/auth/key.ts'
+import type { Role } from '../../src/auth/principal.ts'
+import type { Env } from '../../src/env.ts'
+import { newId } from '../../src/ids.ts'
+import { connectDevice, type MqttDevice } from './system-device.ts'
+import { type Call, createOperator, type Operator } from './system-operator.ts'
+
+export type System = Awaited<ReturnType<typeof startSystem>>
+
+/** Polls until the expectations hold; what they said last is why it failed. */
+export const eventually = <T>(check: () => T | Promise<T>, timeout = 20_000): Promise<T> =>
+  vi.waitFor(check, { timeout, interval: 50 })
+
+/** The whole system: the Worker with D1, R2 and objects in workerd, and the real bridge with its own broker. */
+export async function startSystem(options: { withBridge: boolean } = { withBridge: true }) {
+  const directory = mkdtempSync(join(tmpdir(), 'system-'))
+  const spoolFile = join(directory, 'spool.db')
+  const server = createTestHarness({ workers: [{ configPath: 'wrangler.toml' }] })
+  const { url } = await server.listen()
+  let generation = 0
+
+  /** Ends the Worker's process and starts another with the same storage, at the same address. */
+  async function restartWorker(): Promise<void> {
+    // A setting that changes is what makes the harness start anew.
+    generation++
+    const vars = {
+      R2_S3_ENDPOINT: new URL('/cdn-cgi/local/r2/s3', url).href,
+      DOWNLOAD_TTL_SECONDS: String(86_400 - generation),
+    }
+    await server.update({ workers: [{ configPath: 'wrangler.toml', vars }] })
+  }
+  await restartWorker()
+  const worker = server.getWorker<Env>()
+  await worker.applyD1Migrations('DB')
+  const { DB } = await worker.getEnv()
+
+  async function insertKey(role: Role, tenantId: string | null, bridge: string | null): Promise<string> {
+    const key = newKey()
+    await DB.prepare(
+      'INSERT INTO api_keys (id, tenant_id, name, role, bridge, hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)',
+    )
+      .bind(newId('key'), tenantId, role, role, bridge, await hashKey(key), Date.now())
+      .run()
+    return key
+  }
+
+  const answers: { call: string; status: number }[] = []
+  /** Calls with this whole `Authorization` header. */
+  const callAs =
+    (authorization?: string): Call =>
+    async (method, path, body, headers = {}) => {
+      const isRaw = body === undefined || typeof body === 'string' || body instanceof Uint8Array
+      const response = await fetch(new URL(path, url), {
+        method,
+        headers: {
+          ...(authorization !== undefined && { authorization }),
+          ...(!isRaw && { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        ...(body !== undefined && { body: (isRaw ? body : JSON.stringify(body)) as BodyInit }),
+      })
+      answers.push({ call: `${method} ${path}`, status: response.status })
+      const text = await response.text()
+      const isJson = response.headers.get('content-type')?.includes('json')
+      return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
+    }
+
+  /** The admin of a new tenant. */
+  async function newTenant(): Promise<Operator & { key: string }> {
+    const tenantId = newId('ten')
+    await DB.prepare('INSERT INTO tenants (id, name, created_at) VALUES (?, ?, ?)')
+      .bind(tenantId, 'a tenant', Date.now())
+      .run()
+    const key = await insertKey('admin', tenantId, null)
+    return { ...createOperator(callAs(`Bearer ${key}`)), key }
+  }
+
+  const bridgeKey = await insertKey('bridge', null, 'default')
+  const config: BridgeConfig = {
+    workerUrl: url.origin,
+    bridgeKey,
+    bridgeName: 'default',
+    host: '127.0.0.1',
+    mqttPort: 0,
+    spoolFile,
+    spoolSync: 'normal',
+    spoolMaxBytes: 100e6,
+    credit: 200,
+    maxConnections: 1000,
+    authConcurrency: 10,
+    logLevel: 'silent',
+    timing: { backoffBaseMs: 50 },
+  }
+  let bridge: Bridge | undefined
+  const devices: MqttDevice[] = []
+
+  /** A bridge on the same spool, at the same port as the one before. */
+  async function newBridge(overrides: Partial<BridgeConfig> = {}): Promise<Bridge> {
+    bridge = await startBridge(
+      { ...config, ...overrides },
+      pino({ level: process.env.BRIDGE_TEST_LOG ?? 'silent' }),
+    )
+    config.mqttPort = bridge.mqttPort!
+    return bridge
+  }
+  if (options.withBridge) await newBridge()
+
+  return {
+    url,
+    /** For files of the test; it goes with the system. */
+    directory,
+    worker,
+    bridgeKey,
+    /** Every answer that the Worker gave to a test's own calls. */
+    answers,
+    callAs,
+    newTenant,
+    restartWorker,
+    newBridge,
+    bridge: () => bridge!,
+    mqttUrl: () => `mqtt://127.0.0.1:${config.mqttPort}`,
+    /** What the Worker logged as an error: whatever a client does, that is none. */
+    errors: () => server.getLogs().filter(({ level }) => level === 'error'),
+    /** Connects a device, without a password unless the options say so. */
+    async connect(username: string, options?: IClientOptions): Promise<MqttDevice> {
+      const device = await connectDevice(`mqtt://127.0.0.1:${config.mqttPort}`, username, options)
+      devices.push(device)
+      return device
+    },
+    async close(): Promise<void> {
+      for (const { client } of devices) client.end(true)
+      await bridge?.stop()
+      await server.close()
+      rmSync(directory, { recursive: true })
+    },
+  }
+}
