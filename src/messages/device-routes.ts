@@ -18,9 +18,15 @@ async function limitAddress(c: Context<AppEnv>): Promise<void> {
     throw tooMany(LIMIT_PERIOD_SECONDS)
 }
 
-/** An IPv6 customer has a /64 of addresses. */
-const limitKey = (address: string) =>
-  address.includes(':') ? address.split(':').slice(0, 4).join(':') : address
+/** An IPv6 customer has a /64 of addresses: its first four groups, however the address is abbreviated. */
+function limitKey(address: string): string {
+  if (!address.includes(':')) return address
+  const [head = '', tail] = address.split('::')
+  const first = head.split(':').filter((group) => group !== '')
+  const last = tail?.split(':') ?? []
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - first.length - last.length)
+  return [...first, ...Array(zeros).fill('0'), ...last].slice(0, 4).join(':')
+}
 
 const limitBody = bodyLimit({
   maxSize: MAX_PAYLOAD_BYTES,
