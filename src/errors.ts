@@ -26,7 +26,7 @@ export class AppError extends Error {
 }
 
 /** The kinds of thing that an id can name, as they stand in error codes (`device.not_found`). */
-export type Noun = 'tenant' | 'key' | 'product' | 'device' | 'package' | 'upload' | 'task'
+export type Noun = 'tenant' | 'key' | 'product' | 'device' | 'package' | 'upload' | 'task' | 'webhook'
 
 export const badRequest = (code: string, detail: string) => new AppError(400, code, detail)
 export const unauthorized = (detail = 'A valid key is required.') =>

@@ -61,6 +61,8 @@ export const products = sqliteTable(
     /** What the notice's `module` says for the whole firmware; null leaves it out (PROTOCOL.md, 3). */
     defaultModuleParam: text(),
     notifyCancel: integer({ mode: 'boolean' }).notNull().default(false),
+    /** How its devices download: presigned links of R2, or short ones through the Worker; null as the installation does. */
+    downloads: text({ enum: ['r2', 'worker'] }),
     frozenAt: integer(),
     createdAt: integer().notNull(),
   },
@@ -147,7 +149,7 @@ export const packages = sqliteTable(
     sourceVersion: text().notNull().default(''),
     signMethod: text({ enum: ['SHA256', 'MD5'] }).notNull(),
     extData: text({ mode: 'json' }).$type<Record<string, unknown>>(),
-    state: text({ enum: ['draft', 'verifying', 'ready'] }).notNull(),
+    state: text({ enum: ['draft', 'verifying', 'ready', 'recalled'] }).notNull(),
     /** Why the last upload did not become the package's file. */
     error: text(),
     size: integer(),
@@ -155,6 +157,8 @@ export const packages = sqliteTable(
     filename: text(),
     /** The file's own key in R2, never used again for another file. */
     storageKey: text(),
+    /** Since then its file is gone, and no task sends it. */
+    recalledAt: integer(),
     createdAt: integer().notNull(),
   },
   (t) => [
@@ -273,4 +277,42 @@ export const outcomes = sqliteTable(
     finishedAt: integer().notNull(),
   },
   (t) => [primaryKey({ columns: [t.deviceId, t.taskId] })],
+)
+
+/** Who changed what, when, from where: append-only. */
+export const auditEntries = sqliteTable(
+  'audit_entries',
+  {
+    id: text().primaryKey(),
+    /** Null: a change of the installation, by a root key. */
+    tenantId: text(),
+    at: integer().notNull(),
+    keyId: text().notNull(),
+    keyName: text().notNull(),
+    role: text().notNull(),
+    /** What was done, such as `task.pause`. */
+    action: text().notNull(),
+    /** The id of what it was done to; null for a list of things. */
+    target: text(),
+    /** The client's address. */
+    address: text(),
+    /** What was asked for, without secrets. */
+    detail: text({ mode: 'json' }).$type<Record<string, unknown>>(),
+  },
+  (t) => [index('audit_entries_tenant').on(t.tenantId, t.id)],
+)
+
+/** Where a tenant wants to hear of what happens; deliveries are in the webhook's own object. */
+export const webhooks = sqliteTable(
+  'webhooks',
+  {
+    id: text().primaryKey(),
+    tenantId: text().notNull(),
+    url: text().notNull(),
+    events: text({ mode: 'json' }).$type<string[]>().notNull(),
+    /** Signs the deliveries, so it is kept as it is; no answer shows it again. */
+    secret: text().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (t) => [index('webhooks_tenant').on(t.tenantId, t.id)],
 )
