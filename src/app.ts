@@ -1,5 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { bodyLimit } from 'hono/body-limit'
+import { auditChanges } from './audit/middleware.ts'
+import { auditRoutes } from './audit/routes.ts'
 import { requireKey } from './auth/middleware.ts'
 import { keyRoutes } from './auth/routes.ts'
 import { brokerRoutes } from './broker/routes.ts'
@@ -49,6 +51,7 @@ const limitJson = bodyLimit({
 })
 app.use('/api/*', (c, next) => (isJson(c.req.header('content-type') ?? '') ? limitJson(c, next) : next()))
 app.use('/api/*', idempotency)
+app.use('/api/v1/*', auditChanges)
 
 app.route('/', tenantRoutes)
 app.route('/', keyRoutes)
@@ -58,6 +61,7 @@ app.route('/', deviceRoutes)
 app.route('/', deviceHistoryRoutes)
 app.route('/', packageRoutes)
 app.route('/', taskRoutes)
+app.route('/', auditRoutes)
 app.route('/', hubRoutes)
 app.route('/', bridgeRoutes)
 app.route('/', brokerRoutes)

@@ -17,8 +17,8 @@ export const requireKey: MiddlewareHandler<AppEnv> = async (c, next) => {
   const found = await findKey(db, await hashKey(key))
   if (!found) throw unauthorized()
   await touchKey(db, found, now)
-  const { id: keyId, role, tenantId, bridge } = found
-  c.set('principal', { keyId, role, tenantId, bridge })
+  const { id: keyId, name: keyName, role, tenantId, bridge } = found
+  c.set('principal', { keyId, keyName, role, tenantId, bridge })
   await next()
 }
 

@@ -6,6 +6,8 @@ export type Role = 'root' | 'admin' | 'operator' | 'viewer' | 'bridge'
 /** Who asks: a key that was found and is not revoked. */
 export interface Principal {
   keyId: string
+  /** What its owner calls the key. */
+  keyName: string
   role: Role
   /** Null for root keys and for bridge keys of the whole installation. */
   tenantId: string | null

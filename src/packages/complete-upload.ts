@@ -17,7 +17,7 @@ const MAX_NAMED_PARTS = 20
 export async function completeUpload(db: Db, env: Env, ref: UploadRef): Promise<void> {
   const [pkg, upload] = await Promise.all([findPackage(db, ref), findUpload(db, ref)])
   if (!pkg) throw notFound('package')
-  if (!upload) throw pkg.state === 'ready' ? noDraft(pkg) : notFound('upload')
+  if (!upload) throw pkg.state === 'ready' || pkg.state === 'recalled' ? noDraft(pkg) : notFound('upload')
   const verifier = packageVerifier(env, ref)
   if (pkg.state === 'verifying' && pkg.storageKey === upload.storageKey) return verifier.wake(ref)
   if (pkg.state !== 'draft') throw noDraft(pkg)

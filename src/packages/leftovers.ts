@@ -5,12 +5,13 @@ import { findPackage, type PackageRef } from './store.ts'
 import { deleteUpload, listUploads } from './upload-store.ts'
 
 /**
- * Removes what a package no longer needs from the bucket: everything of a deleted one, all but the file of a ready
- * one. What belongs to a draft stays, since an upload may be about to use it. May be repeated at any time.
+ * Removes what a package no longer needs from the bucket: everything of a deleted or recalled one, all but the file of
+ * a ready one. What belongs to a draft stays, since an upload may be about to use it. May be repeated at any time.
  */
 export async function removeLeftovers(db: Db, bucket: R2Bucket, ref: PackageRef): Promise<void> {
   const pkg = await findPackage(db, ref)
-  if (pkg && pkg.state !== 'ready') return
+  if (pkg && pkg.state !== 'ready' && pkg.state !== 'recalled') return
+  const kept = pkg?.state === 'ready' ? pkg.storageKey : null
   for (const upload of await listUploads(db, ref)) {
     if (upload.state === 'open') await abort(bucket, upload)
     await deleteUpload(db, { ...ref, uploadId: upload.id })
@@ -18,7 +19,7 @@ export async function removeLeftovers(db: Db, bucket: R2Bucket, ref: PackageRef)
   let cursor: string | undefined
   do {
     const listed = await bucket.list({ prefix: storagePrefix(ref), ...(cursor && { cursor }) })
-    const keys = listed.objects.map(({ key }) => key).filter((key) => key !== pkg?.storageKey)
+    const keys = listed.objects.map(({ key }) => key).filter((key) => key !== kept)
     if (keys.length > 0) await bucket.delete(keys)
     cursor = listed.truncated ? listed.cursor : undefined
   } while (cursor !== undefined)

@@ -2,6 +2,7 @@ import { DurableObject } from 'cloudflare:workers'
 import { openDb } from '../db/client.ts'
 import type { Env } from '../env.ts'
 import { removeLeftovers } from './leftovers.ts'
+import { finishRecall } from './recall-package.ts'
 import type { PackageRef } from './store.ts'
 import { giveUpVerifying, verifyPackage } from './verify.ts'
 
@@ -13,8 +14,9 @@ const FIRST_RETRY_MS = 5_000
 const MAX_RETRY_MS = 10 * 60_000
 
 /**
- * One per package: does in its alarm what takes longer than a request may, verifying an upload and removing what
- * the package no longer needs. A wake-up says only "look": what there is to do stands in the database.
+ * One per package: does in its alarm what takes longer than a request may, verifying an upload, going on with a recall
+ * that was cut off, and removing what the package no longer needs. A wake-up says only "look": what there is to do
+ * stands in the database.
  */
 export class PackageVerifier extends DurableObject<Env> {
   /** Looks after the package in `inMs` milliseconds at the latest. The caller has seen that it is the tenant's. */
@@ -47,6 +49,7 @@ export class PackageVerifier extends DurableObject<Env> {
 
   async #lookAfter(ref: PackageRef, tries: number): Promise<void> {
     const db = openDb(this.env.DB)
+    await finishRecall(this.env, db, ref)
     if (tries > MAX_VERIFICATIONS) await giveUpVerifying(db, this.env.PACKAGES, ref)
     else await verifyPackage(db, this.env.PACKAGES, ref)
     await removeLeftovers(db, this.env.PACKAGES, ref)

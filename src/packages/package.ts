@@ -19,7 +19,7 @@ const extData = z
 
 const kind = z.enum(['full', 'diff'])
 const signMethod = z.enum(['SHA256', 'MD5'])
-const state = z.enum(['draft', 'verifying', 'ready'])
+const state = z.enum(['draft', 'verifying', 'ready', 'recalled'])
 
 /** Null says the same as leaving a field out. */
 export const newPackageBody = z
@@ -55,6 +55,7 @@ export const toNewPackage = (
   sign: null,
   filename: null,
   storageKey: null,
+  recalledAt: null,
 })
 
 /** Raw bytes: streamed, never parsed. */
@@ -102,6 +103,10 @@ export const packageAnswer = z
     size: z.number().int().nullable().openapi({ description: 'In bytes' }),
     sign: z.string().nullable().openapi({ description: "The file's digest by `signMethod`, lower-case hex" }),
     filename: z.string().nullable(),
+    recalledAt: z
+      .string()
+      .nullable()
+      .openapi({ description: 'Since then its file is gone, and no task sends it' }),
     createdAt: z.string(),
   })
   .openapi('Package')
@@ -124,5 +129,6 @@ export const toPackageAnswer = (pkg: Package): z.infer<typeof packageAnswer> => 
   size: pkg.size,
   sign: pkg.sign,
   filename: pkg.filename,
+  recalledAt: iso(pkg.recalledAt),
   createdAt: iso(pkg.createdAt),
 })

@@ -61,6 +61,7 @@ async function discard(bucket: R2Bucket, storageKey: string): Promise<void> {
 /** Why a package takes no file now. */
 export function noDraft(pkg: Package | undefined) {
   if (!pkg) return notFound('package')
+  if (pkg.state === 'recalled') return conflict('package.recalled', 'The package was recalled.')
   return pkg.state === 'ready'
     ? conflict('package.ready', 'The package is ready: it never changes again.')
     : conflict('package.verifying', 'An upload of the package is being verified.')

@@ -1,7 +1,8 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { auditDone } from '../audit/audit.ts'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { openDb } from '../db/client.ts'
-import { conflict, notFound } from '../errors.ts'
+import { AppError, conflict, notFound } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { createRouter, idParam, json, jsonBody, listQuery, page, problems, withKey } from '../openapi.ts'
 import { findProduct } from '../products/store.ts'
@@ -17,10 +18,13 @@ import {
   toNewPackage,
   toPackageAnswer,
 } from './package.ts'
+import { recallPackage } from './recall-package.ts'
 import { noDraft, receiveFile } from './receive-file.ts'
 import { deleteUnusedPackage, findPackage, insertDraft, listPackages } from './store.ts'
 import { uploadRoutes } from './upload-routes.ts'
 import { IN_CASE_MS, packageVerifier } from './verifier-stub.ts'
+
+const RETRY_AFTER_SECONDS = 5
 
 const base = { tags: ['packages'], security: withKey }
 const reads = { ...base, middleware: requireRole('viewer') }
@@ -135,6 +139,34 @@ export const packageRoutes = createRouter()
         ),
       )
       return c.json(toPackageAnswer(await receiving), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'post',
+      path: '/api/v1/packages/{id}/recall',
+      description:
+        'For good. No task can be made with the package, those that use it pause, and its file is deleted, so that ' +
+        'links that devices have are dead too. A download that has begun may end. From 5 s after the answer no notice ' +
+        'goes out with it. Not for a draft. May be repeated; a 503 says that the rest is still being done.',
+      request: { params: idParam },
+      responses: { 200: json(packageAnswer, 'The package, recalled'), ...problems },
+    }),
+    async (c) => {
+      const ref = { tenantId: tenantOf(c), packageId: c.req.valid('param').id }
+      const { pkg, isDone } = await recallPackage(c.env, openDb(c.env.DB), ref, Date.now())
+      if (!isDone) {
+        await auditDone(c, { action: 'package.recall', target: pkg.id, detail: { unfinished: true } })
+        throw new AppError(
+          503,
+          'package.recall_unfinished',
+          'The package is recalled, but not every task could be told, or its file is not deleted yet. This is tried ' +
+            'again by itself; call again to see that it is done.',
+          { retryAfterSeconds: RETRY_AFTER_SECONDS },
+        )
+      }
+      return c.json(toPackageAnswer(pkg), 200)
     },
   )
   .route('/', uploadRoutes)

@@ -1,6 +1,6 @@
-import { and, asc, eq, gt, sql } from 'drizzle-orm'
+import { and, asc, eq, gt, ne, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
-import { packages } from '../db/schema.ts'
+import { packages, tasks } from '../db/schema.ts'
 import type { PackageFilter } from './package.ts'
 
 export type Package = typeof packages.$inferSelect
@@ -91,6 +91,34 @@ export const makeReady = (db: Db, ref: PackageRef, file: StoredFile): Promise<Pa
     .where(and(isThe(ref), eq(packages.state, 'draft')))
     .returning()
     .get()
+
+/**
+ * The package recalled since `now`, or since it first was, in one statement; undefined where the tenant has none of
+ * this id or it is a draft. From here on no task can be made with it, and no verification makes it ready.
+ */
+export const markRecalled = (db: Db, ref: PackageRef, now: number): Promise<Package | undefined> =>
+  db
+    .update(packages)
+    .set({ state: 'recalled', recalledAt: sql`coalesce(${packages.recalledAt}, ${now})`, error: null })
+    .where(and(isThe(ref), ne(packages.state, 'draft')))
+    .returning()
+    .get()
+
+/** The tasks that may send the package: also finished ones, since a retry makes those run again. */
+export async function findTasksUsing(db: Db, { tenantId, productId, id }: Package): Promise<string[]> {
+  const rows = await db
+    .select({ id: tasks.id })
+    .from(tasks)
+    .where(
+      and(
+        eq(tasks.tenantId, tenantId),
+        eq(tasks.productId, productId),
+        ne(tasks.status, 'cancelled'),
+        sql`EXISTS (SELECT 1 FROM json_each(${tasks.packageIds}) WHERE value = ${id})`,
+      ),
+    )
+  return rows.map((row) => row.id)
+}
 
 /** Deletes a package that no task uses, in one statement, so that no task can come in between. */
 export async function deleteUnusedPackage(

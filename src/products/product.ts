@@ -13,6 +13,10 @@ const fields = {
     .nullable()
     .openapi({ description: 'What notices say as `module` for the whole firmware; null leaves it out' }),
   notifyCancel: z.boolean(),
+  downloads: z.enum(['r2', 'worker']).nullable().openapi({
+    description:
+      'How devices download: presigned links of R2, or short ones through the Worker; null as the installation does',
+  }),
 }
 
 export const newProductBody = z.strictObject({
@@ -21,9 +25,10 @@ export const newProductBody = z.strictObject({
   bridge: fields.bridge.default('default'),
   defaultModuleParam: fields.defaultModuleParam.optional(),
   notifyCancel: fields.notifyCancel.default(false),
+  downloads: fields.downloads.default(null),
 })
 
-/** Null clears a description or a `defaultModuleParam`. */
+/** Null clears a description, a `defaultModuleParam` or `downloads`. */
 export const productChangesBody = z.strictObject(fields).partial()
 
 export const productAnswer = z

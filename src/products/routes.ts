@@ -1,7 +1,8 @@
 import { createRoute } from '@hono/zod-openapi'
+import { auditDone } from '../audit/audit.ts'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { openDb } from '../db/client.ts'
-import { conflict, notFound } from '../errors.ts'
+import { AppError, conflict, notFound } from '../errors.ts'
 import { newId } from '../ids.ts'
 import {
   createRouter,
@@ -15,6 +16,7 @@ import {
   withKey,
 } from '../openapi.ts'
 import { wakeTasksOfProduct } from '../tasks/wake.ts'
+import { freezeProduct } from './freeze-product.ts'
 import {
   newProductBody,
   type Product,
@@ -30,6 +32,8 @@ import {
   setFrozen,
   updateProduct,
 } from './store.ts'
+
+const RETRY_AFTER_SECONDS = 1
 
 const base = { tags: ['products'], security: withKey }
 const reads = { ...base, middleware: requireRole('viewer') }
@@ -125,13 +129,25 @@ export const productRoutes = createRouter()
       ...writes,
       method: 'post',
       path: '/api/v1/products/{id}/freeze',
-      description: 'No notice for any task of the product, from 5 s after the answer until it is unfrozen.',
+      description:
+        'No notice for any task of the product, from 5 s after the answer until it is unfrozen. A 503 says that it is ' +
+        'frozen, but a notice may still be on its way: call again.',
       request: { params: idParam },
       responses: { 200: json(productAnswer, 'The product, frozen'), ...problems },
     }),
     async (c) => {
-      const { id } = c.req.valid('param')
-      return c.json(found(await setFrozen(openDb(c.env.DB), tenantOf(c), id, Date.now())), 200)
+      const ref = { tenantId: tenantOf(c), productId: c.req.valid('param').id }
+      const { product, isDone } = await freezeProduct(c.env, openDb(c.env.DB), ref, Date.now())
+      if (!isDone) {
+        await auditDone(c, { action: 'product.freeze', target: product.id, detail: { unfinished: true } })
+        throw new AppError(
+          503,
+          'product.freeze_unfinished',
+          'The product is frozen, but not every task could be told: a notice may still be on its way. Call again.',
+          { retryAfterSeconds: RETRY_AFTER_SECONDS },
+        )
+      }
+      return c.json(toProductAnswer(product), 200)
     },
   )
   .openapi(

@@ -4,7 +4,7 @@ import { devices, packages, products, tasks } from '../db/schema.ts'
 import type { Product } from './product.ts'
 
 export type ProductChanges = Partial<
-  Pick<Product, 'name' | 'description' | 'bridge' | 'defaultModuleParam' | 'notifyCancel'>
+  Pick<Product, 'name' | 'description' | 'bridge' | 'defaultModuleParam' | 'notifyCancel' | 'downloads'>
 >
 
 const named = (tenantId: string, id: string) => and(eq(products.id, id), eq(products.tenantId, tenantId))

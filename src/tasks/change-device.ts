@@ -1,7 +1,11 @@
+import { announce } from './announce.ts'
+import { earliest } from './rollout.ts'
+import { isWaveOpen, recount } from './tally.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceRow, HistoryEvent } from './task-storage.ts'
+import { type DeviceRow, type HistoryEvent, owedAt } from './task-storage.ts'
 import { transition } from './transition.ts'
-import { isEnded, type Upgrade, type UpgradeEvent } from './upgrade.ts'
+import { codeOf, isEnded, type Upgrade, type UpgradeEvent, type UpgradeRules } from './upgrade.ts'
+import { placeOf, waveOfPlace } from './waves.ts'
 
 /** How an event stands in the device's history. */
 export interface Note {
@@ -26,18 +30,9 @@ export function changeDevice(
 ): DeviceRow {
   if (note.key !== undefined && row.events.some((past) => past.key === note.key)) return row
   const before = row.upgrade
-  const after = transition(before, event, {
-    targetVersion: task.spec.package.version,
-    confirm: task.spec.policy.confirm,
-    mismatchPushes: task.spec.policy.mismatchPushes,
-    now,
-  })
-  if (after === before && !note.always) return row
-  if (after.status !== before.status) {
-    task.run.counts[before.status]--
-    task.run.counts[after.status]++
-    if (task.run.unwritten === 'no') task.run.unwritten = 'counts'
-  }
+  const changed = transition(before, event, rulesOf(task, now))
+  if (changed === before && !note.always) return row
+  const after = recount(task.run, waveOf(task, row), before, changed)
   const past: HistoryEvent = {
     at: now,
     kind: note.kind,
@@ -45,13 +40,44 @@ export function changeDevice(
     ...(after.status !== before.status && { status: after.status }),
     ...(note.key !== undefined && { key: note.key }),
   }
-  return {
+  const next: DeviceRow = {
     ...row,
     upgrade: after,
     updatedAt: after === before ? row.updatedAt : now,
     outbox: row.outbox || endedAnew(before, after),
     fromVersion: event.type === 'version' && after.status === 'pending' ? event.version : row.fromVersion,
     events: [...row.events, past],
+  }
+  noteEnd(task, next, before, now)
+  return next
+}
+
+const rulesOf = ({ spec, run }: TaskContext, now: number): UpgradeRules => ({
+  targetVersion: spec.targetVersion,
+  confirm: spec.policy.confirm,
+  mismatchPushes: spec.policy.mismatchPushes,
+  autoRetry: spec.policy.autoRetry,
+  linksAreDead: run.linksStop && run.status === 'paused',
+  now,
+})
+
+/** The wave that a device falls into; −1 before the devices are spread over them. */
+export const waveOf = ({ spec, run }: TaskContext, row: Pick<DeviceRow, 'deviceId' | 'wave'>): number =>
+  row.wave ?? (run.cuts ? waveOfPlace(run.cuts, placeOf(spec.id, row.deviceId)) : -1)
+
+/** A Failure goes into the breakdown, what an operator wants to hear of to the webhooks. */
+function noteEnd(task: TaskContext, { deviceId, number, upgrade }: DeviceRow, before: Upgrade, now: number): void {
+  const failed = upgrade.status === 'failure'
+  const hadFailed = before.status === 'failure'
+  if (hadFailed && !failed) task.journal.countFailure(before.cause, before.description, -1)
+  const { description, attempt, rolledBack } = upgrade
+  if (failed && !hadFailed) {
+    task.journal.countFailure(upgrade.cause, description, 1)
+    const code = codeOf(upgrade.cause)
+    announce(task, 'device.failed', { deviceId, number, attempt, code, description }, now)
+  }
+  if (rolledBack && !before.rolledBack) {
+    announce(task, 'device.rolled_back', { deviceId, number, attempt, description }, now)
   }
 }
 
@@ -73,19 +99,30 @@ export function changeStored(
 
 /** `silentAt` (ms) where a silence is to be looked at later than the device's own messages say. */
 export function writeDevice(task: TaskContext, row: DeviceRow, silentAt = 0): void {
-  task.storage.writeRow(row, timerAt(row.upgrade, timeoutMs(task), silentAt))
+  const sendAt = isWaveOpen(task.run, waveOf(task, row)) ? owedAt(row.upgrade) : null
+  task.storage.writeRow(row, sendAt, timerAt(row.upgrade, timeoutMs(task), silentAt))
 }
 
 export const timeoutMs = (task: TaskContext) => task.spec.policy.deviceTimeoutMinutes * 60_000
 
-/** When a device is to be looked at although it says nothing: its notice's lease, or its silence. */
+/** When a device is to be looked at although it says nothing: its notice's lease, its silence, its retry. */
 function timerAt(upgrade: Upgrade, timeout: number, silentAt: number): number | null {
-  if (isEnded(upgrade.status)) return null
+  if (isEnded(upgrade.status)) return upgrade.retryAt
   const lease = upgrade.offer && upgrade.owed === 'no' ? upgrade.offer.leaseUntil : null
-  const silence =
-    upgrade.status === 'upgrading' ? Math.max((upgrade.lastMessageAt ?? 0) + timeout, silentAt) : null
-  return lease === null || silence === null ? (lease ?? silence) : Math.min(lease, silence)
+  const silence = isListenedFor(upgrade) ? Math.max(lastHeardAt(upgrade) + timeout, silentAt) : null
+  return earliest(lease, silence)
 }
+
+/** Its silence means something: it has begun, or has a notice and was seen since. */
+export const isListenedFor = (upgrade: Upgrade) =>
+  upgrade.status === 'upgrading' ||
+  (upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone)
+
+/** Its latest message; of a device that has said nothing, when it got its notice. */
+export const lastHeardAt = ({ status, lastMessageAt, lastTakenAt, reachedAt }: Upgrade) =>
+  status === 'upgrading'
+    ? (lastMessageAt ?? 0)
+    : Math.max(lastMessageAt ?? 0, lastTakenAt ?? 0, reachedAt ?? 0)
 
 function endedAnew(before: Upgrade, after: Upgrade): boolean {
   if (!isEnded(after.status)) return false

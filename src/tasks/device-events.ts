@@ -6,6 +6,7 @@ import {
   isWaiting,
   metOffer,
   NOT_HELD,
+  present,
   released,
   type Upgrade,
   type UpgradeEvent,
@@ -26,7 +27,7 @@ const FAILURES: Record<number, { cause: FailureCause; meaning: string }> = {
 
 function heard(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
   return {
-    ...upgrade,
+    ...present(upgrade, rules.now),
     offline: false,
     lastMessageAt: rules.now,
     viaBridge: upgrade.viaBridge || viaBridge,
@@ -67,7 +68,8 @@ const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
  * in its queue, just before or while a fresh one reaches it.
  */
 function linksHadExpired(upgrade: Upgrade, rules: UpgradeRules): boolean {
-  const isPast = (expiresAt: number | null) => expiresAt !== null && expiresAt <= rules.now
+  const isPast = (expiresAt: number | null) =>
+    expiresAt !== null && (expiresAt <= rules.now || rules.linksAreDead === true)
   const freshOne = upgrade.offer?.sent || wasJustTold(upgrade, rules)
   return isPast(upgrade.linkExpiresAt) || (freshOne && isPast(upgrade.earlierLinkExpiresAt))
 }
@@ -135,10 +137,10 @@ export function reportedOther(
 
 export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
-  const present = upgrade.offline ? { ...upgrade, offline: false } : upgrade
-  if (!isWaiting(upgrade)) return present
-  if (isOutstanding(upgrade)) return metOffer(present)
-  return wasJustTold(upgrade, rules) ? present : { ...present, owed: 'due' }
+  const next = present(upgrade, rules.now)
+  if (!isWaiting(upgrade)) return next
+  if (isOutstanding(upgrade)) return metOffer(next)
+  return wasJustTold(upgrade, rules) ? next : { ...next, owed: 'due' }
 }
 
 export function asked(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {

@@ -1,6 +1,9 @@
+import { isWaveOpen } from './tally.ts'
 import type { DeviceFilter } from './task.ts'
 import type { TaskContext } from './task-context.ts'
+import { wavePercents } from './task-run.ts'
 import type { NewDevice } from './task-storage.ts'
+import { cutWaves, placeOf, waveOfJoiner, waveSizes } from './waves.ts'
 
 const ENROL_PAGE_SIZE = 1000
 
@@ -9,19 +12,104 @@ const ENROL_PAGE_SIZE = 1000
  * anywhere, it goes on where it was, and a page that comes twice changes nothing.
  */
 export async function enrolPage(task: TaskContext, now: () => number): Promise<void> {
-  const { enrolment } = task.run
-  if (!enrolment) return
-  const { cursor } = enrolment
+  const { run, spec } = task
+  if (!run.enrolment) return
+  const { cursor } = run.enrolment
   const { devices, next } = await readPage(task, cursor)
-  // A start meanwhile begins again from the first page.
-  if (task.run.enrolment?.cursor !== cursor) return
-  const added = task.storage.insertDevices(devices, now())
-  task.run.counts.total += added
-  task.run.counts.pending += added
-  if (added > 0 && task.run.unwritten === 'no') task.run.unwritten = 'counts'
-  task.run.enrolment = next === null ? null : { cursor: next }
-  task.storage.writeRun(task.run)
+  // A start meanwhile begins again from the first page; a cancel takes in nobody more.
+  if (run.enrolment?.cursor !== cursor) return
+  const isFirst = (device: NewDevice) => device.fromVersion === spec.targetVersion
+  // Who is there already ends at once, and is no part of any wave's sample.
+  takeIn(
+    task,
+    devices.map((device) => ({ ...device, wave: isFirst(device) ? 0 : null })),
+    now(),
+  )
+  run.enrolment = next === null ? null : { cursor: next }
+  if (run.enrolment === null) {
+    if (run.cuts === null && run.startedAt !== null) spreadOverWaves(task)
+    if (spec.policy.dynamic && run.startedAt !== null) {
+      run.joining = { at: now() + JOIN_EVERY_MS, before: cursor, after: devices.at(-1)?.deviceId ?? cursor }
+    }
+  }
+  task.storage.writeRun(run)
 }
+
+function takeIn({ run, storage }: TaskContext, devices: NewDevice[], now: number): NewDevice[] {
+  const added = storage.insertDevices(devices, now)
+  run.counts.total += added.length
+  run.counts.pending += added.length
+  if (run.waves.length === 1) run.waves[0]!.devices += added.length
+  if (added.length > 0 && run.unwritten === 'no') run.unwritten = 'counts'
+  return added
+}
+
+/** All that were there at the start are in: the waves get their sizes. */
+function spreadOverWaves({ spec, run, storage }: TaskContext): void {
+  const percents = wavePercents(spec.policy)
+  const places = Uint32Array.from(storage.readUnplaced(), (deviceId) => placeOf(spec.id, deviceId))
+  run.cuts = cutWaves(percents, places)
+  waveSizes(percents, places.length).forEach((size, wave) => {
+    run.waves[wave]!.devices = size
+  })
+}
+
+// ---- Devices that join later (`dynamic`) ----------------------------------------------------------------
+
+/** How often a dynamic task looks for devices that were made meanwhile. */
+const JOIN_EVERY_MS = 30_000
+
+/**
+ * Takes in devices that were made since the last look, and those that said something and are not in the task.
+ * Answers whether there may be more.
+ */
+export async function joinPage(task: TaskContext, now: () => number): Promise<boolean> {
+  const { run, spec, queues } = task
+  const { joining } = run
+  if (!spec.policy.dynamic || joining === null || run.enrolment !== null || isOver(run)) return false
+  const heard = queues.readNewcomers(ENROL_PAGE_SIZE)
+  if (heard.length > 0) {
+    const devices = await readDevices(task, '', heard.length, heard, filterOf(spec))
+    join(task, devices, now())
+    queues.deleteNewcomers(heard)
+    task.storage.writeRun(run)
+    return true
+  }
+  if (now() < joining.at) return false
+  const devices = await readDevices(task, joining.before, ENROL_PAGE_SIZE, null, filterOf(spec))
+  join(task, devices, now())
+  const last = devices.at(-1)?.deviceId
+  const hasMore = devices.length === ENROL_PAGE_SIZE
+  // Ids grow with time, but not all that were made before are there before: each look begins where the last but
+  // one ended.
+  run.joining = {
+    at: hasMore ? joining.at : now() + JOIN_EVERY_MS,
+    before: hasMore ? last! : joining.after,
+    after: last && last > joining.after ? last : joining.after,
+  }
+  task.storage.writeRun(run)
+  return hasMore
+}
+
+const isOver = ({ status, ended }: TaskContext['run']) => status === 'finished' || status === 'cancelled' || ended
+
+/** The first device of all is the first wave's, whatever its place; the others have the waves' shares. */
+function join(task: TaskContext, devices: NewDevice[], now: number): void {
+  const { run, spec } = task
+  if (isOver(run)) return
+  const percents = wavePercents(spec.policy)
+  const isAlone = run.waves[0]!.devices === 0
+  const placed = devices.map((device, index) => {
+    const wave = isAlone && index === 0 ? 0 : waveOfJoiner(percents, placeOf(spec.id, device.deviceId))
+    return { ...device, wave, isDue: isWaveOpen(run, wave) }
+  })
+  for (const { wave } of takeIn(task, placed, now)) if (run.waves.length > 1) run.waves[wave!]!.devices++
+}
+
+// ---- Which devices --------------------------------------------------------------------------------------
+
+const filterOf = ({ selection }: TaskContext['spec']): DeviceFilter =>
+  'filter' in selection ? selection.filter : {}
 
 async function readPage(
   task: TaskContext,
@@ -34,8 +122,7 @@ async function readPage(
     if (!ids) return { devices: [], next: null }
     return { devices: await readDevices(task, '', ids.length, ids, {}), next: String(page + 1) }
   }
-  const filter = 'filter' in selection ? selection.filter : {}
-  const devices = await readDevices(task, cursor, ENROL_PAGE_SIZE, null, filter)
+  const devices = await readDevices(task, cursor, ENROL_PAGE_SIZE, null, filterOf(task.spec))
   const last = devices.at(-1)
   return { devices, next: devices.length < ENROL_PAGE_SIZE || !last ? null : last.deviceId }
 }
@@ -54,8 +141,8 @@ async function readDevices(
      WHERE ${DEVICE_FILTER_SQL} AND d.id > ?7 ORDER BY d.id LIMIT ?8`,
   )
     .bind(...filterBindings(spec, ids, filter), after, limit)
-    .all<NewDevice>()
-  return results
+    .all<Pick<NewDevice, 'deviceId' | 'number' | 'name' | 'fromVersion'>>()
+  return results.map((device) => ({ ...device, wave: null, isDue: false }))
 }
 
 /** Bindings ?1 to ?6 of a query over devices `d` and their module `m`; see `filterBindings`. */
@@ -71,7 +158,7 @@ const filterBindings = (spec: TaskContext['spec'], ids: string[] | null, filter:
   [
     spec.tenantId,
     spec.productId,
-    spec.package.module,
+    spec.module,
     ids && JSON.stringify(ids),
     JSON.stringify(filter),
     filter.search ?? null,

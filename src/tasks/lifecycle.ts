@@ -1,11 +1,16 @@
+import { iso } from '../time.ts'
+import { announce, announcePage } from './announce.ts'
 import { changeDevice, writeDevice } from './change-device.ts'
-import { enrolPage } from './enrol.ts'
-import { planRollout } from './rollout.ts'
+import { enrolPage, joinPage } from './enrol.ts'
+import { farewellPage, sayFarewell } from './farewell.ts'
+import { earliest, planRollout } from './rollout.ts'
+import { nextSampleAt, sample } from './samples.ts'
 import { sendPage } from './send-notices.ts'
 import { settlePage } from './settle.ts'
+import { reachedTotals } from './tally.ts'
 import { unfinished } from './task.ts'
 import type { TaskContext } from './task-context.ts'
-import type { TaskRun } from './task-storage.ts'
+import type { TaskRun } from './task-run.ts'
 import { writeTaskRow } from './task-store.ts'
 import { timersPage } from './timers.ts'
 import type { UpgradeEvent, UpgradeStatus } from './upgrade.ts'
@@ -30,43 +35,59 @@ export async function work(task: TaskContext, now: () => number): Promise<void> 
       await enrolPage(task, now)
       busy = true
     }
+    busy = (await joinPage(task, now)) || busy
     busy = (await timersPage(task, now)) || busy
     busy = (await sendPage(task, now)) || busy
+    busy = (await farewellPage(task, now)) || busy
     busy = (await settlePage(task)) || busy
     finish(task, now())
+    sample(task, now())
     await writeBack(task, now())
+    busy = (await announcePage(task, now)) || busy
   }
 }
 
 /** When the task is to be looked at next, in ms; null for never. */
 export function nextAlarm(task: TaskContext, now: number): number | null {
-  const { run, spec, storage } = task
+  const { run, spec, storage, queues } = task
   const times: (number | null)[] = [storage.nextTimerAt()]
   if (storage.hasOutbox() || run.unwritten === 'status') times.push(now)
   if (run.unwritten === 'counts') times.push(run.writtenAt + COUNTS_WRITE_MS)
   if (run.endCursor !== null && !run.ended) times.push(now)
   if (run.enrolment !== null && run.endCursor === null) times.push(now)
-  if (isDone(run)) times.push(now)
-  const plan = planRollout(spec, run.status, now)
+  if (isDone(task)) times.push(now)
+  if (run.joining !== null && isRunning(run)) times.push(queues.hasNewcomers() ? now : run.joining.at)
+  if (queues.hasEvents()) times.push(run.announceAfter)
+  times.push(nextSampleAt(task), queues.nextFarewellAt())
+  const plan = planRollout(spec, run, now)
+  if (plan.halt !== null || plan.opensWave) times.push(now)
   times.push(plan.lookAgainAt)
   const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
-  if (sendAt !== null) times.push(Math.max(sendAt, run.blockedUntil))
-  if (plan.open && run.sendCursor !== null && run.enrolment === null) times.push(run.blockedUntil)
-  const due = times.filter((time) => time !== null)
-  return due.length === 0 ? null : Math.max(Math.min(...due), now)
+  const notBefore = Math.max(run.blockedUntil, plan.quotaAt ?? 0)
+  if (sendAt !== null) times.push(Math.max(sendAt, notBefore))
+  if (plan.open && run.cuts !== null && run.sendCursor !== null && run.enrolment === null) times.push(notBefore)
+  const due = earliest(...times)
+  return due === null ? null : Math.max(due, now)
 }
+
+const isRunning = ({ status, ended }: TaskRun) => (status === 'running' || status === 'paused') && !ended
 
 /** A scheduled task starts: devices that joined since it was created are taken in too. */
 function start(task: TaskContext, now: number): void {
   const { run, spec } = task
+  if (run.eventNumber === 0 && run.startedAt !== null) announceStart(task, now)
   if (run.status !== 'scheduled' || now < spec.startAt) return
   run.status = 'running'
   run.startedAt = now
   run.unwritten = 'status'
   run.enrolment = { cursor: '' }
   run.sendCursor = ''
+  announceStart(task, now)
   task.storage.writeRun(run)
 }
+
+const announceStart = (task: TaskContext, now: number) =>
+  announce(task, 'task.started', { startAt: iso(task.spec.startAt) }, now)
 
 /** The task was cancelled, or its end came: its devices end page by page. Answers whether there is more to do. */
 async function endPage(task: TaskContext, now: number): Promise<boolean> {
@@ -78,14 +99,18 @@ async function endPage(task: TaskContext, now: number): Promise<boolean> {
   }
   if (run.endCursor === null || run.ended) return false
   const isCancelled = run.status === 'cancelled'
-  const concerned: UpgradeStatus[] = isCancelled ? ['pending', 'pushed', 'upgrading'] : ['pending', 'pushed']
+  const concerned: UpgradeStatus[] = ['pending', 'pushed', 'failure']
+  if (isCancelled) concerned.push('upgrading')
   const event: UpgradeEvent = isCancelled
     ? { type: 'cancelled', reason: 'the task was cancelled' }
     : { type: 'endReached' }
   const rows = storage.readStatuses(concerned, run.endCursor, END_PAGE_SIZE)
   for (const row of rows) {
-    const changed = changeDevice(task, row, event, { kind: 'ended' }, now)
-    if (changed !== row) writeDevice(task, changed)
+    const happens: UpgradeEvent = row.upgrade.status === 'failure' ? { type: 'notRetried' } : event
+    const changed = changeDevice(task, row, happens, { kind: 'ended' }, now)
+    if (changed === row) continue
+    sayFarewell(task, changed, now)
+    writeDevice(task, changed)
   }
   run.endCursor = rows.at(-1)?.deviceId ?? run.endCursor
   run.ended = rows.length < END_PAGE_SIZE
@@ -96,19 +121,21 @@ async function endPage(task: TaskContext, now: number): Promise<boolean> {
 /** A task whose devices all ended is finished; a retry opens it again. */
 function finish(task: TaskContext, now: number): void {
   const { run, storage } = task
-  if (!isDone(run)) return
+  if (!isDone(task)) return
   run.status = 'finished'
   run.pausedReason = null
   run.finishedAt = now
   run.unwritten = 'status'
+  announce(task, 'task.finished', { counts: run.counts, ...reachedTotals(run) }, now)
   storage.writeRun(run)
 }
 
 /** All devices ended. A task that was paused before its start is not done: more may join until then. */
-const isDone = (run: TaskRun) =>
+const isDone = ({ run, spec }: TaskContext) =>
   (run.status === 'running' || run.status === 'paused') &&
-  (run.startedAt !== null || run.ended) &&
+  (run.ended || (run.startedAt !== null && !spec.policy.dynamic)) &&
   run.enrolment === null &&
+  run.retrying === 0 &&
   unfinished(run.counts) === 0
 
 async function writeBack(task: TaskContext, now: number): Promise<void> {

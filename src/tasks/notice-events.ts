@@ -1,6 +1,7 @@
 import {
   isEnded,
   type Offer,
+  present,
   released,
   type Upgrade,
   type UpgradeEvent,
@@ -73,14 +74,17 @@ export function answered(
     // Otherwise the device is told when it turns up.
     return offer.turnedUp ? owedAgain(untold) : { ...untold, offer: null, owed: 'no', offline: true }
   }
-  return {
+  const isThere = offer.online !== false || offer.turnedUp
+  const told: Upgrade = {
     ...sent(upgrade, noticeId),
     status: upgrade.status === 'pending' ? 'pushed' : upgrade.status,
     offer: null,
     owed: 'no',
     offline: false,
     lastTakenAt: rules.now,
+    viaBridge: true,
   }
+  return isThere ? present(told, rules.now) : told
 }
 
 /** The offer stays, so that the notice goes out again under the same id. */
@@ -97,7 +101,7 @@ export function handedOut(
   if (isEnded(upgrade.status)) return upgrade
   const repush = upgrade.owed === 'repush' || upgrade.offer?.repush === true
   return {
-    ...wentOut(released(upgrade), event.linkExpiresAt, repush),
+    ...present(wentOut(released(upgrade), event.linkExpiresAt, repush), rules.now),
     status: upgrade.status === 'pending' ? 'pushed' : upgrade.status,
     owed: 'no',
     offer: null,

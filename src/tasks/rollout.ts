@@ -1,4 +1,6 @@
-import type { TaskSpec, TaskStatus } from './task.ts'
+import type { TaskSpec } from './task.ts'
+import { openWave, type TaskRun, type WaveRun } from './task-run.ts'
+import { describeOpening, windowAt } from './window.ts'
 
 /** What the rules say at one moment: the one place that decides what is due in a task (PROTOCOL.md, 4). */
 export interface Plan {
@@ -6,35 +8,132 @@ export interface Plan {
   open: boolean
   /** May an Upgrading device that asks be sent the notice again? Also while paused or past the end. */
   asks: boolean
-  /** At most so many notices now. */
+  /** At most so many notices now: a page, or what the rate leaves of it. */
   quota: number
+  /** When the rate allows the next one, where it allows none now. */
+  quotaAt: number | null
   /** When the answer may change by itself, in ms; null where only an event changes it. */
   lookAgainAt: number | null
   /** Why nothing is sent, for operators; null while open. */
   closedBecause: string | null
+  /** Too many devices failed: the task is to pause, with this reason. */
+  halt: string | null
+  /** The next wave is to open. */
+  opensWave: boolean
+  /** Since when the open wave has what opens the next one; null where it has not, or there is none. */
+  goodSince: number | null
 }
 
 /** Notices in one page: enough to keep a bridge busy, few enough for one D1 statement and one frame. */
 export const NOTICE_PAGE_SIZE = 200
+/** With a rate, notices go out in steps of this; what a step leaves is not saved up. */
+const RATE_STEP_MS = 1000
+const MINUTE_MS = 60_000
 
-/** What may be sent now, given the task's state and the clock; the object only carries it out. */
-export function planRollout(
-  spec: Pick<TaskSpec, 'startAt' | 'endAt'>,
-  status: TaskStatus,
-  now: number,
-): Plan {
-  const closed = (closedBecause: string, lookAgainAt: number | null = null, asks = false): Plan => ({
-    open: false,
-    asks,
-    quota: 0,
-    lookAgainAt,
-    closedBecause,
+type Rules = Pick<TaskSpec, 'startAt' | 'endAt' | 'policy'>
+
+/** What may be sent now, and what becomes of the task, given its rules, its counters and the clock. */
+export function planRollout(spec: Rules, run: TaskRun, now: number): Plan {
+  const { status } = run
+  const { quota, quotaAt } = rateQuota(spec, run, now)
+  const goodSince = run.waves[openWave(run)]?.goodSince ?? null
+  const shut = { open: false, asks: false, quota, quotaAt, halt: null, opensWave: false, goodSince }
+  const closed = (closedBecause: string, more: Partial<Plan> = {}): Plan => ({
+    ...{ ...shut, closedBecause, lookAgainAt: null },
+    ...more,
   })
   if (status === 'cancelled') return closed('the task was cancelled')
   if (status === 'finished') return closed('the task is finished')
-  if (spec.endAt !== null && now >= spec.endAt) return closed("the task's end was reached", null, true)
-  if (now < spec.startAt)
-    return closed(`the task starts at ${new Date(spec.startAt).toISOString()}`, spec.startAt)
-  if (status === 'paused') return closed('the task is paused', spec.endAt, true)
-  return { open: true, asks: true, quota: NOTICE_PAGE_SIZE, lookAgainAt: spec.endAt, closedBecause: null }
+  if (spec.endAt !== null && now >= spec.endAt) return closed("the task's end was reached", { asks: true })
+  if (now < spec.startAt) {
+    return closed(`the task starts at ${new Date(spec.startAt).toISOString()}`, { lookAgainAt: spec.startAt })
+  }
+  if (status === 'paused') {
+    const why = run.halted && run.pausedReason ? run.pausedReason : 'the task is paused'
+    return closed(why, { lookAgainAt: spec.endAt, asks: true })
+  }
+  const halt = haltReason(spec, run)
+  if (halt !== null) return closed(halt, { halt, asks: true })
+  const wave = planWave(spec, run, now)
+  const window = spec.policy.window && windowAt(spec.policy.window, now)
+  const plan = { ...shut, ...wave, asks: true }
+  const lookAgainAt = earliest(spec.endAt, wave.lookAgainAt, window?.changesAt ?? null)
+  if (spec.policy.window && window?.open === false) {
+    return { ...plan, lookAgainAt, closedBecause: describeOpening(spec.policy.window, now) }
+  }
+  return { ...plan, open: true, lookAgainAt, closedBecause: null }
 }
+
+export function earliest(...times: (number | null)[]): number | null {
+  const known = times.filter((time) => time !== null)
+  return known.length === 0 ? null : Math.min(...known)
+}
+
+// ---- Rate -----------------------------------------------------------------------------------------------
+
+/** Milliseconds from one notice to the next, so that no minute, wherever it begins, has more than the rate. */
+const spacing = (ratePerMinute: number) => (MINUTE_MS + RATE_STEP_MS) / ratePerMinute
+
+/** What was not used is not saved up, but for one step's worth. */
+function unspentFrom(ratePerMinute: number, { spentUpTo }: TaskRun, now: number): number {
+  return Math.max(spentUpTo, now - Math.max(RATE_STEP_MS, spacing(ratePerMinute)))
+}
+
+function rateQuota({ policy }: Rules, run: TaskRun, now: number) {
+  const { ratePerMinute } = policy
+  if (ratePerMinute === undefined) return { quota: NOTICE_PAGE_SIZE, quotaAt: null }
+  const from = unspentFrom(ratePerMinute, run, now)
+  const quota = Math.floor((now - from) / spacing(ratePerMinute) + 1e-9)
+  if (quota > 0) return { quota: Math.min(quota, NOTICE_PAGE_SIZE), quotaAt: null }
+  return { quota: 0, quotaAt: Math.max(Math.ceil(from + spacing(ratePerMinute)), run.spentUpTo + RATE_STEP_MS) }
+}
+
+/** Up to when the rate is used once so many notices more went out. Re-sends draw on it too. */
+export function spend({ policy }: Rules, run: TaskRun, notices: number, now: number): number {
+  const { ratePerMinute } = policy
+  if (ratePerMinute === undefined) return run.spentUpTo
+  return unspentFrom(ratePerMinute, run, now) + notices * spacing(ratePerMinute)
+}
+
+// ---- Halt -----------------------------------------------------------------------------------------------
+
+/** Null unless too many of the reached devices that settled have failed. */
+function haltReason({ policy }: Rules, { halt }: TaskRun): string | null {
+  const { haltOn } = policy
+  if (!haltOn || halt.settled < haltOn.minFinished) return null
+  if (halt.failed * 100 <= haltOn.failurePercent * halt.settled) return null
+  const share = percentOf(halt.failed, halt.settled)
+  return `halted: ${halt.failed} of ${halt.settled} settled devices failed (${share}, the limit is ${haltOn.failurePercent} %)`
+}
+
+export const percentOf = (part: number, whole: number) =>
+  `${Math.round((1000 * part) / Math.max(whole, 1)) / 10} %`
+
+// ---- Waves ----------------------------------------------------------------------------------------------
+
+/** Does the wave that is open have what opens the next one, and for how long? */
+function planWave({ policy }: Rules, run: TaskRun, now: number) {
+  const stays = { opensWave: false, goodSince: null, lookAgainAt: null }
+  const index = openWave(run)
+  const next = run.waves[index + 1]
+  // Nobody is told before the devices are spread over the waves.
+  if (run.cuts === null || !next) return stays
+  if (index < 0 || next.devices === 0) return { ...stays, opensWave: true }
+  const wave = run.waves[index]!
+  if (!isGood(policy, run, index)) return stays
+  const goodSince = wave.goodSince ?? now
+  const opensAt = goodSince + soakMs(policy, index)
+  return { goodSince, opensWave: now >= opensAt, lookAgainAt: opensAt }
+}
+
+export const soakMs = ({ waves }: TaskSpec['policy'], index: number) =>
+  (waves?.[index]?.soakMinutes ?? 0) * MINUTE_MS
+
+/** All of the wave had their turn, no notice is on its way, and enough of those that it reached succeeded. */
+function isGood(policy: TaskSpec['policy'], run: TaskRun, index: number): boolean {
+  const wave = run.waves[index]!
+  return run.sendCursor === null && wave.underWay === 0 && wave.reached > 0 && hasSucceeded(policy, wave, index)
+}
+
+export const hasSucceeded = ({ waves }: TaskSpec['policy'], wave: WaveRun, index: number) =>
+  wave.succeeded * 100 >= (waves?.[index]?.successPercent ?? 0) * wave.reached

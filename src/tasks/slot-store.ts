@@ -11,12 +11,16 @@ import type { UpgradeStatus } from './upgrade.ts'
 export interface DueProduct {
   frozen: boolean
   defaultModuleParam: string | null
+  downloads: 'r2' | 'worker' | null
+  notifyCancel: boolean
   hub: string
 }
 
 export interface AddressedDevice extends DueDevice {
   /** Of the last notice to it, whichever module that was for; 0 before the first. */
   lastNoticeId: number
+  /** Null where its broker cannot tell. */
+  online: boolean | null
   /** Null where the device was deleted. */
   address: DeviceAddress | null
 }
@@ -25,6 +29,7 @@ interface DueRecord {
   id: string
   product_id: string | null
   enabled: number | null
+  online: number | null
   number: string
   access_token: string
   topic_family: TopicFamily | null
@@ -44,7 +49,7 @@ interface DueRecord {
 }
 
 const DUE_DEVICES_SQL = `
-  SELECT j.value AS id, d.product_id, d.enabled, d.number, d.access_token, d.topic_family,
+  SELECT j.value AS id, d.product_id, d.enabled, d.online, d.number, d.access_token, d.topic_family,
     d.topic_family = 'devices' AND ${numberIsTopic()} AS number_is_topic,
     (SELECT max(last_notice_id) FROM upgrades WHERE device_id = j.value) AS device_notice_id,
     m.version, u.task_id, u.rank, u.active, u.last_notice_id, u.succeeded_task_id, u.succeeded_rank,
@@ -65,19 +70,27 @@ export async function readDueDevices(
   const [products, devices] = await db.batch([
     db
       .prepare(
-        `SELECT p.frozen_at, p.default_module_param, ${hubOf()} AS hub
+        `SELECT p.frozen_at, p.default_module_param, p.downloads, p.notify_cancel, ${hubOf()} AS hub
          FROM products p WHERE p.id = ?1 AND p.tenant_id = ?2`,
       )
       .bind(spec.productId, spec.tenantId),
-    db.prepare(DUE_DEVICES_SQL).bind(JSON.stringify(deviceIds), spec.tenantId, spec.package.module),
+    db.prepare(DUE_DEVICES_SQL).bind(JSON.stringify(deviceIds), spec.tenantId, spec.module),
   ])
   const [record] = products!.results as {
     frozen_at: number | null
     default_module_param: string | null
+    downloads: 'r2' | 'worker' | null
+    notify_cancel: number
     hub: string
   }[]
-  const product = record
-    ? { frozen: record.frozen_at !== null, defaultModuleParam: record.default_module_param, hub: record.hub }
+  const product: DueProduct | null = record
+    ? {
+        frozen: record.frozen_at !== null,
+        defaultModuleParam: record.default_module_param,
+        downloads: record.downloads,
+        notifyCancel: record.notify_cancel === 1,
+        hub: record.hub,
+      }
     : null
   const frozen = product?.frozen ?? true
   return { product, devices: (devices!.results as DueRecord[]).map((row) => toDueDevice(row, frozen)) }
@@ -92,6 +105,7 @@ function toDueDevice(row: DueRecord, frozen: boolean): AddressedDevice {
     frozen,
     version: row.version,
     lastNoticeId: row.device_notice_id ?? 0,
+    online: row.online === null ? null : row.online === 1,
     slot,
     address:
       row.product_id === null
@@ -144,7 +158,7 @@ export async function claimSlots(
        END
        RETURNING device_id`,
     )
-    .bind(JSON.stringify(notices), spec.package.module, spec.tenantId, spec.id, rank, spec.package.version)
+    .bind(JSON.stringify(notices), spec.module, spec.tenantId, spec.id, rank, spec.targetVersion)
     .all<{ device_id: string }>()
   return new Set(results.map((row) => row.device_id))
 }
@@ -159,7 +173,7 @@ export async function waitForSlots(
   rank: string,
   deviceIds: string[],
 ): Promise<{ deviceId: string; taskId: string }[]> {
-  const bindings = [JSON.stringify(deviceIds), spec.package.module, spec.id, rank] as const
+  const bindings = [JSON.stringify(deviceIds), spec.module, spec.id, rank] as const
   const guard = `module = ?2 AND device_id IN (SELECT value FROM json_each(?1)) AND coalesce(waiting_rank, '') < ?4`
   const [displaced] = await db.batch([
     db
@@ -199,7 +213,7 @@ export async function settleUpgrades(
   ended: Ended[],
 ): Promise<{ deviceId: string; taskId: string }[]> {
   const page = JSON.stringify(ended)
-  const { module, version } = spec.package
+  const { module, targetVersion: version } = spec
   const [freed] = await db.batch([
     db
       .prepare(
@@ -258,4 +272,19 @@ export async function settleUpgrades(
   return (freed!.results as { deviceId: string; taskId: string | null }[]).filter(
     (row): row is { deviceId: string; taskId: string } => row.taskId !== null && row.taskId !== spec.id,
   )
+}
+
+/** Keeps the id of a message that is no notice, so that the ids of a device grow all the same (PROTOCOL.md, 3). */
+export async function raiseNoticeIds(
+  db: D1Database,
+  module: string,
+  notices: { deviceId: string; noticeId: number }[],
+): Promise<void> {
+  await db
+    .prepare(
+      `UPDATE upgrades SET last_notice_id = j.value ->> 'noticeId' FROM json_each(?1) j
+       WHERE upgrades.device_id = j.value ->> 'deviceId' AND module = ?2 AND last_notice_id < j.value ->> 'noticeId'`,
+    )
+    .bind(JSON.stringify(notices), module)
+    .run()
 }

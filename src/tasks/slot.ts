@@ -1,5 +1,7 @@
 /** The slot: one active upgrade per device and module (PROTOCOL.md, section 5). Pure. */
 
+import { choosePackage } from './task.ts'
+
 /** A device's slot as D1 has it. */
 export interface Slot {
   taskId: string
@@ -32,8 +34,8 @@ export interface Contender {
   rank: string
   productId: string
   targetVersion: string
-  /** The version that a differential package starts from; null for a full one. */
-  sourceVersion: string | null
+  /** The packages that may be sent, with the version that a differential one starts from; null for a full one. */
+  packages: readonly { sourceVersion: string | null }[]
   onBusy: 'replace' | 'wait' | 'fail'
 }
 
@@ -68,11 +70,16 @@ export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
   }
   if (slot?.active && !isMine) return { type: 'busy', holder: slot.taskId }
   if (device.version === me.targetVersion && !isMine) return { type: 'alreadyOnTarget' }
-  if (me.sourceVersion !== null && device.version !== me.sourceVersion) {
-    // A diff on another version than its source can brick the device.
-    return { type: 'hold', by: `the package is a diff from ${me.sourceVersion}` }
-  }
+  if (!choosePackage(me.packages, device.version)) return { type: 'hold', by: noneFits(me.packages) }
   return { type: 'claim' }
+}
+
+function noneFits(packages: Contender['packages']): string {
+  const sources = packages.map(({ sourceVersion }) => sourceVersion)
+  if (sources.length === 0) return 'its package was recalled'
+  return sources.length === 1
+    ? `the package is a diff from ${sources[0]}`
+    : `the packages are diffs from ${sources.join(', ')}`
 }
 
 /** May progress belong to an upgrade to another version (PROTOCOL.md, 4, *unsure*)? */

@@ -1,45 +1,6 @@
-import { NO_COUNTS, type TaskCounts, type TaskSpec, type TaskStatus } from './task.ts'
+import type { TaskSpec } from './task.ts'
+import { newRun, type TaskRun } from './task-run.ts'
 import { isEnded, newUpgrade, type Upgrade, type UpgradeStatus } from './upgrade.ts'
-
-/** How far the task has come; one row, written together with the devices that it counts. */
-export interface TaskRun {
-  status: TaskStatus
-  pausedReason: string | null
-  startedAt: number | null
-  finishedAt: number | null
-  counts: TaskCounts
-  /** The next page of devices to take in; null when all are. */
-  enrolment: { cursor: string } | null
-  /** Devices up to here had their first turn; null when all had. */
-  sendCursor: string | null
-  /** The task was cancelled or reached its end: devices up to here were ended. Null while it goes on. */
-  endCursor: string | null
-  /** All devices that the end concerns were ended. */
-  ended: boolean
-  /** No notice before this time: no credit, no bridge, or the product is frozen. */
-  blockedUntil: number
-  blockedBy: string | null
-  /** What of the task's row in D1 is old. */
-  unwritten: 'no' | 'counts' | 'status'
-  writtenAt: number
-}
-
-/** A task that was just created, and runs at once where its start has come. */
-export const newRun = ({ startAt, createdAt }: TaskSpec): TaskRun => ({
-  status: startAt <= createdAt ? 'running' : 'scheduled',
-  pausedReason: null,
-  startedAt: startAt <= createdAt ? createdAt : null,
-  finishedAt: null,
-  counts: { ...NO_COUNTS },
-  enrolment: { cursor: '' },
-  sendCursor: '',
-  endCursor: null,
-  ended: false,
-  blockedUntil: 0,
-  blockedBy: null,
-  unwritten: 'status',
-  writtenAt: 0,
-})
 
 /** What happened, when, why, and the fingerprint of the message that caused it. */
 export interface HistoryEvent {
@@ -61,6 +22,8 @@ export interface DeviceRow {
   /** Its outcome is still to be written to D1. */
   outbox: boolean
   timerAt: number | null
+  /** Null where the place of the device says its wave (`waves.ts`). */
+  wave: number | null
   upgrade: Upgrade
   events: HistoryEvent[]
 }
@@ -70,6 +33,10 @@ export interface NewDevice {
   number: string
   name: string | null
   fromVersion: string | null
+  /** Null for all that are taken in before the devices are spread over the waves. */
+  wave: number | null
+  /** Its first turn is due at once: the cursor has passed. */
+  isDue: boolean
 }
 
 export interface DeviceListQuery {
@@ -83,6 +50,8 @@ const MAX_EVENTS = 50
 const MAX_EVENTS_BYTES = 8 * 1024
 /** `sendAt` of a device that asked: it is served although the task is paused. */
 const ASKED = -1
+/** Devices that are looked through for those whose wave is open, in one step. */
+const SCAN_LIMIT = 20_000
 
 /** Append-only: each entry runs once, in order. */
 const MIGRATIONS = [
@@ -101,6 +70,14 @@ const MIGRATIONS = [
    CREATE INDEX devices_send ON devices (send_at) WHERE send_at IS NOT NULL;
    CREATE INDEX devices_timer ON devices (timer_at) WHERE timer_at IS NOT NULL;
    CREATE INDEX devices_outbox ON devices (outbox) WHERE outbox IS NOT NULL;`,
+  `ALTER TABLE devices ADD COLUMN wave INTEGER;
+   UPDATE task SET spec = json_remove(json_set(spec, '$.module', spec ->> '$.package.module',
+     '$.targetVersion', spec ->> '$.package.version', '$.packages', json_array(json(spec -> '$.package'))), '$.package');
+   CREATE TABLE failures (cause TEXT, description TEXT, count INTEGER NOT NULL, PRIMARY KEY (cause, description)) WITHOUT ROWID;
+   CREATE TABLE samples (at INTEGER PRIMARY KEY, counts TEXT NOT NULL);
+   CREATE TABLE events (number INTEGER PRIMARY KEY, event TEXT NOT NULL);
+   CREATE TABLE newcomers (device_id TEXT PRIMARY KEY) WITHOUT ROWID;
+   CREATE TABLE farewells (device_id TEXT PRIMARY KEY, notice_id INTEGER, try_at INTEGER NOT NULL, tries INTEGER NOT NULL) WITHOUT ROWID;`,
 ]
 
 export type TaskStorage = ReturnType<typeof openTaskStorage>
@@ -124,7 +101,9 @@ export function openTaskStorage(storage: DurableObjectStorage) {
   return {
     readTask(): { spec: TaskSpec; run: TaskRun } | undefined {
       const [record] = sql.exec<{ spec: string; run: string }>('SELECT spec, run FROM task').toArray()
-      return record && { spec: JSON.parse(record.spec), run: JSON.parse(record.run) }
+      if (!record) return undefined
+      const spec: TaskSpec = JSON.parse(record.spec)
+      return { spec, run: { ...newRun(spec), ...JSON.parse(record.run) } }
     },
     insertTask(spec: TaskSpec, run: TaskRun): void {
       sql.exec('INSERT INTO task VALUES (1, ?, ?)', JSON.stringify(spec), JSON.stringify(run))
@@ -147,14 +126,14 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       return record && JSON.parse(record.ids)
     },
 
-    /** Takes devices in as Pending; one that is in already is left alone. Answers how many were new. */
-    insertDevices(devices: NewDevice[], now: number): number {
-      let inserted = 0
+    /** Takes devices in as Pending; one that is in already is left alone. Answers those that were new. */
+    insertDevices(devices: NewDevice[], now: number): NewDevice[] {
+      const inserted: NewDevice[] = []
       const { status, step, description, state } = fromUpgrade(newUpgrade())
       for (const device of devices) {
         const cursor = sql.exec(
-          `INSERT INTO devices (device_id, number, name, from_version, status, step, description, updated_at, state, events)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '[]') ON CONFLICT DO NOTHING`,
+          `INSERT INTO devices (device_id, number, name, from_version, status, step, description, updated_at, wave, send_at, state, events)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '[]') ON CONFLICT DO NOTHING`,
           device.deviceId,
           device.number,
           device.name,
@@ -163,17 +142,22 @@ export function openTaskStorage(storage: DurableObjectStorage) {
           step,
           description,
           now,
+          device.wave,
+          device.isDue ? 0 : null,
           state,
         )
-        if (cursor.rowsWritten > 0) inserted++
+        if (cursor.rowsWritten > 0) inserted.push(device)
       }
       return inserted
     },
 
     readRow,
 
-    /** `timerAt` is when the device is to be looked at without a message from it; see `keepTimer`. */
-    writeRow(row: DeviceRow, timerAt: number | null): void {
+    /**
+     * `sendAt`: when its notice is owed; null where none is. `timerAt`: when it is to be looked at without a
+     * message from it; see `keepTimer`.
+     */
+    writeRow(row: DeviceRow, sendAt: number | null, timerAt: number | null): void {
       const { status, step, description, state } = fromUpgrade(row.upgrade)
       sql.exec(
         `UPDATE devices SET status = ?, step = ?, description = ?, updated_at = ?, from_version = ?,
@@ -183,7 +167,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         description,
         row.updatedAt,
         row.fromVersion,
-        sendAt(row.upgrade),
+        sendAt,
         keepTimer(row.timerAt, timerAt),
         row.outbox ? 1 : null,
         state,
@@ -195,15 +179,52 @@ export function openTaskStorage(storage: DurableObjectStorage) {
     clearOutbox: (deviceId: string) =>
       void sql.exec('UPDATE devices SET outbox = NULL WHERE device_id = ?', deviceId),
 
-    /** Devices whose first turn has not come, in order after `cursor`. */
-    readFresh: (cursor: string, limit: number) => [
-      ...readRows(
-        `SELECT * FROM devices WHERE device_id > ? AND status = 'pending' AND send_at IS NULL
-         ORDER BY device_id LIMIT ?`,
-        cursor,
-        limit,
-      ),
-    ],
+    /**
+     * The next devices after `cursor` whose first turn has not come and whose wave is open. `next` is where to go
+     * on; null where there are no more.
+     */
+    readFresh(
+      cursor: string,
+      limit: number,
+      isOpen: (device: { deviceId: string; wave: number | null }) => boolean,
+    ): { rows: DeviceRow[]; next: string | null } {
+      const rows: DeviceRow[] = []
+      let next = cursor
+      let scanned = 0
+      for (const { device_id: deviceId, wave } of sql
+        .exec<{ device_id: string; wave: number | null }>(
+          `SELECT device_id, wave FROM devices WHERE device_id > ? AND status = 'pending' AND send_at IS NULL
+           ORDER BY device_id LIMIT ?`,
+          cursor,
+          SCAN_LIMIT,
+        )
+        .toArray()) {
+        scanned++
+        next = deviceId
+        if (isOpen({ deviceId, wave })) rows.push(readRow(deviceId)!)
+        if (rows.length === limit) return { rows, next }
+      }
+      return { rows, next: scanned < SCAN_LIMIT ? null : next }
+    },
+    /** The devices that are to be spread over the waves. */
+    *readUnplaced(): Generator<string> {
+      for (const { device_id } of sql.exec<{ device_id: string }>(
+        'SELECT device_id FROM devices WHERE wave IS NULL',
+      )) {
+        yield device_id
+      }
+    },
+    /** At most `limit` of the devices before this one still wait for their first turn. */
+    countAhead: (cursor: string, deviceId: string, limit: number): number =>
+      sql
+        .exec<{ count: number }>(
+          `SELECT count(*) AS count FROM (SELECT 1 FROM devices WHERE device_id > ? AND device_id < ?
+             AND status = 'pending' AND send_at IS NULL LIMIT ?)`,
+          cursor,
+          deviceId,
+          limit,
+        )
+        .one().count,
     /** Devices that are owed a notice now; `askedOnly` where the task sends to no others. */
     readOwed: (now: number, askedOnly: boolean, limit: number) => [
       ...readRows(
@@ -256,6 +277,7 @@ interface DeviceRecord extends Record<string, SqlStorageValue> {
   updated_at: number
   timer_at: number | null
   outbox: number | null
+  wave: number | null
   state: string
   events: string
 }
@@ -270,7 +292,9 @@ function toRow(record: DeviceRecord): DeviceRow {
     updatedAt: record.updated_at,
     outbox: record.outbox === 1,
     timerAt: record.timer_at,
-    upgrade: { ...JSON.parse(record.state), status, step, description },
+    wave: record.wave,
+    // A row of an earlier version lacks what came later.
+    upgrade: { ...newUpgrade(), ...JSON.parse(record.state), status, step, description },
     events: JSON.parse(record.events),
   }
 }
@@ -281,7 +305,8 @@ function fromUpgrade(upgrade: Upgrade) {
   return { status, step, description, state: JSON.stringify(rest) }
 }
 
-function sendAt(upgrade: Upgrade): number | null {
+/** From when on a notice is owed; null where none is. */
+export function owedAt(upgrade: Upgrade): number | null {
   if (upgrade.owed === 'no' || isEnded(upgrade.status)) return null
   return upgrade.heldUntil ?? (upgrade.owed === 'asked' ? ASKED : 0)
 }

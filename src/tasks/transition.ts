@@ -1,21 +1,48 @@
 import { asked, progressed, reportedOther, reportedTarget, subscribed } from './device-events.ts'
 import { answered, handedOut, offered, owedAgain, sent } from './notice-events.ts'
 import {
+  type AutoRetry,
   end,
+  type FailureCause,
   FRESH_ATTEMPT,
   isEnded,
   isWaiting,
+  present,
   released,
   type Upgrade,
   type UpgradeEvent,
   type UpgradeRules,
 } from './upgrade.ts'
 
+/** What can heal by itself; the rest is the file's or the device's fault. */
+const HEALS: AutoRetry['on'] = ['timeout', -1, -2]
+const RETRY_ON: Partial<Record<FailureCause, NonNullable<AutoRetry['on']>[number]>> = {
+  timed_out: 'timeout',
+  upgrade_failed: -1,
+  download_failed: -2,
+  verification_failed: -3,
+  write_failed: -4,
+}
+const MINUTE_MS = 60_000
+
 /**
  * The table of PROTOCOL.md, section 4. Returns the same object where the event changes nothing, so that a repeat
  * writes nothing.
  */
 export function transition(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Upgrade {
+  const next = changed(upgrade, event, rules)
+  return next.status === 'failure' && upgrade.status !== 'failure' ? toBeRetried(next, rules) : next
+}
+
+/** A Failure that may heal is repeated by itself, each time after twice the time. */
+function toBeRetried(failed: Upgrade, { autoRetry, now }: UpgradeRules): Upgrade {
+  const reason = failed.cause && RETRY_ON[failed.cause]
+  const { times, backoffMinutes, on = HEALS } = autoRetry ?? { times: 0, backoffMinutes: 0 }
+  if (!reason || failed.autoRetries >= times || !on.includes(reason)) return failed
+  return { ...failed, retryAt: now + backoffMinutes * MINUTE_MS * 2 ** failed.autoRetries }
+}
+
+function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Upgrade {
   switch (event.type) {
     case 'offered':
       return offered(upgrade, event)
@@ -37,6 +64,13 @@ export function transition(upgrade: Upgrade, event: UpgradeEvent, rules: Upgrade
         : reportedOther(upgrade, event, rules)
     case 'subscribed':
       return subscribed(upgrade, rules)
+    case 'connected':
+    case 'fetched':
+      return isEnded(upgrade.status) || upgrade.pushes === 0 ? upgrade : present(upgrade, rules.now)
+    case 'gone':
+      return upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone
+        ? { ...upgrade, gone: true }
+        : upgrade
     case 'asked':
       return asked(upgrade, event.viaBridge, rules)
     case 'held':
@@ -66,6 +100,12 @@ export function transition(upgrade: Upgrade, event: UpgradeEvent, rules: Upgrade
       return upgrade.status === 'failure' || upgrade.status === 'cancelled'
         ? { ...FRESH_ATTEMPT, attempt: upgrade.attempt + 1 }
         : upgrade
+    case 'retriedItself':
+      return upgrade.status === 'failure' && upgrade.retryAt !== null
+        ? { ...FRESH_ATTEMPT, attempt: upgrade.attempt + 1, autoRetries: upgrade.autoRetries + 1 }
+        : upgrade
+    case 'notRetried':
+      return upgrade.retryAt === null ? upgrade : { ...upgrade, retryAt: null }
     case 'cancelled':
       return isEnded(upgrade.status) ? upgrade : end(upgrade, 'cancelled', event.reason)
     case 'replaced':

@@ -32,8 +32,8 @@ export async function takeTurn(
     taskId: spec.id,
     rank,
     productId: spec.productId,
-    targetVersion: spec.package.version,
-    sourceVersion: spec.package.sourceVersion,
+    targetVersion: spec.targetVersion,
+    packages: sendable(task),
     onBusy: spec.policy.onBusy,
   }
   const { product, devices } = await readDueDevices(
@@ -53,7 +53,7 @@ export async function takeTurn(
     } else standBack(task, device.id, decision, now())
   }
   // Before the next `await`: a call that comes meanwhile, because it was unfrozen, lifts it again.
-  if (frozen) block(task, FROZEN, now() + FROZEN_LOOK_AGAIN_MS)
+  if (frozen) freeze(task, now())
   task.storage.writeRun(task.run)
   for (const [holder, deviceIds] of busy) await meetHolder(task, holder, deviceIds, now)
   task.storage.writeRun(task.run)
@@ -65,6 +65,13 @@ export function block(task: TaskContext, by: string, until: number): void {
   task.run.blockedBy = by
   task.run.blockedUntil = until
 }
+
+/** The product is frozen: also what is being prepared is not sent. */
+export const freeze = (task: TaskContext, now: number) => block(task, FROZEN, now + FROZEN_LOOK_AGAIN_MS)
+
+/** The packages that were not recalled. */
+export const sendable = ({ spec, run }: TaskContext) =>
+  spec.packages.filter(({ id }) => !run.recalled.includes(id))
 
 /** Was the product frozen when a turn last looked? */
 export const foundFrozen = ({ run }: TaskContext, now: number) =>

@@ -16,6 +16,19 @@ export type FailureCause =
   | 'rolled_back'
   | 'busy'
 
+/** The `step` by which a device says so (PROTOCOL.md, 3); null for what the server found. */
+export const codeOf = (cause: FailureCause | null): -1 | -2 | -3 | -4 | null => {
+  const code = cause && CODES[cause]
+  return code ?? null
+}
+
+const CODES: Partial<Record<FailureCause, -1 | -2 | -3 | -4>> = {
+  upgrade_failed: -1,
+  download_failed: -2,
+  verification_failed: -3,
+  write_failed: -4,
+}
+
 /** A notice in the bridge's hands. The task owns it until it is taken: a lease, then again under the same id. */
 export interface Offer {
   noticeId: number
@@ -29,6 +42,8 @@ export interface Offer {
   repush: boolean
   /** The device turned up since: it is told again, should the broker have found nobody just before. */
   turnedUp: boolean
+  /** Was it connected when the notice was made? Null where its broker cannot tell. */
+  online: boolean | null
 }
 
 export interface Upgrade {
@@ -55,11 +70,18 @@ export interface Upgrade {
   /** Of these, the ones that a wrong version or an expired link caused: at most `mismatchPushes`. */
   repushes: number
   lastTakenAt: number | null
+  /**
+   * When its notice found it connected, or it turned up since: what opens waves and halts counts only *reached*
+   * devices. Null before.
+   */
+  reachedAt: number | null
+  /** Reached, then silent for the device timeout and not connected: it counts as failed until it is back. */
+  gone: boolean
   /** When the longest-lived link of this attempt expires, and that of all notices but the latest. */
   linkExpiresAt: number | null
   earlierLinkExpiresAt: number | null
   lastMessageAt: number | null
-  /** A message of this attempt came through a bridge, so that the bridge's silence must not count as the device's. */
+  /** It was told, or spoke, through a bridge in this attempt: the bridge's silence must not count as the device's. */
   viaBridge: boolean
   reached100: boolean
   reportedTarget: boolean
@@ -72,6 +94,12 @@ export interface Upgrade {
   waiting: boolean
   /** When it ended, a notice had reached the device, or was in the bridge's hands and may still do so. */
   mayHaveNotice: boolean
+  /** A Failure that is repeated by itself, then; null where none is due. */
+  retryAt: number | null
+  /** Automatic retries since the enrolment, or since an operator retried. */
+  autoRetries: number
+  /** The halt rule counts it in this epoch (`TaskRun.halt`); null while it has not settled. */
+  epoch: number | null
 }
 
 export type UpgradeEvent =
@@ -89,6 +117,11 @@ export type UpgradeEvent =
   /** `isHolder`: no other task took the slot since this one had it. */
   | { type: 'version'; version: string; isHolder: boolean; viaBridge: boolean }
   | { type: 'subscribed' }
+  /** It connected; a session of before may hold its notice. */
+  | { type: 'connected' }
+  /** It fetched the package through the Worker. */
+  | { type: 'fetched' }
+  | { type: 'gone' }
   | { type: 'asked'; viaBridge: boolean }
   | { type: 'held'; until: number; by: string; waiting: boolean }
   | { type: 'lookAgain' }
@@ -96,6 +129,9 @@ export type UpgradeEvent =
   | { type: 'silent' }
   | { type: 'busy' }
   | { type: 'retried' }
+  | { type: 'retriedItself' }
+  /** Nothing more is tried by itself: the task ended, an operator said so, or a newer task has the device. */
+  | { type: 'notRetried' }
   | { type: 'cancelled'; reason: string }
   | { type: 'replaced' | 'superseded'; by: string }
   | { type: 'endReached' }
@@ -104,7 +140,16 @@ export interface UpgradeRules {
   targetVersion: string
   confirm: 'progress' | 'version'
   mismatchPushes: number
+  autoRetry?: AutoRetry | undefined
+  /** What the device was sent leads nowhere while the task pauses: links through the Worker stop then. */
+  linksAreDead?: boolean
   now: number
+}
+
+export interface AutoRetry {
+  times: number
+  backoffMinutes: number
+  on?: readonly ('timeout' | -1 | -2 | -3 | -4)[] | undefined
 }
 
 /** A device as its enrolment leaves it. */
@@ -124,6 +169,8 @@ export const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   pushes: 0,
   repushes: 0,
   lastTakenAt: null,
+  reachedAt: null,
+  gone: false,
   linkExpiresAt: null,
   earlierLinkExpiresAt: null,
   lastMessageAt: null,
@@ -135,6 +182,9 @@ export const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   neverReported: false,
   waiting: false,
   mayHaveNotice: false,
+  retryAt: null,
+  autoRetries: 0,
+  epoch: null,
 }
 
 export const isEnded = (status: UpgradeStatus) =>
@@ -150,6 +200,13 @@ export const isOutstanding = (upgrade: Upgrade) => upgrade.owed !== 'no' || upgr
 export const NOT_HELD = { heldUntil: null, heldBy: null }
 
 export const released = (upgrade: Upgrade): Upgrade => ({ ...upgrade, ...NOT_HELD })
+
+/** The device is there: it has its notice now, if one went out, and is gone no longer. */
+export const present = (upgrade: Upgrade, now: number): Upgrade => {
+  const reachedAt = upgrade.pushes > 0 ? (upgrade.reachedAt ?? now) : upgrade.reachedAt
+  const isKnown = reachedAt === upgrade.reachedAt && !upgrade.gone && !upgrade.offline
+  return isKnown ? upgrade : { ...upgrade, reachedAt, gone: false, offline: false }
+}
 
 /** The device turned up while its notice is in the bridge's hands. */
 export const metOffer = (upgrade: Upgrade): Upgrade =>
@@ -173,6 +230,8 @@ export function end(
     offer: null,
     heldUntil: null,
     heldBy: null,
+    gone: false,
+    retryAt: null,
     mayHaveNotice: upgrade.pushes > 0 || upgrade.offer !== null,
     ...more,
   }

@@ -14,15 +14,20 @@ it('makes, shows, changes and deletes a product', async () => {
     bridge: 'default',
     defaultModuleParam: null,
     notifyCancel: false,
+    downloads: null,
     frozen: false,
     frozenAt: null,
     createdAt: expect.stringMatching(/^\d{4}-.*Z$/),
   })
   const path = `/api/v1/products/${made.body.id}`
   expect((await call('GET', path)).body).toEqual(made.body)
-  const changes = { description: null, bridge: 'eu', defaultModuleParam: 'default', notifyCancel: true }
+  const changes = {
+    ...{ description: null, bridge: 'eu', defaultModuleParam: 'default', notifyCancel: true },
+    downloads: 'worker',
+  }
   expect((await call('PATCH', path, changes)).body).toEqual({ ...made.body, ...changes })
   expect((await call('PATCH', path, {})).body).toMatchObject(changes)
+  expect((await call('PATCH', path, { downloads: null })).body.downloads).toBeNull()
   expect((await call('DELETE', path)).status).toBe(204)
   expect((await call('GET', path)).body.code).toBe('product.not_found')
 })
@@ -41,6 +46,7 @@ it('says what is wrong with a product', async () => {
   expect((await make({ name: ' ' })).status).toBe(422)
   expect((await make({ name: 'a\u0007b' })).status).toBe(422)
   expect((await make({ name: 'p', bridge: 'a/b' })).errors[0].path).toBe('bridge')
+  expect((await make({ name: 'p', downloads: 'ftp' })).errors[0].path).toBe('downloads')
   expect((await make({ name: 'p', nmae: 'p' })).status).toBe(422)
   expect((await make([])).status).toBe(422)
   expect((await make('{"name": ')).status).toBe(415)

@@ -46,6 +46,7 @@ it('makes a draft and shows it', async () => {
     size: null,
     sign: null,
     filename: null,
+    recalledAt: null,
     createdAt: expect.stringMatching(/^\d{4}-.*Z$/),
   })
   expect((await tenant.call('GET', `/api/v1/packages/${made.body.id}`)).body).toEqual(made.body)
@@ -199,5 +200,5 @@ it("loads a tenant's ready packages for its tasks", async () => {
 it('is in the API document', async () => {
   const { call } = await makeTenantWithProduct()
   const { paths } = (await call('GET', '/openapi.json')).body
-  expect(Object.keys(paths).filter((path) => path.startsWith('/api/v1/packages'))).toHaveLength(7)
+  expect(Object.keys(paths).filter((path) => path.startsWith('/api/v1/packages'))).toHaveLength(8)
 })

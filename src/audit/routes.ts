@@ -1,0 +1,26 @@
+import { createRoute } from '@hono/zod-openapi'
+import { requireRole } from '../auth/middleware.ts'
+import { openDb } from '../db/client.ts'
+import { createRouter, json, listOf, page, problems, withKey } from '../openapi.ts'
+import { auditAnswer, auditQuery, toAuditAnswer } from './entry.ts'
+import { listEntries } from './store.ts'
+
+/** Who changed what. The log is written by the changes themselves; no call changes or deletes an entry. */
+export const auditRoutes = createRouter().openapi(
+  createRoute({
+    tags: ['audit'],
+    security: withKey,
+    middleware: requireRole('admin', 'root'),
+    method: 'get',
+    path: '/api/v1/audit',
+    description: "An admin sees what the tenant's keys did; root what keys of the installation did.",
+    request: { query: auditQuery },
+    responses: { 200: json(listOf(auditAnswer), 'Entries, newest first'), ...problems },
+  }),
+  async (c) => {
+    const { limit, cursor, ...filter } = c.req.valid('query')
+    const rows = await listEntries(openDb(c.env.DB), c.var.principal.tenantId, filter, limit, cursor)
+    const { items, nextCursor } = page(rows, limit, (entry) => entry.id)
+    return c.json({ items: items.map(toAuditAnswer), nextCursor }, 200)
+  },
+)

@@ -1,0 +1,49 @@
+import type { Db } from '../db/client.ts'
+import type { Env } from '../env.ts'
+import { conflict, notFound } from '../errors.ts'
+import { recallFromTasks } from '../tasks/wake.ts'
+import { removeLeftovers } from './leftovers.ts'
+import { findPackage, findTasksUsing, markRecalled, type Package, type PackageRef } from './store.ts'
+import { IN_CASE_MS, packageVerifier } from './verifier-stub.ts'
+
+/**
+ * Takes a package back for good: no task can be made with it, those that use it stop sending it, and with its file
+ * every link to it is dead. A draft has nothing to take back: 409 `package.not_ready`. Answers whether all of that is
+ * done; where it is not, the package's object goes on with it, and so does a repeat. API.md: `POST …/recall`.
+ */
+export async function recallPackage(
+  env: Env,
+  db: Db,
+  ref: PackageRef,
+  now: number,
+): Promise<{ pkg: Package; isDone: boolean }> {
+  const before = await findPackage(db, ref)
+  if (!before) throw notFound('package')
+  // Goes on with it also where this process ends right after the package is marked.
+  await packageVerifier(env, ref).wake(ref, IN_CASE_MS)
+  const pkg = await markRecalled(db, ref, now)
+  if (!pkg) {
+    throw (await findPackage(db, ref))
+      ? conflict('package.not_ready', 'The package is a draft: it has no file to recall, and can be deleted.')
+      : notFound('package')
+  }
+  try {
+    await finishRecall(env, db, ref)
+    return { pkg, isDone: true }
+  } catch (error) {
+    console.error(JSON.stringify({ code: 'package.recall_unfinished', packageId: pkg.id, error: `${error}` }))
+    return { pkg, isDone: false }
+  }
+}
+
+/**
+ * Does what is left of a recall, if the package is recalled; may be repeated at any time. First the tasks, so that no
+ * device is sent a link that is dead already. The file goes also where a task could not be told; then this throws.
+ */
+export async function finishRecall(env: Env, db: Db, ref: PackageRef): Promise<void> {
+  const pkg = await findPackage(db, ref)
+  if (pkg?.state !== 'recalled') return
+  const untold = await recallFromTasks(env, await findTasksUsing(db, pkg), pkg.id)
+  await removeLeftovers(db, env.PACKAGES, ref)
+  if (untold.length > 0) throw new Error(`${untold.length} tasks could not be told of the recall`)
+}

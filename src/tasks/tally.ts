@@ -1,0 +1,50 @@
+import { openWave, type TaskRun } from './task-run.ts'
+import { isEnded, type Upgrade } from './upgrade.ts'
+
+// What a device counts for in its task, kept up to date by what each change adds and takes away. Pure.
+
+/** How a device stands for the waves and the halt rule. */
+export function standing(upgrade: Upgrade) {
+  // Who was cancelled says nothing about the package.
+  const reached = upgrade.reachedAt !== null && upgrade.status !== 'cancelled'
+  const failed = reached && (upgrade.status === 'failure' || upgrade.rolledBack || upgrade.gone)
+  const succeeded = reached && upgrade.status === 'success' && !failed
+  return { reached, failed, succeeded, underWay: upgrade.offer !== null && !isEnded(upgrade.status) }
+}
+
+/** Counts a change of a device of this wave. Answers the device with the epoch that the halt rule counts it in. */
+export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgrade): Upgrade {
+  if (after.status !== before.status) {
+    run.counts[before.status]--
+    run.counts[after.status]++
+    if (run.unwritten === 'no') run.unwritten = 'counts'
+  }
+  run.retrying += Number(after.retryAt !== null) - Number(before.retryAt !== null)
+  const was = standing(before)
+  const is = standing(after)
+  const counted = run.waves[wave]
+  if (counted) {
+    for (const key of ['reached', 'failed', 'succeeded', 'underWay'] as const) {
+      counted[key] += Number(is[key]) - Number(was[key])
+    }
+  }
+  if (was.failed === is.failed && was.succeeded === is.succeeded) return after
+  const { halt } = run
+  if (before.epoch === halt.epoch) {
+    halt.settled--
+    halt.failed -= Number(was.failed)
+  }
+  if (!is.failed && !is.succeeded) return { ...after, epoch: null }
+  halt.settled++
+  halt.failed += Number(is.failed)
+  return { ...after, epoch: halt.epoch }
+}
+
+/** Of the task's reached devices: how many there are, and what became of them. */
+export function reachedTotals({ waves }: TaskRun) {
+  const sum = (key: 'reached' | 'succeeded' | 'failed') =>
+    waves.reduce((total, wave) => total + wave[key], 0)
+  return { reached: sum('reached'), succeeded: sum('succeeded'), failed: sum('failed') }
+}
+
+export const isWaveOpen = (run: TaskRun, wave: number) => run.cuts !== null && wave <= openWave(run)

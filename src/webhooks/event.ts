@@ -1,0 +1,22 @@
+/** What a webhook may ask to hear of; one word for one thing, as operators write it in `events`. */
+export const WEBHOOK_EVENT_TYPES = [
+  'task.started',
+  'task.wave_opened',
+  'task.halted',
+  'task.finished',
+  'device.failed',
+  'device.rolled_back',
+  'bridge.away',
+  'rejections.spiking',
+] as const
+export type WebhookEventType = (typeof WEBHOOK_EVENT_TYPES)[number]
+
+/** Something that happened to a tenant. No links and no tokens in its data. */
+export interface WebhookEvent {
+  /** The same for every repeat, so that it is delivered once however often it is published. */
+  id: string
+  type: WebhookEventType
+  /** Milliseconds since 1970. */
+  at: number
+  data: Record<string, unknown>
+}
