@@ -181,7 +181,15 @@ function gatherPresence(
   const online = event !== 'disconnected'
   const family = event === 'subscribed' ? parseDownlinkTopic(topic ?? '')?.family : undefined
   note(gathered, sender, { online, heard: online, ...(family && { family }) })
-  if (event !== 'subscribed' || !sender.enabled) return
+  if (event !== 'subscribed') {
+    // A subscription says more, and soon follows: only who may have a notice is listened for.
+    const holders = new Set(sender.slots.filter(({ active }) => active).map(({ taskId }) => taskId))
+    for (const taskId of holders) {
+      tell(gathered, index, taskId, { deviceId: sender.id, key, event: { type: event } })
+    }
+    return
+  }
+  if (!sender.enabled) return
   for (const { taskId } of concernedTasks(sender, null)) {
     tell(gathered, index, taskId, { deviceId: sender.id, key, event: { type: 'subscribed' } })
   }

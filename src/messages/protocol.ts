@@ -223,6 +223,13 @@ export function buildNotice(
   }
 }
 
+/** Tells a device that its upgrade was cancelled, where its product says `notifyCancel` (API.md, products). */
+export const buildCancellation = (noticeId: number, version: string, module: string) => ({
+  id: formatNoticeId(noticeId),
+  code: 410 as const,
+  params: { version, module },
+})
+
 /** Where nothing is due: the asked id and no parameters. */
 export const buildNothingDue = (id: string) => ({ id, code: 200 as const, params: {} })
 

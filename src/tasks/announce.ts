@@ -1,5 +1,5 @@
-import { publishEvents } from '../webhooks/publish.ts'
 import type { WebhookEventType } from '../webhooks/event.ts'
+import { publishEvents } from '../webhooks/publish.ts'
 import type { TaskContext } from './task-context.ts'
 
 const PAGE_SIZE = 100

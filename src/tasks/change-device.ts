@@ -66,7 +66,12 @@ export const waveOf = ({ spec, run }: TaskContext, row: Pick<DeviceRow, 'deviceI
   row.wave ?? (run.cuts ? waveOfPlace(run.cuts, placeOf(spec.id, row.deviceId)) : -1)
 
 /** A Failure goes into the breakdown, what an operator wants to hear of to the webhooks. */
-function noteEnd(task: TaskContext, { deviceId, number, upgrade }: DeviceRow, before: Upgrade, now: number): void {
+function noteEnd(
+  task: TaskContext,
+  { deviceId, number, upgrade }: DeviceRow,
+  before: Upgrade,
+  now: number,
+): void {
   const failed = upgrade.status === 'failure'
   const hadFailed = before.status === 'failure'
   if (hadFailed && !failed) task.journal.countFailure(before.cause, before.description, -1)

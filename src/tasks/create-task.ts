@@ -1,10 +1,9 @@
-import { openDb } from '../db/client.ts'
 import type { Env } from '../env.ts'
-import { AppError, conflict, invalid, notFound } from '../errors.ts'
-import { findPackage, loadPackages, type ReadyPackage } from '../packages/store.ts'
+import { AppError, conflict, invalid } from '../errors.ts'
 import { selectionPages } from './enrol.ts'
 import { resolveDevices } from './store.ts'
-import type { DeviceFilter, TaskPackage, TaskPolicy, TaskSelection, TaskSpec } from './task.ts'
+import type { DeviceFilter, TaskPolicy, TaskSelection, TaskSpec } from './task.ts'
+import { readPackages, toTaskPackage } from './task-packages.ts'
 import { taskStub } from './task-stub.ts'
 import type { TaskView } from './task-view.ts'
 
@@ -12,7 +11,8 @@ import type { TaskView } from './task-view.ts'
 export interface NewTask {
   id: string
   tenantId: string
-  packageId: string
+  /** At least one; differential ones and at most one full one. */
+  packageIds: string[]
   name: string
   description: string | null
   startAt: number | null
@@ -30,37 +30,36 @@ const MAX_NAMED = 20
  * id again finds the same task.
  */
 export async function createTask(env: Env, task: NewTask): Promise<TaskView> {
+  const { spec, listed } = await resolveTask(env, task)
+  const stub = taskStub(env, task.id)
+  if (!(await stub.create(spec, selectionPages(listed ?? [])))) {
+    throw conflict('package.not_ready', 'A package of the task was recalled or deleted meanwhile.')
+  }
+  return stub.view()
+}
+
+/** What a task would be, and the ids of the devices that it lists; null where it takes them by a rule. */
+export async function resolveTask(
+  env: Env,
+  task: NewTask,
+): Promise<{ spec: TaskSpec; listed: string[] | null }> {
   const now = Date.now()
-  const pkg = await readyPackage(env, task)
+  const packages = await readPackages(env, task.tenantId, task.packageIds)
+  const { productId, module, version: targetVersion } = packages[0]!
   const startAt = Math.max(task.startAt ?? now, now)
   if (task.endAt !== null && task.endAt <= startAt) {
     throw invalid([{ path: 'endAt', message: 'must be later than startAt and now' }])
   }
-  const listed = await listDevices(env, task, pkg.productId)
+  const listed = await listDevices(env, task, productId)
+  const { id, tenantId, name, description, endAt, policy } = task
   const spec: TaskSpec = {
-    id: task.id,
-    tenantId: task.tenantId,
-    productId: pkg.productId,
-    name: task.name,
-    description: task.description,
-    package: toTaskPackage(pkg),
+    ...{ id, tenantId, productId, name, description, module, targetVersion },
+    packages: packages.map(toTaskPackage),
     selection: toSelection(task.devices, listed),
-    policy: task.policy,
-    startAt,
-    endAt: task.endAt,
+    ...{ policy, startAt, endAt },
     createdAt: now,
   }
-  const stub = taskStub(env, task.id)
-  if (!(await stub.create(spec, selectionPages(listed ?? [])))) throw notFound('package')
-  return stub.view()
-}
-
-async function readyPackage(env: Env, { tenantId, packageId }: NewTask): Promise<ReadyPackage> {
-  const db = openDb(env.DB)
-  const [pkg] = await loadPackages(db, tenantId, [packageId])
-  if (pkg) return pkg
-  if (!(await findPackage(db, { tenantId, packageId }))) throw notFound('package')
-  throw conflict('package.not_ready', 'The package has no file yet.')
+  return { spec, listed }
 }
 
 /** The listed devices' ids; null where the task takes them by a rule. 404 names what is not in the product. */
@@ -97,16 +96,3 @@ const toSelection = (devices: NewTask['devices'], listed: string[] | null): Task
     : typeof devices === 'object' && 'filter' in devices
       ? { filter: devices.filter }
       : { all: true }
-
-const toTaskPackage = (pkg: ReadyPackage): TaskPackage => ({
-  id: pkg.id,
-  version: pkg.version,
-  size: pkg.size,
-  signMethod: pkg.signMethod,
-  sign: pkg.sign,
-  module: pkg.module,
-  isDiff: pkg.kind === 'diff',
-  sourceVersion: pkg.kind === 'diff' ? pkg.sourceVersion : null,
-  extData: pkg.extData,
-  storageKey: pkg.storageKey,
-})

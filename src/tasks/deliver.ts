@@ -1,37 +1,83 @@
-import { changeDevice, writeDevice } from './change-device.ts'
+import { changeDevice, isListenedFor, writeDevice } from './change-device.ts'
+import { farewellAnswered } from './farewell.ts'
+import { currentPlan } from './plan.ts'
 import type { TaskContext } from './task-context.ts'
+import type { DeviceRow } from './task-storage.ts'
 import type { UpgradeEvent } from './upgrade.ts'
 
-/** Something that a device said, or that its bridge says of a notice for it. */
+/** A device that lost its connection may be back at once; after this its silence is looked at. */
+const DISCONNECTED_GRACE_MS = 60_000
+
+/** Something that a device said, or that its bridge says of it or of a notice for it. */
 export interface TaskMessage {
   deviceId: string
   /** Tells a repeat from a new message. */
   key: string
-  event: Extract<
-    UpgradeEvent,
-    { type: 'progress' | 'version' | 'subscribed' | 'sent' | 'taken' | 'offline' | 'returned' }
-  >
+  event:
+    | Extract<
+        UpgradeEvent,
+        {
+          type:
+            | 'progress'
+            | 'version'
+            | 'subscribed'
+            | 'connected'
+            | 'sent'
+            | 'taken'
+            | 'offline'
+            | 'returned'
+        }
+      >
+    | { type: 'disconnected' }
 }
 
 /**
  * Takes a batch's messages in their order. All messages of one device are looked at, its row is written once. A
- * device that is not in the task is passed over: the message concerned another task.
+ * device that is not in the task is passed over: the message concerned another task, or it joins this one later.
  */
 export function deliver(task: TaskContext, messages: TaskMessage[], now: number): void {
   for (const [deviceId, group] of Map.groupBy(messages, (message) => message.deviceId)) {
     const row = task.storage.readRow(deviceId)
-    if (!row) continue
-    let changed = row
-    for (const { key, event } of group) {
-      const always = event.type === 'progress' || event.type === 'version'
-      changed = changeDevice(task, changed, event, { ...describe(event), key, always }, now)
+    if (!row) {
+      if (group.some(({ event }) => event.type === 'version')) noteNewcomers(task, [deviceId])
+      continue
     }
-    if (changed !== row) writeDevice(task, changed)
+    let changed = row
+    let lookAt = 0
+    for (const message of group) {
+      if (message.event.type === 'disconnected') lookAt = now + DISCONNECTED_GRACE_MS
+      else changed = take(task, changed, { ...message, event: message.event }, now)
+    }
+    if (changed !== row || (lookAt > 0 && isListenedFor(row.upgrade))) writeDevice(task, changed, lookAt)
   }
+  // What they said may halt the task, or open its next wave.
+  currentPlan(task, now)
   task.storage.writeRun(task.run)
 }
 
-function describe(event: TaskMessage['event']): { kind: string; detail: string | null } {
+function take(
+  task: TaskContext,
+  row: DeviceRow,
+  { key, event }: { key: string; event: Exclude<TaskMessage['event'], { type: 'disconnected' }> },
+  now: number,
+): DeviceRow {
+  if ('noticeId' in event && row.upgrade.status === 'cancelled')
+    return farewellAnswered(task, row, event, now)
+  const always = event.type === 'progress' || event.type === 'version'
+  return changeDevice(task, row, event, { ...describe(event), key, always }, now)
+}
+
+/** They may match by now: a dynamic task looks at them. */
+export function noteNewcomers({ run, spec, queues }: TaskContext, deviceIds: string[]): void {
+  const isOver = run.status === 'finished' || run.status === 'cancelled' || run.ended
+  if (!spec.policy.dynamic || run.startedAt === null || isOver) return
+  for (const deviceId of deviceIds) queues.insertNewcomer(deviceId)
+}
+
+function describe(event: Exclude<TaskMessage['event'], { type: 'disconnected' }>): {
+  kind: string
+  detail: string | null
+} {
   switch (event.type) {
     case 'progress':
       return {
@@ -41,7 +87,8 @@ function describe(event: TaskMessage['event']): { kind: string; detail: string |
     case 'version':
       return { kind: 'version', detail: event.version }
     case 'subscribed':
-      return { kind: 'subscribed', detail: null }
+    case 'connected':
+      return { kind: event.type, detail: null }
     default:
       return { kind: `notice ${event.type}`, detail: String(event.noticeId) }
   }

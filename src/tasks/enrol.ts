@@ -91,7 +91,8 @@ export async function joinPage(task: TaskContext, now: () => number): Promise<bo
   return hasMore
 }
 
-const isOver = ({ status, ended }: TaskContext['run']) => status === 'finished' || status === 'cancelled' || ended
+const isOver = ({ status, ended }: TaskContext['run']) =>
+  status === 'finished' || status === 'cancelled' || ended
 
 /** The first device of all is the first wave's, whatever its place; the others have the waves' shares. */
 function join(task: TaskContext, devices: NewDevice[], now: number): void {
@@ -108,7 +109,7 @@ function join(task: TaskContext, devices: NewDevice[], now: number): void {
 
 // ---- Which devices --------------------------------------------------------------------------------------
 
-const filterOf = ({ selection }: TaskContext['spec']): DeviceFilter =>
+export const filterOf = ({ selection }: TaskContext['spec']): DeviceFilter =>
   'filter' in selection ? selection.filter : {}
 
 async function readPage(
@@ -146,7 +147,7 @@ async function readDevices(
 }
 
 /** Bindings ?1 to ?6 of a query over devices `d` and their module `m`; see `filterBindings`. */
-const DEVICE_FILTER_SQL = `
+export const DEVICE_FILTER_SQL = `
   d.tenant_id = ?1 AND d.product_id = ?2
   AND (?4 IS NULL OR d.id IN (SELECT value FROM json_each(?4)))
   AND (?5 ->> 'versions' IS NULL OR m.version IN (SELECT value FROM json_each(?5, '$.versions')))
@@ -154,7 +155,7 @@ const DEVICE_FILTER_SQL = `
     SELECT 1 FROM json_each(d.tags) t WHERE t.value IN (SELECT value FROM json_each(?5, '$.tags'))))
   AND (?6 IS NULL OR instr(lower(d.number), lower(?6)) > 0 OR instr(lower(coalesce(d.name, '')), lower(?6)) > 0)`
 
-const filterBindings = (spec: TaskContext['spec'], ids: string[] | null, filter: DeviceFilter) =>
+export const filterBindings = (spec: TaskContext['spec'], ids: string[] | null, filter: DeviceFilter) =>
   [
     spec.tenantId,
     spec.productId,

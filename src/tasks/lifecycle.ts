@@ -65,7 +65,8 @@ export function nextAlarm(task: TaskContext, now: number): number | null {
   const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
   const notBefore = Math.max(run.blockedUntil, plan.quotaAt ?? 0)
   if (sendAt !== null) times.push(Math.max(sendAt, notBefore))
-  if (plan.open && run.cuts !== null && run.sendCursor !== null && run.enrolment === null) times.push(notBefore)
+  if (plan.open && run.cuts !== null && run.sendCursor !== null && run.enrolment === null)
+    times.push(notBefore)
   const due = earliest(...times)
   return due === null ? null : Math.max(due, now)
 }

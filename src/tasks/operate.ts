@@ -1,11 +1,14 @@
 import { conflict } from '../errors.ts'
 import { changeDevice, changeStored, writeDevice } from './change-device.ts'
+import { sayFarewell } from './farewell.ts'
+import { openNextWave } from './plan.ts'
 import { settleRows } from './settle.ts'
-import { readDueDevices } from './slot-store.ts'
-import type { TaskSpec } from './task.ts'
+import type { TaskPolicy, TaskSpec } from './task.ts'
 import type { TaskContext } from './task-context.ts'
+import { openWave } from './task-run.ts'
 import type { DeviceRow } from './task-storage.ts'
-import { isEnded, type UpgradeStatus } from './upgrade.ts'
+import { sendable } from './turn.ts'
+import { isEnded } from './upgrade.ts'
 
 // What an operator, another task or the catalogue asks of a task. What is refused is answered, not thrown: errors
 // lose their class on their way out of an object.
@@ -15,8 +18,6 @@ export interface Refusal {
   code: string
   detail: string
 }
-
-const RETRY_PAGE_SIZE = 500
 
 export const refuse = (code: string, detail: string): Refusal => ({ code, detail })
 
@@ -29,10 +30,18 @@ export function allowed<T>(answer: Answer<T>): T {
   return answer.value
 }
 
-export type TaskChange = Partial<Pick<TaskSpec, 'name' | 'description' | 'endAt'>>
+/** Null takes a rule away. */
+export type TaskChange = Partial<Pick<TaskSpec, 'name' | 'description' | 'endAt'>> & {
+  ratePerMinute?: number | null | undefined
+  haltOn?: TaskPolicy['haltOn'] | null
+}
 
 export function patchTask({ run, spec, storage }: TaskContext, change: TaskChange): void {
-  Object.assign(spec, change)
+  const { ratePerMinute, haltOn, ...fields } = change
+  Object.assign(spec, fields)
+  const { policy } = spec
+  if (ratePerMinute !== undefined) policy.ratePerMinute = ratePerMinute ?? undefined
+  if (haltOn !== undefined) policy.haltOn = haltOn ?? undefined
   if (change.endAt !== undefined && run.status !== 'cancelled') {
     // The old end may have been reached, with devices still at it: the new one counts again.
     run.endCursor = null
@@ -43,25 +52,62 @@ export function patchTask({ run, spec, storage }: TaskContext, change: TaskChang
   storage.writeRun(run)
 }
 
-export function pauseTask({ run, storage }: TaskContext): Refusal | null {
-  if (run.status === 'paused') return null
-  if (run.status !== 'running' && run.status !== 'scheduled') return hasEnded(run.status)
+export function pauseTask(task: TaskContext): Refusal | null {
+  const { run } = task
+  if (run.status !== 'running' && run.status !== 'scheduled' && run.status !== 'paused') {
+    return hasEnded(run.status)
+  }
+  // Of a task that halted an operator may say that it is meant to stay so; the failures still count when it goes on.
+  if (run.status !== 'paused') pause(task, 'paused by an operator')
+  return null
+}
+
+function pause({ run, storage }: TaskContext, reason: string): void {
   run.status = 'paused'
-  run.pausedReason = 'paused by an operator'
+  run.pausedReason = reason
+  run.unwritten = 'status'
+  storage.writeRun(run)
+}
+
+/** Where the task had halted, the failures so far are accepted: the halt rule counts anew. */
+export function resumeTask(task: TaskContext): Refusal | null {
+  const { run, storage } = task
+  if (run.status === 'running' || run.status === 'scheduled') return null
+  if (run.status !== 'paused') return hasEnded(run.status)
+  if (sendable(task).length === 0) {
+    return refuse('package.recalled', 'Every package of the task was recalled: it can only be cancelled.')
+  }
+  run.status = run.startedAt === null ? 'scheduled' : 'running'
+  run.pausedReason = null
+  run.blockedUntil = 0
+  if (run.halted) run.halt = { epoch: run.halt.epoch + 1, settled: 0, failed: 0 }
+  run.halted = false
   run.unwritten = 'status'
   storage.writeRun(run)
   return null
 }
 
-export function resumeTask({ run, storage }: TaskContext): Refusal | null {
-  if (run.status === 'running' || run.status === 'scheduled') return null
-  if (run.status !== 'paused') return hasEnded(run.status)
-  run.status = run.startedAt === null ? 'scheduled' : 'running'
-  run.pausedReason = null
-  run.blockedUntil = 0
-  run.unwritten = 'status'
-  storage.writeRun(run)
+/** The next wave opens by hand, whatever became of the one before. */
+export function nextWave(task: TaskContext, now: number): Refusal | null {
+  const { run } = task
+  if (run.status === 'finished' || run.status === 'cancelled') return hasEnded(run.status)
+  if (run.cuts === null || openWave(run) < 0) {
+    return refuse('task.no_wave', 'No wave is open yet: the task has not begun to send.')
+  }
+  if (!openNextWave(task, now)) return refuse('task.no_wave', 'All waves are open.')
   return null
+}
+
+/** A package is taken back: it is sent to nobody any more, and an operator decides how the task goes on. */
+export function packageRecalled(task: TaskContext, packageId: string): void {
+  const { run, spec, storage } = task
+  const recalled = spec.packages.find(({ id }) => id === packageId)
+  if (!recalled || run.recalled.includes(packageId)) return
+  run.recalled.push(packageId)
+  if (run.status !== 'cancelled' && run.status !== 'finished') {
+    pause(task, `package ${packageId} (${recalled.version}) was recalled`)
+  }
+  storage.writeRun(run)
 }
 
 /** From the answer on nothing more is sent; the devices turn Cancelled page by page in the alarm. */
@@ -79,7 +125,7 @@ export function cancelTask({ run, storage }: TaskContext, now: number): Refusal 
   return null
 }
 
-const hasEnded = (status: string) => refuse(`task.${status}`, `The task is ${status}.`)
+export const hasEnded = (status: string) => refuse(`task.${status}`, `The task is ${status}.`)
 
 export function cancelDevice(
   task: TaskContext,
@@ -90,86 +136,25 @@ export function cancelDevice(
   const row = task.storage.readRow(deviceId)
   if (!row) return refuse('device.not_in_task', 'The device is not in this task.')
   if (row.upgrade.status === 'cancelled') return null
+  if (row.upgrade.retryAt !== null) {
+    changeStored(task, deviceId, { type: 'notRetried' }, { kind: 'not retried', detail: reason }, now)
+    task.storage.writeRun(task.run)
+    return null
+  }
   if (isEnded(row.upgrade.status)) {
     return refuse('device.ended', `The device's upgrade ended as ${row.upgrade.status}.`)
   }
-  changeStored(task, deviceId, { type: 'cancelled', reason }, { kind: 'cancelled', detail: reason }, now)
+  const changed = changeDevice(
+    task,
+    row,
+    { type: 'cancelled', reason },
+    { kind: 'cancelled', detail: reason },
+    now,
+  )
+  writeDevice(task, changed)
+  sayFarewell(task, changed, now)
   task.storage.writeRun(task.run)
   return null
-}
-
-export interface RetryAnswer {
-  retried: number
-  skipped: { reason: string; count: number }[]
-}
-
-/**
- * Failed devices, or those named, become Pending with a new attempt; a finished task runs again. Skipped is where a
- * newer task holds the slot or brought the device to Success (PROTOCOL.md, 4).
- */
-export async function retryDevices(
-  task: TaskContext,
-  which: { deviceId: string } | { includeCancelled: boolean },
-  now: () => number,
-): Promise<Answer<RetryAnswer>> {
-  const { run, spec, storage } = task
-  if (run.status === 'cancelled') return { refused: hasEnded('cancelled') }
-  if (spec.endAt !== null && now() >= spec.endAt) {
-    return { refused: refuse('task.ended', "The task's end has passed.") }
-  }
-  const skipped = new Map<string, number>()
-  let retried = 0
-  if ('deviceId' in which) {
-    const row = storage.readRow(which.deviceId)
-    if (!row) return { refused: refuse('device.not_in_task', 'The device is not in this task.') }
-    if (row.upgrade.status !== 'failure' && row.upgrade.status !== 'cancelled') {
-      return { refused: refuse('device.not_failed', `The device's upgrade is ${row.upgrade.status}.`) }
-    }
-    retried = await retryPage(task, [row], skipped, now)
-  } else {
-    const statuses: UpgradeStatus[] = which.includeCancelled ? ['failure', 'cancelled'] : ['failure']
-    let after = ''
-    for (;;) {
-      const rows = storage.readStatuses(statuses, after, RETRY_PAGE_SIZE)
-      if (rows.length === 0) break
-      retried += await retryPage(task, rows, skipped, now)
-      after = rows.at(-1)!.deviceId
-    }
-  }
-  return { value: { retried, skipped: [...skipped].map(([reason, count]) => ({ reason, count })) } }
-}
-
-async function retryPage(
-  task: TaskContext,
-  rows: DeviceRow[],
-  skipped: Map<string, number>,
-  now: () => number,
-): Promise<number> {
-  const { devices } = await readDueDevices(
-    task.env.DB,
-    task.spec,
-    rows.map((row) => row.deviceId),
-  )
-  let retried = 0
-  for (const { id, productId, slot } of devices) {
-    const skip =
-      productId !== task.spec.productId
-        ? 'the device was deleted or moved'
-        : slot?.active && slot.rank > task.rank
-          ? 'a newer task holds the device'
-          : slot?.succeededRank && slot.succeededRank > task.rank
-            ? 'a newer task brought the device to Success'
-            : null
-    if (skip !== null) skipped.set(skip, (skipped.get(skip) ?? 0) + 1)
-    else if (changeStored(task, id, { type: 'retried' }, { kind: 'retried' }, now())) retried++
-  }
-  if (retried > 0 && task.run.status === 'finished') {
-    task.run.status = 'running'
-    task.run.finishedAt = null
-    task.run.unwritten = 'status'
-  }
-  task.storage.writeRun(task.run)
-  return retried
 }
 
 /**

@@ -13,6 +13,8 @@ const COLUMNS = [
   'attempt',
   'rolledBack',
   'updatedAt',
+  'code',
+  'cause',
 ] as const satisfies (keyof DeviceSummary)[]
 
 const PAGE_SIZE = 1000

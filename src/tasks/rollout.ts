@@ -85,7 +85,10 @@ function rateQuota({ policy }: Rules, run: TaskRun, now: number) {
   const from = unspentFrom(ratePerMinute, run, now)
   const quota = Math.floor((now - from) / spacing(ratePerMinute) + 1e-9)
   if (quota > 0) return { quota: Math.min(quota, NOTICE_PAGE_SIZE), quotaAt: null }
-  return { quota: 0, quotaAt: Math.max(Math.ceil(from + spacing(ratePerMinute)), run.spentUpTo + RATE_STEP_MS) }
+  return {
+    quota: 0,
+    quotaAt: Math.max(Math.ceil(from + spacing(ratePerMinute)), run.spentUpTo + RATE_STEP_MS),
+  }
 }
 
 /** Up to when the rate is used once so many notices more went out. Re-sends draw on it too. */
@@ -132,8 +135,13 @@ export const soakMs = ({ waves }: TaskSpec['policy'], index: number) =>
 /** All of the wave had their turn, no notice is on its way, and enough of those that it reached succeeded. */
 function isGood(policy: TaskSpec['policy'], run: TaskRun, index: number): boolean {
   const wave = run.waves[index]!
-  return run.sendCursor === null && wave.underWay === 0 && wave.reached > 0 && hasSucceeded(policy, wave, index)
+  return (
+    run.sendCursor === null && wave.underWay === 0 && wave.reached > 0 && hasSucceeded(policy, wave, index)
+  )
 }
 
-export const hasSucceeded = ({ waves }: TaskSpec['policy'], wave: WaveRun, index: number) =>
-  wave.succeeded * 100 >= (waves?.[index]?.successPercent ?? 0) * wave.reached
+export const successPercent = ({ waves }: TaskSpec['policy'], index: number) =>
+  waves?.[index]?.successPercent ?? 0
+
+export const hasSucceeded = (policy: TaskSpec['policy'], wave: WaveRun, index: number) =>
+  wave.succeeded * 100 >= successPercent(policy, index) * wave.reached

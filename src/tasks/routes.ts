@@ -16,23 +16,25 @@ import {
   retryQuery,
   taskAnswer,
   taskChangesBody,
+  taskDetail,
   taskDeviceAnswer,
   taskDeviceDetail,
   taskDeviceListQuery,
   taskDeviceParams,
   taskListQuery,
   taskParams,
+  taskProgress,
 } from './schemas.ts'
 import { listTasks, type TaskRow, taskExists } from './store.ts'
 import { taskStub } from './task-stub.ts'
-import type { TaskView } from './task-view.ts'
+import type { TaskSummary } from './task-view.ts'
 
 const base = { tags: ['tasks'], security: withKey }
 const reads = { ...base, middleware: requireRole('viewer') }
 const writes = { ...base, middleware: requireRole('operator') }
 const ofTask = { request: { params: taskParams } } as const
 const ofDevice = { request: { params: taskDeviceParams } } as const
-const answersTask = { responses: { 200: json(taskAnswer, 'The task as it is now'), ...problems } }
+const answersTask = { responses: { 200: json(taskDetail, 'The task as it is now'), ...problems } }
 
 /** The object of a task that the caller's tenant has; 404 for any other. */
 async function taskOf(c: Context<AppEnv>, id: string) {
@@ -47,7 +49,7 @@ export const taskRoutes = createRouter()
       method: 'post',
       path: '/api/v1/tasks',
       request: { body: jsonBody(newTaskBody) },
-      responses: { 201: json(taskAnswer, 'The new task'), ...problems },
+      responses: { 201: json(taskDetail, 'The new task'), ...problems },
     }),
     async (c) => {
       const body = c.req.valid('json')
@@ -56,7 +58,7 @@ export const taskRoutes = createRouter()
       const task = await createTask(c.env, {
         id: repeatKey ? await repeatableId('tsk', `${c.var.principal.keyId} ${repeatKey}`) : newId('tsk'),
         tenantId: tenantOf(c),
-        packageId: (body.packageId ?? body.packageIds?.[0])!,
+        packageIds: body.packageIds ?? [body.packageId!],
         ...{ name, description, startAt, endAt, devices, policy },
       })
       return c.json(task, 201)
@@ -124,6 +126,36 @@ export const taskRoutes = createRouter()
     async (c) => {
       const task = await taskOf(c, c.req.valid('param').id)
       return c.json(allowed(await task.cancel()), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      ...ofTask,
+      ...answersTask,
+      method: 'post',
+      path: '/api/v1/tasks/{id}/waves/next',
+      description: 'Opens the next wave, whatever became of the one before.',
+    }),
+    async (c) => {
+      const task = await taskOf(c, c.req.valid('param').id)
+      return c.json(allowed(await task.nextWave()), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      ...ofTask,
+      method: 'get',
+      path: '/api/v1/tasks/{id}/progress',
+      responses: {
+        200: json(taskProgress, 'The counts over time: a minute apart, farther where there are many'),
+        ...problems,
+      },
+    }),
+    async (c) => {
+      const samples = await (await taskOf(c, c.req.valid('param').id)).progress()
+      return c.json({ items: samples.map(({ at, counts }) => ({ at: iso(at), counts })) }, 200)
     },
   )
   .openapi(
@@ -230,7 +262,7 @@ async function deviceOf(task: ReturnType<typeof taskStub>, deviceId: string) {
   return device
 }
 
-function listed(row: TaskRow): TaskView {
+function listed(row: TaskRow): TaskSummary {
   const { id, productId, packageIds, module, targetVersion, name, description } = row
   const { status, pausedReason, policy, counts, selection } = row
   return {

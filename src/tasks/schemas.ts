@@ -1,9 +1,10 @@
 import { z } from '@hono/zod-openapi'
 import { description, label, listQuery, name, text } from '../openapi.ts'
-import { taskPolicy } from './task.ts'
+import { haltOn, ratePerMinute, taskPolicy } from './task.ts'
 
 const MAX_LISTED_DEVICES = 100_000
 const MAX_FILTER_VALUES = 100
+const MAX_PACKAGES = 50
 
 const time = z.iso
   .datetime({ offset: true, error: 'must be a time as ISO 8601, such as 2026-01-31T12:00:00Z' })
@@ -34,7 +35,11 @@ const devices = z.union(
 export const newTaskBody = z
   .strictObject({
     packageId: z.string().min(1).max(64).optional(),
-    packageIds: z.array(z.string().min(1).max(64)).length(1, 'must be one package').optional(),
+    packageIds: z
+      .array(z.string().min(1).max(64))
+      .min(1, 'must name a package')
+      .max(MAX_PACKAGES, `must be at most ${MAX_PACKAGES} packages`)
+      .optional(),
     name,
     description: description.nullish(),
     startAt: time.nullish(),
@@ -46,11 +51,24 @@ export const newTaskBody = z
     path: ['packageId'],
     message: 'one of packageId and packageIds is required',
   })
+  .refine((body) => !body.policy.dynamic || body.devices === 'all' || 'filter' in body.devices, {
+    path: ['policy', 'dynamic'],
+    message: 'must be false for listed devices: only a rule can take in more',
+  })
   .openapi('NewTask')
 
+/** Null takes the rule away. */
+const ruleChanges = { ratePerMinute: ratePerMinute.nullish(), haltOn: haltOn.nullish() }
+
 export const taskChangesBody = z
-  .strictObject({ name, description: description.nullable(), endAt: time.nullable() })
-  .partial()
+  .strictObject({
+    name: name.optional(),
+    description: description.nullish(),
+    endAt: time.nullish(),
+    ...ruleChanges,
+    policy: z.strictObject(ruleChanges).optional(),
+  })
+  .transform(({ policy, ...changes }) => ({ ...changes, ...policy }))
 
 const status = z.enum(['scheduled', 'running', 'paused', 'finished', 'cancelled'])
 const deviceStatus = z.enum(['pending', 'pushed', 'upgrading', 'success', 'failure', 'cancelled'])
@@ -93,7 +111,38 @@ export const taskAnswer = z
     createdAt: z.string(),
     finishedAt: z.string().nullable(),
   })
+  .openapi('TaskSummary')
+
+const reached = {
+  reached: count.openapi({ description: 'Told while connected, or turned up since' }),
+  succeeded: count.openapi({ description: 'Of these: settled well' }),
+  failed: count.openapi({ description: 'Of these: Failure, gone after the notice, or rolled back' }),
+}
+
+export const taskDetail = taskAnswer
+  .extend({
+    ...reached,
+    waves: z.array(
+      z.object({
+        percent: z.number().openapi({ description: 'Cumulative' }),
+        devices: count,
+        openedAt: z.string().nullable(),
+        ...reached,
+      }),
+    ),
+    rolledBack: count,
+    failures: z.array(
+      z.object({ code: count.nullable(), cause: z.string(), description: z.string(), count }),
+    ),
+    waitingFor: z.string().nullable().openapi({ description: 'Why nothing is sent now' }),
+  })
   .openapi('Task')
+
+export const taskProgress = z
+  .object({
+    items: z.array(z.object({ at: z.string(), counts: taskAnswer.shape.counts })),
+  })
+  .openapi('TaskProgress')
 
 export const taskDeviceAnswer = z
   .object({
@@ -106,6 +155,8 @@ export const taskDeviceAnswer = z
     status: deviceStatus,
     step: count.nullable(),
     description: z.string().nullable(),
+    code: count.nullable().openapi({ description: 'The negative step by which the device said so' }),
+    cause: z.string().nullable(),
     pushes: count,
     attempt: count,
     rolledBack: z.boolean(),

@@ -19,6 +19,7 @@ export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgr
     run.counts[after.status]++
     if (run.unwritten === 'no') run.unwritten = 'counts'
   }
+  run.rolledBack += Number(after.rolledBack) - Number(before.rolledBack)
   run.retrying += Number(after.retryAt !== null) - Number(before.retryAt !== null)
   const was = standing(before)
   const is = standing(after)
@@ -42,8 +43,7 @@ export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgr
 
 /** Of the task's reached devices: how many there are, and what became of them. */
 export function reachedTotals({ waves }: TaskRun) {
-  const sum = (key: 'reached' | 'succeeded' | 'failed') =>
-    waves.reduce((total, wave) => total + wave[key], 0)
+  const sum = (key: 'reached' | 'succeeded' | 'failed') => waves.reduce((total, wave) => total + wave[key], 0)
   return { reached: sum('reached'), succeeded: sum('succeeded'), failed: sum('failed') }
 }
 

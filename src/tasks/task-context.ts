@@ -1,4 +1,4 @@
-import type { createLinkCache } from '../downloads/links.ts'
+import type { createLinker } from '../downloads/linker.ts'
 import type { Env } from '../env.ts'
 import type { TaskSpec } from './task.ts'
 import type { TaskJournal } from './task-journal.ts'
@@ -16,9 +16,7 @@ export interface TaskContext {
   /** As stored; whoever changes it writes it before the next `await`. */
   run: TaskRun
   rank: string
-  /** Signs download links; one is shared by the devices of a wave. */
-  signDownload: ReturnType<typeof createLinkCache>
+  link: ReturnType<typeof createLinker>
+  /** How often the product was frozen since the object's memory is: what was being prepared then is not sent. */
+  freezes: number
 }
-
-/** Sets the alarm no later than `at` (ms). */
-export type Alarm = (at: number) => void

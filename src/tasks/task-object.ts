@@ -1,29 +1,34 @@
 import { DurableObject } from 'cloudflare:workers'
-import { createLinkCache } from '../downloads/links.ts'
+import { createLinker } from '../downloads/linker.ts'
 import type { Env } from '../env.ts'
 import type { Notice } from '../messages/protocol.ts'
 import { askForNotices } from './ask.ts'
-import { deliver, type TaskMessage } from './deliver.ts'
+import { deliver, noteNewcomers, type TaskMessage } from './deliver.ts'
+import { type DownloadAnswer, noteDownload, openDownload } from './download.ts'
+import { handOut } from './hand-out.ts'
 import { nextAlarm, work } from './lifecycle.ts'
 import {
   type Answer,
   cancelDevice,
   cancelTask,
   lookAgain,
+  nextWave,
+  packageRecalled,
   patchTask,
   pauseTask,
   type Refusal,
-  type RetryAnswer,
   replaceDevices,
   resumeTask,
-  retryDevices,
   type TaskChange,
   yieldSlots,
 } from './operate.ts'
-import { handOut } from './send-notices.ts'
+import { type RetryAnswer, retryDevices } from './retry.ts'
 import { type TaskSpec, taskRank } from './task.ts'
 import type { TaskContext } from './task-context.ts'
-import { type DeviceListQuery, newRun, openTaskStorage, type TaskStorage } from './task-storage.ts'
+import { openTaskJournal, type Sample } from './task-journal.ts'
+import { openTaskQueues } from './task-queues.ts'
+import { newRun } from './task-run.ts'
+import { type DeviceListQuery, openTaskStorage, type TaskStorage } from './task-storage.ts'
 import { writeTaskRow } from './task-store.ts'
 import {
   type DevicePage,
@@ -33,6 +38,7 @@ import {
   type TaskView,
   taskView,
 } from './task-view.ts'
+import { freeze } from './turn.ts'
 
 /** How soon the alarm tries again what threw. */
 const FAILED_LOOK_AGAIN_MS = 5_000
@@ -52,9 +58,9 @@ export class UpgradeTask extends DurableObject<Env> {
 
   // ---- For operators ------------------------------------------------------------------------------------
 
-  /** Makes the task, or finds that it is made. False where its package is not ready. */
+  /** Makes the task, or finds that it is made. False where one of its packages is not ready. */
   async create(spec: TaskSpec, selection: string[][]): Promise<boolean> {
-    if (!this.#storage.readTask()) {
+    if (!this.#storage.hasTask()) {
       this.#storage.insertSelection(selection)
       this.#storage.insertTask(spec, newRun(spec))
     }
@@ -69,7 +75,7 @@ export class UpgradeTask extends DurableObject<Env> {
   }
 
   view(): TaskView {
-    return taskView(this.#task())
+    return taskView(this.#task(), Date.now())
   }
 
   devices(query: DeviceListQuery): DevicePage {
@@ -78,6 +84,11 @@ export class UpgradeTask extends DurableObject<Env> {
 
   device(deviceId: string): DeviceView | null {
     return deviceView(this.#task(), deviceId, Date.now())
+  }
+
+  /** The counts over time, the oldest first. */
+  progress(): Sample[] {
+    return this.#task().journal.readSamples()
   }
 
   async patch(change: TaskChange): Promise<TaskView> {
@@ -98,6 +109,10 @@ export class UpgradeTask extends DurableObject<Env> {
     return this.#answered(cancelTask(this.#task(), Date.now()))
   }
 
+  async nextWave(): Promise<Answer<TaskView>> {
+    return this.#answered(nextWave(this.#task(), Date.now()))
+  }
+
   async retry(which: { deviceId: string } | { includeCancelled: boolean }): Promise<Answer<RetryAnswer>> {
     const answer = await retryDevices(this.#task(), which, Date.now)
     await this.#rearm()
@@ -113,7 +128,7 @@ export class UpgradeTask extends DurableObject<Env> {
   // ---- For devices --------------------------------------------------------------------------------------
 
   async deliver(messages: TaskMessage[]): Promise<void> {
-    if (!this.#storage.readTask()) return
+    if (!this.#storage.hasTask()) return
     const task = this.#task()
     try {
       this.ctx.storage.transactionSync(() => deliver(task, messages, Date.now()))
@@ -127,7 +142,7 @@ export class UpgradeTask extends DurableObject<Env> {
 
   /** Devices that ask over MQTT. Answers those for which a notice is due here, and is or will be sent. */
   async ask(asks: { deviceId: string; key: string }[]): Promise<string[]> {
-    if (!this.#storage.readTask()) return []
+    if (!this.#storage.hasTask()) return []
     const due = await askForNotices(this.#task(), asks, Date.now)
     await this.#rearm()
     return due
@@ -135,17 +150,56 @@ export class UpgradeTask extends DurableObject<Env> {
 
   /** The due notice for a device that asks over HTTPS; null where none is due here. */
   async handOut(deviceId: string): Promise<Notice | null> {
-    if (!this.#storage.readTask()) return null
+    if (!this.#storage.hasTask()) return null
     const notice = await handOut(this.#task(), deviceId, Date.now)
     await this.#rearm()
     return notice
+  }
+
+  openDownload(deviceId: string, packageId: string): DownloadAnswer {
+    return this.#storage.hasTask()
+      ? openDownload(this.#task(), deviceId, packageId, Date.now())
+      : { state: 'gone' }
+  }
+
+  async noteDownload(deviceId: string, packageId: string, what: 'began' | 'completed'): Promise<void> {
+    if (!this.#storage.hasTask()) return
+    noteDownload(this.#task(), deviceId, packageId, what, Date.now())
+    await this.#rearm()
+  }
+
+  // ---- For the catalogue --------------------------------------------------------------------------------
+
+  /** The product is frozen: what is being prepared is not sent. */
+  async freeze(): Promise<void> {
+    if (!this.#storage.hasTask()) return
+    const task = this.#task()
+    freeze(task, Date.now())
+    this.#storage.writeRun(task.run)
+    await this.#rearm()
+  }
+
+  async recalled(packageId: string): Promise<void> {
+    if (!this.#storage.hasTask()) return
+    packageRecalled(this.#task(), packageId)
+    await this.#rearm()
+  }
+
+  /** These devices changed: a dynamic task may take them in. */
+  async newcomers(deviceIds: string[]): Promise<void> {
+    if (!this.#storage.hasTask()) return
+    noteNewcomers(
+      this.#task(),
+      deviceIds.filter((deviceId) => !this.#storage.readRow(deviceId)),
+    )
+    await this.#rearm()
   }
 
   // ---- For the hub and other tasks ----------------------------------------------------------------------
 
   /** A bridge has credit, or a product was unfrozen, or a device enabled. */
   async wake(deviceIds: string[] = []): Promise<void> {
-    if (!this.#storage.readTask()) return
+    if (!this.#storage.hasTask()) return
     const task = this.#task()
     task.run.blockedUntil = 0
     lookAgain(task, deviceIds, Date.now())
@@ -158,14 +212,14 @@ export class UpgradeTask extends DurableObject<Env> {
   }
 
   async yieldSlots(deviceIds: string[], by: string | null): Promise<string[]> {
-    if (!this.#storage.readTask()) return deviceIds
+    if (!this.#storage.hasTask()) return deviceIds
     const yielded = await yieldSlots(this.#task(), deviceIds, by, Date.now)
     await this.#rearm()
     return yielded
   }
 
   async replaceDevices(deviceIds: string[], by: string): Promise<void> {
-    if (!this.#storage.readTask()) return
+    if (!this.#storage.hasTask()) return
     replaceDevices(this.#task(), deviceIds, by, Date.now())
     await this.#rearm()
   }
@@ -173,7 +227,7 @@ export class UpgradeTask extends DurableObject<Env> {
   // ---- The alarm ----------------------------------------------------------------------------------------
 
   override async alarm(): Promise<void> {
-    if (!this.#storage.readTask()) return
+    if (!this.#storage.hasTask()) return
     let notBefore = 0
     try {
       await work(this.#task(), Date.now)
@@ -189,7 +243,7 @@ export class UpgradeTask extends DurableObject<Env> {
   async #answered(refused: Refusal | null): Promise<Answer<TaskView>> {
     if (refused) return { refused }
     await this.#rearm()
-    return { value: taskView(this.#task()) }
+    return { value: this.view() }
   }
 
   /** The alarm rings at the earliest thing due. Writes nothing where it already does. */
@@ -207,9 +261,12 @@ export class UpgradeTask extends DurableObject<Env> {
       this.#context = {
         env: this.env,
         storage: this.#storage,
+        journal: openTaskJournal(this.ctx.storage),
+        queues: openTaskQueues(this.ctx.storage),
         ...stored,
         rank: taskRank(stored.spec),
-        signDownload: createLinkCache(),
+        link: createLinker(this.env),
+        freezes: 0,
       }
     }
     return this.#context

@@ -41,13 +41,9 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
     /** Those that are to be sent now. */
     readFarewells: (now: number, limit: number): Farewell[] =>
       sql
-        .exec<{ device_id: string; notice_id: number | null; tries: number }>(
-          'SELECT * FROM farewells WHERE try_at <= ? LIMIT ?',
-          now,
-          limit,
-        )
+        .exec<FarewellRecord>('SELECT * FROM farewells WHERE try_at <= ? LIMIT ?', now, limit)
         .toArray()
-        .map(({ device_id, notice_id, tries }) => ({ deviceId: device_id, noticeId: notice_id, tries })),
+        .map(toFarewell),
     offerFarewell: (deviceId: string, noticeId: number, tryAgainAt: number) =>
       void sql.exec(
         'UPDATE farewells SET notice_id = ?, try_at = ?, tries = tries + 1 WHERE device_id = ?',
@@ -55,6 +51,13 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
         tryAgainAt,
         deviceId,
       ),
+    readFarewell: (deviceId: string): Farewell | undefined => {
+      const [record] = sql
+        .exec<FarewellRecord>('SELECT * FROM farewells WHERE device_id = ?', deviceId)
+        .toArray()
+      return record && toFarewell(record)
+    },
+    /** The bridge did not take it: it is tried again, under its id while it still has this one. */
     postponeFarewell: (deviceId: string, noticeId: number, tryAgainAt: number) =>
       void sql.exec(
         'UPDATE farewells SET try_at = ? WHERE device_id = ? AND notice_id = ?',
@@ -62,15 +65,24 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
         deviceId,
         noticeId,
       ),
-    deleteFarewell: (deviceId: string, noticeId?: number) =>
-      void sql.exec(
-        'DELETE FROM farewells WHERE device_id = ?1 AND (?2 IS NULL OR notice_id = ?2)',
-        deviceId,
-        noticeId ?? null,
-      ),
-    nextFarewellAt: () =>
-      sql.exec<{ at: number | null }>('SELECT min(try_at) AS at FROM farewells').one().at,
+    waitWithFarewell: (deviceId: string, until: number) =>
+      void sql.exec('UPDATE farewells SET try_at = ? WHERE device_id = ?', until, deviceId),
+    deleteFarewell: (deviceId: string) =>
+      void sql.exec('DELETE FROM farewells WHERE device_id = ?', deviceId),
+    nextFarewellAt: () => sql.exec<{ at: number | null }>('SELECT min(try_at) AS at FROM farewells').one().at,
     hasEvents: () => sql.exec('SELECT 1 FROM events LIMIT 1').toArray().length > 0,
     hasNewcomers: () => sql.exec('SELECT 1 FROM newcomers LIMIT 1').toArray().length > 0,
   }
 }
+
+interface FarewellRecord extends Record<string, SqlStorageValue> {
+  device_id: string
+  notice_id: number | null
+  tries: number
+}
+
+const toFarewell = ({ device_id, notice_id, tries }: FarewellRecord): Farewell => ({
+  deviceId: device_id,
+  noticeId: notice_id,
+  tries,
+})

@@ -37,6 +37,8 @@ export interface TaskRun {
   halt: { epoch: number; settled: number; failed: number }
   /** The task paused itself: resuming accepts the failures so far. */
   halted: boolean
+  /** Devices that came back with another version after they had said 100 %, or gone on to fall back. */
+  rolledBack: number
   /** Failures that wait for their automatic retry. */
   retrying: number
   /** The task was cancelled or reached its end: devices up to here were ended. Null while it goes on. */
@@ -79,6 +81,7 @@ export const newRun = ({ startAt, createdAt, policy }: TaskSpec): TaskRun => ({
   spentUpTo: 0,
   halt: { epoch: 0, settled: 0, failed: 0 },
   halted: false,
+  rolledBack: 0,
   retrying: 0,
   endCursor: null,
   ended: false,

@@ -102,9 +102,11 @@ export function openTaskStorage(storage: DurableObjectStorage) {
     readTask(): { spec: TaskSpec; run: TaskRun } | undefined {
       const [record] = sql.exec<{ spec: string; run: string }>('SELECT spec, run FROM task').toArray()
       if (!record) return undefined
+      writtenRun = ''
       const spec: TaskSpec = JSON.parse(record.spec)
       return { spec, run: { ...newRun(spec), ...JSON.parse(record.run) } }
     },
+    hasTask: () => sql.exec('SELECT 1 FROM task').toArray().length > 0,
     insertTask(spec: TaskSpec, run: TaskRun): void {
       sql.exec('INSERT INTO task VALUES (1, ?, ?)', JSON.stringify(spec), JSON.stringify(run))
     },

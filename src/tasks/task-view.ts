@@ -1,12 +1,15 @@
 import { iso } from '../time.ts'
 import { planRollout } from './rollout.ts'
+import { reachedTotals } from './tally.ts'
 import type { TaskCounts, TaskSpec, TaskStatus } from './task.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceListQuery, DeviceRow, HistoryEvent, TaskRun } from './task-storage.ts'
-import { isEnded, type UpgradeStatus } from './upgrade.ts'
+import type { FailureCount } from './task-journal.ts'
+import type { DeviceListQuery, DeviceRow, HistoryEvent } from './task-storage.ts'
+import { codeOf, type FailureCause, type UpgradeStatus } from './upgrade.ts'
+import { waitingFor } from './waiting-for.ts'
 
-/** A task as operators see it (API.md). */
-export interface TaskView {
+/** A task as lists show it (API.md). */
+export interface TaskSummary {
   id: string
   productId: string
   packageIds: string[]
@@ -25,6 +28,31 @@ export interface TaskView {
   finishedAt: string | null
 }
 
+/** Devices that were told while connected, or turned up since; what opens waves and halts counts only these. */
+interface Reached {
+  reached: number
+  /** Settled well: a Success that was not rolled back. */
+  succeeded: number
+  /** A Failure, gone after the notice, or rolled back. */
+  failed: number
+}
+
+export interface WaveView extends Reached {
+  /** Cumulative. */
+  percent: number
+  devices: number
+  openedAt: string | null
+}
+
+/** A task as operators see it. */
+export interface TaskView extends TaskSummary, Reached {
+  waves: WaveView[]
+  rolledBack: number
+  failures: (FailureCount & { code: number | null })[]
+  /** Why nothing is sent now; null while sending, or where nothing is left. */
+  waitingFor: string | null
+}
+
 export interface DeviceSummary {
   deviceId: string
   number: string
@@ -35,6 +63,9 @@ export interface DeviceSummary {
   status: UpgradeStatus
   step: number | null
   description: string | null
+  /** Of a Failure: the `step` by which the device said so; null for what the server found. */
+  code: number | null
+  cause: FailureCause | null
   /** Notices of the present attempt that went out. */
   pushes: number
   attempt: number
@@ -53,13 +84,16 @@ export interface DevicePage {
   nextCursor: string | null
 }
 
-export function taskView({ spec, run }: TaskContext): TaskView {
+export function taskView(task: TaskContext, now: number): TaskView {
+  const { spec, run, journal } = task
+  const isOver = run.status === 'finished' || run.status === 'cancelled'
+  const { closedBecause } = planRollout(spec, run, now)
   return {
     id: spec.id,
     productId: spec.productId,
-    packageIds: [spec.package.id],
-    module: spec.package.module,
-    targetVersion: spec.package.version,
+    packageIds: spec.packages.map(({ id }) => id),
+    module: spec.module,
+    targetVersion: spec.targetVersion,
     name: spec.name,
     description: spec.description,
     status: run.status,
@@ -71,8 +105,20 @@ export function taskView({ spec, run }: TaskContext): TaskView {
     counts: run.counts,
     createdAt: iso(spec.createdAt),
     finishedAt: iso(run.finishedAt),
+    ...reachedTotals(run),
+    waves: waveViews(task),
+    rolledBack: run.rolledBack,
+    failures: journal.readFailures().map((failure) => ({ ...failure, code: codeOf(failure.cause) })),
+    waitingFor: isOver ? null : (closedBecause ?? (now < run.blockedUntil ? run.blockedBy : null)),
   }
 }
+
+/** None for a task without waves. */
+const waveViews = ({ spec, run }: TaskContext): WaveView[] =>
+  (spec.policy.waves ?? []).map(({ percent }, index) => {
+    const { devices, openedAt, reached, succeeded, failed } = run.waves[index]!
+    return { percent, devices, openedAt: iso(openedAt), reached, succeeded, failed }
+  })
 
 export function devicePage(task: TaskContext, query: DeviceListQuery): DevicePage {
   const rows = task.storage.list({ ...query, limit: query.limit + 1 })
@@ -86,7 +132,7 @@ export function deviceView(task: TaskContext, deviceId: string, now: number): De
   return {
     ...summary(task, row),
     events: row.events.map(eventView),
-    waitingFor: waitingFor(task.spec, task.run, row, now),
+    waitingFor: waitingFor(task, row, now),
   }
 }
 
@@ -98,31 +144,22 @@ const eventView = ({ at, kind, detail, status }: HistoryEvent) => ({
 })
 
 function summary({ spec }: TaskContext, row: DeviceRow): DeviceSummary {
-  const { status, step, description, pushes, attempt, rolledBack } = row.upgrade
+  const { status, step, description, cause, pushes, attempt, rolledBack } = row.upgrade
   return {
     deviceId: row.deviceId,
     number: row.number,
     name: row.name,
-    module: spec.package.module,
+    module: spec.module,
     fromVersion: row.fromVersion,
-    targetVersion: spec.package.version,
+    targetVersion: spec.targetVersion,
     status,
     step,
     description,
+    code: codeOf(cause),
+    cause,
     pushes,
     attempt,
     rolledBack,
     updatedAt: iso(row.updatedAt),
   }
-}
-
-function waitingFor(spec: TaskSpec, run: TaskRun, { upgrade }: DeviceRow, now: number): string | null {
-  if (isEnded(upgrade.status)) return null
-  const { closedBecause } = planRollout(spec, run.status, now)
-  if (upgrade.status !== 'upgrading' && closedBecause !== null) return closedBecause
-  if (upgrade.heldBy !== null) return upgrade.heldBy
-  if (upgrade.offline) return 'the device is offline: it is told when it subscribes, reports or asks'
-  if (upgrade.offer !== null) return 'the notice is on its way'
-  if (upgrade.owed !== 'no') return now < run.blockedUntil ? run.blockedBy : 'its notice is next to be sent'
-  return upgrade.status === 'pushed' ? 'the device to begin' : "the device's next message"
 }

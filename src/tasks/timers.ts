@@ -1,57 +1,95 @@
 import { hubStub } from '../hub/hub.ts'
-import { changeDevice, timeoutMs, writeDevice } from './change-device.ts'
-import { readDueDevices } from './slot-store.ts'
+import { changeDevice, isListenedFor, lastHeardAt, timeoutMs, writeDevice } from './change-device.ts'
+import { whyNotRetried } from './retry.ts'
+import { type AddressedDevice, readDueDevices } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
 import type { DeviceRow } from './task-storage.ts'
 
 const TIMER_PAGE_SIZE = 500
 /** How soon a silence is looked at again that the bridge has not yet vouched for. */
 const UNVOUCHED_LOOK_AGAIN_MS = 10_000
+/** A device that has its notice and is connected may think about it; its going away is told. */
+const CONNECTED_LOOK_AGAIN_MS = 6 * 3_600_000
 
-/** Looks at a page of devices whose lease or silence ran out. Answers whether there may be more. */
+/** What cannot be said from the task's own rows. */
+interface Outside {
+  handedOver: { upTo: number; steadySince: number } | null
+  devices: Map<string, AddressedDevice>
+}
+
+/** Looks at a page of devices whose lease, silence or wait ran out. Answers whether there may be more. */
 export async function timersPage(task: TaskContext, now: () => number): Promise<boolean> {
   const rows = task.storage.readTimers(now(), TIMER_PAGE_SIZE)
   if (rows.length === 0) return false
-  const handedOver = rows.some((row) => needsVouching(row)) ? await readHandedOver(task) : null
+  const outside = await lookOutside(task, rows)
   for (const { deviceId } of rows) {
     const row = task.storage.readRow(deviceId)
-    if (row) lookAt(task, row, handedOver, now())
+    if (row) lookAt(task, row, outside, now())
   }
   task.storage.writeRun(task.run)
   return true
 }
 
-/** A device that came only over HTTPS needs no bridge to vouch for its silence. */
-const needsVouching = (row: DeviceRow) => row.upgrade.status === 'upgrading' && row.upgrade.viaBridge
-
-async function readHandedOver(task: TaskContext) {
-  const { product } = await readDueDevices(task.env.DB, task.spec, [])
-  return product && hubStub(task.env, product.hub).handedOver()
+async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outside> {
+  const needsVouching = rows.some(({ upgrade }) => isListenedFor(upgrade) && upgrade.viaBridge)
+  const needed = rows.filter(({ upgrade }) => upgrade.retryAt !== null || upgrade.status === 'pushed')
+  if (!needsVouching && needed.length === 0) return { handedOver: null, devices: new Map() }
+  const { product, devices } = await readDueDevices(
+    task.env.DB,
+    task.spec,
+    needed.map(({ deviceId }) => deviceId),
+  )
+  return {
+    handedOver: needsVouching && product ? await hubStub(task.env, product.hub).handedOver() : null,
+    devices: new Map(devices.map((device) => [device.id, device])),
+  }
 }
 
-function lookAt(
-  task: TaskContext,
-  row: DeviceRow,
-  handedOver: { upTo: number; steadySince: number } | null,
-  now: number,
-): void {
+function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number): void {
   let looked = row
   const { offer, owed } = row.upgrade
   if (offer && owed === 'no' && offer.leaseUntil <= now) {
     looked = changeDevice(task, looked, { type: 'leaseExpired' }, { kind: 'notice not confirmed' }, now)
   }
-  let lookAgainAt = 0
-  if (looked.upgrade.status === 'upgrading') {
-    const { lastMessageAt, viaBridge } = looked.upgrade
-    // An outage fails no device: silences are counted from the bridge's return, and only as far as it has
-    // handed over (PROTOCOL.md, 4).
-    const from = Math.max(lastMessageAt ?? 0, viaBridge ? (handedOver?.steadySince ?? 0) : 0)
-    const silentAt = from + timeoutMs(task)
-    const heardUpTo = viaBridge ? (handedOver?.upTo ?? 0) : now
-    if (silentAt <= now && silentAt <= heardUpTo) {
-      looked = changeDevice(task, looked, { type: 'silent' }, { kind: 'timed out' }, now)
-    } else lookAgainAt = silentAt <= now ? now + UNVOUCHED_LOOK_AGAIN_MS : silentAt
+  if (looked.upgrade.retryAt !== null && looked.upgrade.retryAt <= now) {
+    looked = retryBySelf(task, looked, outside, now)
   }
+  let lookAgainAt = 0
+  if (isListenedFor(looked.upgrade)) [looked, lookAgainAt] = listen(task, looked, outside, now)
   // The timer that rang is spent.
   writeDevice(task, { ...looked, timerAt: null }, lookAgainAt)
+}
+
+/** Undefined where it was not looked up: it changed meanwhile, and is looked at again at once. */
+function retryBySelf(task: TaskContext, row: DeviceRow, { devices }: Outside, now: number): DeviceRow {
+  const device = devices.get(row.deviceId)
+  if (!device) return row
+  const why = whyNotRetried(task, device)
+  return why === null
+    ? changeDevice(task, row, { type: 'retriedItself' }, { kind: 'retried by itself' }, now)
+    : changeDevice(task, row, { type: 'notRetried' }, { kind: 'not retried', detail: why }, now)
+}
+
+/**
+ * An outage fails no device: silences are counted from the bridge's return, and only as far as it has handed over
+ * (PROTOCOL.md, 4). Answers the row and when it is to be looked at again.
+ */
+function listen(
+  task: TaskContext,
+  row: DeviceRow,
+  { handedOver, devices }: Outside,
+  now: number,
+): [DeviceRow, number] {
+  const { viaBridge, status } = row.upgrade
+  const from = Math.max(lastHeardAt(row.upgrade), viaBridge ? (handedOver?.steadySince ?? 0) : 0)
+  const silentAt = from + timeoutMs(task)
+  if (silentAt > now) return [row, silentAt]
+  if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return [row, now + UNVOUCHED_LOOK_AGAIN_MS]
+  if (status === 'upgrading') {
+    return [changeDevice(task, row, { type: 'silent' }, { kind: 'timed out' }, now), 0]
+  }
+  const device = devices.get(row.deviceId)
+  if (!device) return [row, now + UNVOUCHED_LOOK_AGAIN_MS]
+  if (device.online === true) return [row, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
+  return [changeDevice(task, row, { type: 'gone' }, { kind: 'gone after the notice' }, now), 0]
 }

@@ -15,7 +15,7 @@ import {
 } from './upgrade.ts'
 
 /** What can heal by itself; the rest is the file's or the device's fault. */
-const HEALS: AutoRetry['on'] = ['timeout', -1, -2]
+const HEALS: NonNullable<AutoRetry['on']> = ['timeout', -1, -2]
 const RETRY_ON: Partial<Record<FailureCause, NonNullable<AutoRetry['on']>[number]>> = {
   timed_out: 'timeout',
   upgrade_failed: -1,

@@ -2,7 +2,6 @@ import { changeStored } from './change-device.ts'
 import { decideSlot, type SlotDecision } from './slot.ts'
 import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceRow } from './task-storage.ts'
 import { taskStub } from './task-stub.ts'
 import type { UpgradeEvent } from './upgrade.ts'
 
@@ -11,11 +10,15 @@ const LOOK_AGAIN_MS = 15 * 60_000
 /** An emergency stop is lifted by a call; this is for the call that was lost. */
 const FROZEN_LOOK_AGAIN_MS = 30_000
 const FROZEN = 'the product is frozen'
+/** The hub calls when a bridge has credit again; this is for the call that was lost. */
+const NO_CREDIT_LOOK_AGAIN_MS = 30_000
 
 export interface Turn {
   product: DueProduct
   /** The devices that may be sent a notice, once their slot is claimed. */
   claims: AddressedDevice[]
+  /** `TaskContext.freezes` before the look: where it has grown since, nothing may be sent. */
+  freezes: number
 }
 
 /**
@@ -24,10 +27,10 @@ export interface Turn {
  */
 export async function takeTurn(
   task: TaskContext,
-  rows: DeviceRow[],
+  deviceIds: string[],
   now: () => number,
 ): Promise<Turn | null> {
-  const { env, spec, rank } = task
+  const { env, spec, rank, freezes } = task
   const me = {
     taskId: spec.id,
     rank,
@@ -36,11 +39,7 @@ export async function takeTurn(
     packages: sendable(task),
     onBusy: spec.policy.onBusy,
   }
-  const { product, devices } = await readDueDevices(
-    env.DB,
-    spec,
-    rows.map((row) => row.deviceId),
-  )
+  const { product, devices } = await readDueDevices(env.DB, spec, deviceIds)
   const claims: AddressedDevice[] = []
   const busy = new Map<string, string[]>()
   let frozen = product === null
@@ -57,21 +56,32 @@ export async function takeTurn(
   task.storage.writeRun(task.run)
   for (const [holder, deviceIds] of busy) await meetHolder(task, holder, deviceIds, now)
   task.storage.writeRun(task.run)
-  return frozen || product === null ? null : { product, claims }
+  return frozen || product === null ? null : { product, claims, freezes }
 }
 
 /** No notice of this task before `until` (ms), for the reason that operators see. */
-export function block(task: TaskContext, by: string, until: number): void {
+function block(task: TaskContext, by: string, until: number): void {
   task.run.blockedBy = by
   task.run.blockedUntil = until
 }
 
 /** The product is frozen: also what is being prepared is not sent. */
-export const freeze = (task: TaskContext, now: number) => block(task, FROZEN, now + FROZEN_LOOK_AGAIN_MS)
+export function freeze(task: TaskContext, now: number): void {
+  task.freezes++
+  block(task, FROZEN, now + FROZEN_LOOK_AGAIN_MS)
+}
+
+/** The hub calls when a bridge has credit again. */
+export function blockForCredit(task: TaskContext, now: number): void {
+  if (!foundFrozen(task, now)) block(task, 'its bridge is away or busy', now + NO_CREDIT_LOOK_AGAIN_MS)
+  task.storage.writeRun(task.run)
+}
 
 /** The packages that were not recalled. */
 export const sendable = ({ spec, run }: TaskContext) =>
   spec.packages.filter(({ id }) => !run.recalled.includes(id))
+
+export const isSendable = ({ run }: TaskContext, packageId: string) => !run.recalled.includes(packageId)
 
 /** Was the product frozen when a turn last looked? */
 export const foundFrozen = ({ run }: TaskContext, now: number) =>
@@ -133,7 +143,7 @@ async function meetHolder(
     const held = {
       type: 'held',
       until: now() + LOOK_AGAIN_MS,
-      by: `busy with ${holder}`,
+      by: `busy with task ${holder}`,
       waiting: true,
     } as const
     changeStored(task, deviceId, held, { kind: 'waits', detail: held.by }, now())

@@ -12,10 +12,12 @@ const device = (more: Partial<DeviceSummary>): DeviceSummary => ({
   status: 'success',
   step: 100,
   description: null,
+  code: null,
+  cause: null,
   pushes: 1,
   attempt: 1,
   rolledBack: false,
-  updatedAt: '2026-01-01T00:00:00.000Z',
+  updatedAt: '2026-01-01T00:00:00.000Z,,',
   ...more,
 })
 
@@ -30,8 +32,8 @@ const read = (pages: DeviceSummary[][]) =>
 it('writes all pages, one line a device', async () => {
   const text = await read([[device({})], [device({ number: 'n2', step: null, name: 'lamp' })]])
   expect(text.split('\r\n')).toEqual([
-    'number,name,module,fromVersion,targetVersion,status,step,description,pushes,attempt,rolledBack,updatedAt',
-    'n1,,default,v1,v2,success,100,,1,1,false,2026-01-01T00:00:00.000Z',
+    'number,name,module,fromVersion,targetVersion,status,step,description,pushes,attempt,rolledBack,updatedAt,code,cause',
+    'n1,,default,v1,v2,success,100,,1,1,false,2026-01-01T00:00:00.000Z,,',
     'n2,lamp,default,v1,v2,success,,,1,1,false,2026-01-01T00:00:00.000Z',
     '',
   ])

@@ -1,5 +1,4 @@
 import { expect, it } from 'vitest'
-import { planRollout } from '../../src/tasks/rollout.ts'
 import { type Contender, type DueDevice, decideSlot, isUnsure, type Slot } from '../../src/tasks/slot.ts'
 import { taskRank } from '../../src/tasks/task.ts'
 
@@ -8,7 +7,7 @@ const me: Contender = {
   rank: '5',
   productId: 'lamp',
   targetVersion: 'v2',
-  sourceVersion: null,
+  packages: [{ sourceVersion: null }],
   onBusy: 'replace',
 }
 
@@ -86,7 +85,7 @@ it('needs no notice for a device that already runs the target, unless another ta
 })
 
 it('never sends a diff to a device on another version than its source', () => {
-  const diff = { ...me, sourceVersion: 'v1' }
+  const diff = { ...me, packages: [{ sourceVersion: 'v1' }] }
   expect(decideSlot(device(null), diff)).toEqual({ type: 'claim' })
   for (const version of ['v0', null]) {
     expect(decideSlot(device(null, { version }), diff)).toMatchObject({ type: 'hold' })
@@ -107,18 +106,4 @@ it('ranks tasks by their start, then by their making', () => {
   expect(rank(1_000_000_000_000, 9) < rank(1_000_000_000_001, 1)).toBe(true)
   expect(rank(1, 1) < rank(1, 2)).toBe(true)
   expect(rank(999, 1) < rank(1000, 1)).toBe(true)
-})
-
-it('opens a task between its start and its end, while it runs', () => {
-  const spec = { startAt: 100, endAt: 200 }
-  expect(planRollout(spec, 'scheduled', 99)).toMatchObject({ open: false, quota: 0, lookAgainAt: 100 })
-  expect(planRollout(spec, 'running', 100)).toMatchObject({
-    open: true,
-    lookAgainAt: 200,
-    closedBecause: null,
-  })
-  expect(planRollout(spec, 'running', 200).open).toBe(false)
-  expect(planRollout(spec, 'paused', 150)).toMatchObject({ open: false, lookAgainAt: 200 })
-  for (const status of ['finished', 'cancelled'] as const)
-    expect(planRollout(spec, status, 150).open).toBe(false)
 })

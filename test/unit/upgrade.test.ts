@@ -17,7 +17,7 @@ const rules = (more: Partial<UpgradeRules> = {}): UpgradeRules => ({
 const sure = { unsure: false, neverReported: false }
 const offered = (noticeId: number, more = {}): UpgradeEvent => ({
   type: 'offered',
-  offer: { noticeId, leaseUntil: T0 + MINUTE, linkExpiresAt: T0 + HOUR },
+  offer: { noticeId, leaseUntil: T0 + MINUTE, linkExpiresAt: T0 + HOUR, online: null },
   ...sure,
   ...more,
 })
@@ -143,7 +143,7 @@ describe('progress', () => {
     const late = T0 + 2 * HOUR
     const fresh: UpgradeEvent = {
       type: 'offered',
-      offer: { noticeId: 2, leaseUntil: late + MINUTE, linkExpiresAt: late + HOUR },
+      offer: { noticeId: 2, leaseUntil: late + MINUTE, linkExpiresAt: late + HOUR, online: null },
       ...sure,
     }
     const back = evolve([{ type: 'subscribed' }, fresh, sent(2), taken(2)], { now: late }, evolve(told()))
