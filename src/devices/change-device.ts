@@ -2,7 +2,7 @@ import type { Db } from '../db/client.ts'
 import type { Env } from '../env.ts'
 import { conflict, notFound } from '../errors.ts'
 import { findProduct } from '../products/store.ts'
-import { deviceLeavesProduct, wakeTasksOfProduct } from '../tasks/wake.ts'
+import { deviceLeavesProduct, tellingDynamicTasks, wakeTasksOfProduct } from '../tasks/wake.ts'
 import { numberTaken } from './create-device.ts'
 import type { Device, DeviceChanges } from './device.ts'
 import { endSessions } from './sessions.ts'
@@ -26,8 +26,13 @@ export async function changeDevice(
   if (!after) throw notFound('device')
   if (changes.enabled === false) await endSessions(env, after)
   if (changes.enabled === true) await wakeTasksOfProduct(env, after.productId, [after.id])
+  if (mayMatchNow({ productId, ...changes })) await (await tellingDynamicTasks(env, after.productId))([id])
   return after
 }
+
+/** Does it change what tasks select by? */
+const mayMatchNow = ({ productId, tags, name }: DeviceChanges) =>
+  productId !== undefined || tags !== undefined || name !== undefined
 
 async function move(env: Env, db: Db, device: Device, productId: string): Promise<void> {
   const target = await findProduct(db, device.tenantId, productId)

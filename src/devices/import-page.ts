@@ -5,6 +5,8 @@ import type { ImportRow, RejectedRow } from './import-rows.ts'
 export interface PageResult {
   created: number
   updated: number
+  /** Those of the updated that were another way before. */
+  changedIds: string[]
   rejected: RejectedRow[]
 }
 
@@ -99,6 +101,7 @@ export async function importPage(
   return {
     created: count(plan.inserts),
     updated: count(plan.updates) + plan.unchanged,
+    changedIds: plan.updates.map(({ id }) => id).filter((id) => written.has(id)),
     rejected: [...plan.rejected, ...lost],
   }
 }

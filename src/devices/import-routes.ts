@@ -4,6 +4,7 @@ import { openDb } from '../db/client.ts'
 import { AppError, notFound } from '../errors.ts'
 import { createRouter, idText, json, problems, withKey } from '../openapi.ts'
 import { findProduct } from '../products/store.ts'
+import { tellingDynamicTasks } from '../tasks/wake.ts'
 import { importDevices, MAX_IMPORT_ROWS, MAX_LISTED_REJECTIONS } from './import-devices.ts'
 
 const importAnswer = z
@@ -45,7 +46,8 @@ export const deviceImportRoutes = createRouter().openapi(
     const product = await findProduct(openDb(c.env.DB), tenantOf(c), productId)
     if (!product) throw notFound('product')
     const body = c.req.raw.body ?? new Blob([]).stream()
-    return c.json(await importDevices(c.env.DB, product, body, format, Date.now()), 200)
+    const tellChanged = await tellingDynamicTasks(c.env, product.id)
+    return c.json(await importDevices(c.env.DB, product, body, format, Date.now(), tellChanged), 200)
   },
 )
 

@@ -27,7 +27,9 @@ export interface Plan {
 /** Notices in one page: enough to keep a bridge busy, few enough for one D1 statement and one frame. */
 export const NOTICE_PAGE_SIZE = 200
 /** With a rate, notices go out in steps of this; what a step leaves is not saved up. */
-const RATE_STEP_MS = 1000
+const RATE_STEP_MS = 250
+/** What a notice lacks to a whole one by the arithmetic of fractions of today's milliseconds alone is not one. */
+const ROUNDING = 1e-3
 const MINUTE_MS = 60_000
 
 type Rules = Pick<TaskSpec, 'startAt' | 'endAt' | 'policy'>
@@ -72,30 +74,27 @@ export function earliest(...times: (number | null)[]): number | null {
 // ---- Rate -----------------------------------------------------------------------------------------------
 
 /** Milliseconds from one notice to the next, so that no minute, wherever it begins, has more than the rate. */
-const spacing = (ratePerMinute: number) => (MINUTE_MS + RATE_STEP_MS) / ratePerMinute
+export const spacing = (ratePerMinute: number) => (MINUTE_MS + RATE_STEP_MS) / ratePerMinute
 
-/** What was not used is not saved up, but for one step's worth. */
-function unspentFrom(ratePerMinute: number, { spentUpTo }: TaskRun, now: number): number {
-  return Math.max(spentUpTo, now - Math.max(RATE_STEP_MS, spacing(ratePerMinute)))
-}
+/** What is left of the rate, as time: what was not used is not saved up, but for one step's worth. */
+const unspentMs = (ratePerMinute: number, { spentUpTo }: TaskRun, now: number) =>
+  Math.min(now - spentUpTo, Math.max(RATE_STEP_MS, spacing(ratePerMinute)))
 
 function rateQuota({ policy }: Rules, run: TaskRun, now: number) {
   const { ratePerMinute } = policy
   if (ratePerMinute === undefined) return { quota: NOTICE_PAGE_SIZE, quotaAt: null }
-  const from = unspentFrom(ratePerMinute, run, now)
-  const quota = Math.floor((now - from) / spacing(ratePerMinute) + 1e-9)
+  const unspent = unspentMs(ratePerMinute, run, now)
+  const quota = Math.floor(unspent / spacing(ratePerMinute) + ROUNDING)
   if (quota > 0) return { quota: Math.min(quota, NOTICE_PAGE_SIZE), quotaAt: null }
-  return {
-    quota: 0,
-    quotaAt: Math.max(Math.ceil(from + spacing(ratePerMinute)), run.spentUpTo + RATE_STEP_MS),
-  }
+  const wait = Math.max(spacing(ratePerMinute) - unspent, run.spentUpTo + RATE_STEP_MS - now, 1)
+  return { quota: 0, quotaAt: now + Math.ceil(wait) }
 }
 
 /** Up to when the rate is used once so many notices more went out. Re-sends draw on it too. */
 export function spend({ policy }: Rules, run: TaskRun, notices: number, now: number): number {
   const { ratePerMinute } = policy
   if (ratePerMinute === undefined) return run.spentUpTo
-  return unspentFrom(ratePerMinute, run, now) + notices * spacing(ratePerMinute)
+  return now - unspentMs(ratePerMinute, run, now) + notices * spacing(ratePerMinute)
 }
 
 // ---- Halt -----------------------------------------------------------------------------------------------

@@ -53,6 +53,17 @@ export async function findTasksOfProduct(d1: D1Database, productId: string): Pro
   return results.map(({ id }) => id)
 }
 
+/** Of the product the tasks that go on taking in devices. */
+export async function findDynamicTasks(d1: D1Database, productId: string): Promise<string[]> {
+  const { results } = await d1
+    .prepare(
+      `SELECT id FROM tasks WHERE product_id = ?1 AND status IN ('running', 'paused') AND policy ->> 'dynamic'`,
+    )
+    .bind(productId)
+    .all<{ id: string }>()
+  return results.map(({ id }) => id)
+}
+
 /** Tasks that may have something to do for the device: those of its product, and who holds its slots. */
 export async function findTasksOfDevice(
   d1: D1Database,

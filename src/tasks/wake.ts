@@ -1,5 +1,5 @@
 import type { Env } from '../env.ts'
-import { findActiveSlots, findTasksOfDevice, findTasksOfProduct } from './store.ts'
+import { findActiveSlots, findDynamicTasks, findTasksOfDevice, findTasksOfProduct } from './store.ts'
 import { taskStub } from './task-stub.ts'
 
 /** However many tasks a product has, so many are called at once. */
@@ -31,6 +31,20 @@ export async function freezeTasksOfProduct(env: Env, productId: string): Promise
 /** A package was recalled: tells these tasks, which no longer send it. Answers those that could not be told. */
 export const recallFromTasks = (env: Env, taskIds: string[], packageId: string): Promise<string[]> =>
   tellEach(taskIds, (taskId) => taskStub(env, taskId).recalled(packageId))
+
+/**
+ * Devices of the product changed, and may match a dynamic task by now: answers who tells those tasks which ones. The
+ * tasks are looked up once, however many devices there are to tell of.
+ */
+export async function tellingDynamicTasks(
+  env: Env,
+  productId: string,
+): Promise<(deviceIds: string[]) => Promise<void>> {
+  const taskIds = await findDynamicTasks(env.DB, productId)
+  return async (deviceIds) => {
+    if (deviceIds.length > 0) await tellEach(taskIds, (taskId) => taskStub(env, taskId).newcomers(deviceIds))
+  }
+}
 
 /** A device was deleted: every task that still has something to do for it turns it Cancelled, "device deleted". */
 export async function deviceDeleted(env: Env, device: { id: string; productId: string }): Promise<void> {

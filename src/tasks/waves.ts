@@ -16,7 +16,7 @@ export function placeOf(taskId: string, deviceId: string): number {
 /** How many of so many devices each wave has; the percents are cumulative, the first wave has at least one. */
 export function waveSizes(percents: readonly number[], devices: number): number[] {
   // What a wave lacks to a whole device by the arithmetic of fractions alone is not one.
-  const ends = percents.map((percent) => Math.ceil((percent * devices) / 100 - 1e-9))
+  const ends = percents.map((percent) => Math.max(0, Math.ceil((percent * devices) / 100 - 1e-9)))
   return ends.map((end, wave) => end - (ends[wave - 1] ?? 0))
 }
 

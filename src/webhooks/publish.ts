@@ -1,5 +1,19 @@
+import { openDb } from '../db/client.ts'
 import type { Env } from '../env.ts'
 import type { WebhookEvent } from './event.ts'
+import { webhookSender } from './sender-stub.ts'
+import { findSubscriptions } from './store.ts'
 
 /** Hands events over to the tenant's webhooks. Throws where it could not; a repeat of an id changes nothing. */
-export async function publishEvents(_env: Env, _tenantId: string, _events: WebhookEvent[]): Promise<void> {}
+export async function publishEvents(env: Env, tenantId: string, events: WebhookEvent[]): Promise<void> {
+  const subscriptions = await findSubscriptions(openDb(env.DB), tenantId)
+  const handedOver = await Promise.allSettled(
+    subscriptions.map(async ({ id, events: types }) => {
+      const wanted = events.filter(({ type }) => types.includes(type))
+      if (wanted.length > 0) await webhookSender(env, id).enqueue({ tenantId, webhookId: id }, wanted)
+    }),
+  )
+  // Only then: the others have theirs, whichever could not be reached.
+  const failed = handedOver.find(({ status }) => status === 'rejected')
+  if (failed) throw (failed as PromiseRejectedResult).reason
+}

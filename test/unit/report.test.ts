@@ -17,7 +17,7 @@ const device = (more: Partial<DeviceSummary>): DeviceSummary => ({
   pushes: 1,
   attempt: 1,
   rolledBack: false,
-  updatedAt: '2026-01-01T00:00:00.000Z,,',
+  updatedAt: '2026-01-01T00:00:00.000Z',
   ...more,
 })
 
@@ -34,7 +34,7 @@ it('writes all pages, one line a device', async () => {
   expect(text.split('\r\n')).toEqual([
     'number,name,module,fromVersion,targetVersion,status,step,description,pushes,attempt,rolledBack,updatedAt,code,cause',
     'n1,,default,v1,v2,success,100,,1,1,false,2026-01-01T00:00:00.000Z,,',
-    'n2,lamp,default,v1,v2,success,,,1,1,false,2026-01-01T00:00:00.000Z',
+    'n2,lamp,default,v1,v2,success,,,1,1,false,2026-01-01T00:00:00.000Z,,',
     '',
   ])
 })

@@ -205,7 +205,9 @@ it('keeps what it read of a file that breaks off', async () => {
       },
       { highWaterMark: 0 },
     )
-    const fault = await importDevices(env.DB, product, broken, format, Date.now()).catch((error) => error)
+    const fault = await importDevices(env.DB, product, broken, format, Date.now(), async () => {}).catch(
+      (error) => error,
+    )
     expect(fault).toMatchObject({ status: 400, code: 'import.cut_off' })
     expect(await rowsOf(product.id)).toHaveLength(2_999)
   }

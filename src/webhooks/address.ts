@@ -1,0 +1,51 @@
+import ipaddr from 'ipaddr.js'
+
+export const MAX_URL_LENGTH = 2048
+
+/** Names that mean this machine or this network wherever they are asked for. */
+const LOCAL_NAMES = ['localhost', 'local', 'internal', 'home.arpa']
+/** What the internet's IPv6 addresses begin with; all others are local, or lead to an IPv4 address. */
+const GLOBAL_IPV6 = ipaddr.parseCIDR('2000::/3') as [ipaddr.IPv6, number]
+
+export interface AddressRules {
+  /** For local use (`WEBHOOKS_ALLOW_PRIVATE`): http too, and any host. */
+  allowPrivate: boolean
+}
+
+/**
+ * The address of a webhook as it is stored and called, or what is wrong with it. It is judged after it was parsed as
+ * `fetch` will, so that every spelling of an address (`127.1`, `0x7f000001`, `2130706433`, full-width digits) is the
+ * same address.
+ *
+ * A name is not resolved here. It is resolved where the request is made, at Cloudflare's edge, which reaches the
+ * internet only: a name that stands for a private address leads nowhere, whatever an answer of another resolver said
+ * a moment before. Who runs the Worker on a network of their own has to guard that network themselves.
+ */
+export function readAddress(text: string, { allowPrivate }: AddressRules): { url: string } | { fault: string } {
+  if (text.length > MAX_URL_LENGTH) return { fault: `must be at most ${MAX_URL_LENGTH} characters` }
+  if (!URL.canParse(text)) return { fault: 'must be an address such as https://example.com/hook' }
+  const url = new URL(text)
+  if (url.protocol !== 'https:' && !(allowPrivate && url.protocol === 'http:')) return { fault: 'must be https' }
+  if (url.username !== '' || url.password !== '') return { fault: 'must not have a username or password' }
+  if (!allowPrivate && !isPublicHost(url.hostname)) {
+    return { fault: 'must be a public host: no private, loopback or local address or name' }
+  }
+  // It is never sent.
+  url.hash = ''
+  if (url.href.length > MAX_URL_LENGTH) return { fault: `must be at most ${MAX_URL_LENGTH} characters` }
+  return { url: url.href }
+}
+
+/** `host` as `URL.hostname` gives it: lower case, IPv4 in its one form, IPv6 in brackets. */
+function isPublicHost(host: string): boolean {
+  if (host.startsWith('[')) {
+    const address = ipaddr.parse(host.slice(1, -1)) as ipaddr.IPv6
+    // An IPv4 address inside `::/96` is "unicast" to the library.
+    return address.range() === 'unicast' && address.match(GLOBAL_IPV6)
+  }
+  if (ipaddr.IPv4.isValidFourPartDecimal(host)) return ipaddr.IPv4.parse(host).range() === 'unicast'
+  const labels = host.split('.')
+  // One label is a name of this network; an empty one is a trailing dot, a second spelling.
+  if (labels.length < 2 || labels.includes('')) return false
+  return !LOCAL_NAMES.some((name) => host.endsWith(`.${name}`) || host === name)
+}
