@@ -56,7 +56,8 @@ const rulesOf = ({ spec, run }: TaskContext, now: number): UpgradeRules => ({
   targetVersion: spec.targetVersion,
   confirm: spec.policy.confirm,
   mismatchPushes: spec.policy.mismatchPushes,
-  autoRetry: spec.policy.autoRetry,
+  // Past its end the task begins nothing.
+  autoRetry: run.endCursor === null ? spec.policy.autoRetry : undefined,
   linksAreDead: run.linksStop && run.status === 'paused',
   now,
 })
