@@ -12,13 +12,19 @@ export default defineConfig({
         plugins: [
           cloudflareTest(async () => ({
             wrangler: { configPath: './wrangler.toml' },
-            miniflare: { bindings: { MIGRATIONS: await readD1Migrations('migrations') } },
+            miniflare: {
+              bindings: {
+                MIGRATIONS: await readD1Migrations('migrations'),
+                WEBHOOKS_ALLOW_PRIVATE: 'true',
+              },
+            },
           })),
         ],
         test: {
           name: 'worker',
           include: ['test/worker/**/*.test.ts'],
           setupFiles: ['test/worker/setup.ts'],
+          globalSetup: ['test/worker/webhooks-receiver.ts'],
           testTimeout: 20_000,
         },
       },

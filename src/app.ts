@@ -20,6 +20,7 @@ import { onError, onNotFound } from './problem.ts'
 import { productRoutes } from './products/routes.ts'
 import { taskRoutes } from './tasks/routes.ts'
 import { tenantRoutes } from './tenants/routes.ts'
+import { webhookRoutes } from './webhooks/routes.ts'
 
 /** JSON bodies of the operators' API; the largest is a task with 100,000 device numbers. */
 const MAX_JSON_BYTES = 8 * 1024 * 1024
@@ -61,6 +62,7 @@ app.route('/', deviceRoutes)
 app.route('/', deviceHistoryRoutes)
 app.route('/', packageRoutes)
 app.route('/', taskRoutes)
+app.route('/', webhookRoutes)
 app.route('/', auditRoutes)
 app.route('/', hubRoutes)
 app.route('/', bridgeRoutes)

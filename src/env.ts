@@ -1,6 +1,8 @@
 import type { BridgeHub } from './hub/hub-object.ts'
 import type { PackageVerifier } from './packages/package-verifier.ts'
 import type { UpgradeTask } from './tasks/task-object.ts'
+import type { AddressRules } from './webhooks/address.ts'
+import type { WebhookSender } from './webhooks/sender-object.ts'
 
 /** What `wrangler.toml` binds to the Worker and its objects. */
 export interface Env {
@@ -9,12 +11,15 @@ export interface Env {
   UPGRADE_TASK: DurableObjectNamespace<UpgradeTask>
   BRIDGE_HUB: DurableObjectNamespace<BridgeHub>
   PACKAGE_VERIFIER: DurableObjectNamespace<PackageVerifier>
+  WEBHOOK_SENDER: DurableObjectNamespace<WebhookSender>
   DEVICE_LIMIT: RateLimit
   DOWNLOAD_TTL_SECONDS: string
   R2_S3_ENDPOINT: string
   R2_BUCKET: string
   R2_ACCESS_KEY_ID: string
   R2_SECRET_ACCESS_KEY: string
+  /** `true`: webhooks may call http and private addresses. For local use only. */
+  WEBHOOKS_ALLOW_PRIVATE?: string
 }
 
 /** R2's own limits on a presigned link: 1 s to 7 days. */
@@ -27,3 +32,8 @@ export function downloadTtlSeconds(env: Env): number {
   if (!Number.isFinite(seconds) || seconds < 1) return DEFAULT_DOWNLOAD_TTL_SECONDS
   return Math.min(seconds, MAX_DOWNLOAD_TTL_SECONDS)
 }
+
+/** Which addresses a webhook may have here. */
+export const webhookRules = (env: Env): AddressRules => ({
+  allowPrivate: env.WEBHOOKS_ALLOW_PRIVATE === 'true',
+})

@@ -40,7 +40,9 @@ export const ACTIONS: Readonly<Record<string, string | null>> = {
   'POST tasks/:id/devices/:deviceId/retry': 'task.device_retry',
 
   'POST webhooks': 'webhook.create',
+  'PATCH webhooks/:id': 'webhook.update',
   'DELETE webhooks/:id': 'webhook.delete',
+  'POST webhooks/:id/deliveries/:deliveryId/replay': 'webhook.replay',
 }
 
 const PREFIX = '/api/v1/'

@@ -1,9 +1,9 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../env.ts'
 import { taskStub } from '../tasks/task-stub.ts'
+import { nextAlert, tellAlerts } from './alerts.ts'
 import {
   FRAME_VERSION,
-  type FrameToBridge,
   frameFromBridge,
   MAX_CREDIT,
   type NoticeFrame,
@@ -11,6 +11,7 @@ import {
   PONG,
   readFrame,
 } from './frames.ts'
+import { lookForBridge, markHeard, markLeft, markPresent, nextLook } from './presence.ts'
 import {
   forgetPending,
   hasPending,
@@ -20,13 +21,8 @@ import {
   readPending,
   writeRejections,
 } from './rejections.ts'
-
-/** What a socket keeps over hibernation. */
-interface Attachment {
-  bridge: string
-  /** Notices that the bridge will still take. */
-  credit: number
-}
+import { type Attachment, attachmentOf, send } from './socket.ts'
+import { watchRejections } from './spike.ts'
 
 /** How far a bridge has handed over (PROTOCOL.md, 4, "An outage fails no device"). */
 export interface HandedOver {
@@ -55,6 +51,8 @@ const OUTAGE_MS = 120_000
 const MAX_WAITERS = 10_000
 const REJECTIONS_WRITE_MS = 60_000
 const MAX_FRAME_BYTES = 64 * 1024
+/** The platform's own retries of an alarm come to an end. */
+const ALARM_RETRY_MS = 60_000
 
 /**
  * Holds one bridge's sockets, the counter of notice ids, and how far the bridge has handed over. It knows sockets
@@ -119,9 +117,10 @@ export class BridgeHub extends DurableObject<Env> {
   // ---- For the Worker -----------------------------------------------------------------------------------
 
   /** A batch came: how far it reaches (undefined: no further than before), and what was rejected in it, by reason. */
-  batchReceived(upTo: number | undefined, rejected: Record<string, number>): void {
+  async batchReceived(upTo: number | undefined, rejected: Record<string, number>): Promise<void> {
     const { kv } = this.ctx.storage
     const now = Date.now()
+    this.#rememberName()
     const before = this.handedOver().upTo
     // A bridge cannot have handed over what is still to come.
     const next = Math.min(upTo ?? 0, now)
@@ -133,7 +132,11 @@ export class BridgeHub extends DurableObject<Env> {
       const total = kv.get<Record<string, number>>('rejected') ?? {}
       for (const [reason, count] of Object.entries(rejected)) total[reason] = (total[reason] ?? 0) + count
       kv.put('rejected', total)
+      const more = Object.values(rejected).reduce((sum, count) => sum + count, 0)
+      watchRejections(this.ctx.storage, more, now)
     }
+    markHeard(this.ctx, now)
+    await this.#arm()
   }
 
   /**
@@ -141,10 +144,10 @@ export class BridgeHub extends DurableObject<Env> {
    * many a stranger sends.
    */
   async keepRejections(batches: RejectionBatch[]): Promise<void> {
-    for (const batch of batches) keepPending(this.ctx.storage, batch)
-    if ((await this.ctx.storage.getAlarm()) === null) {
-      await this.ctx.storage.setAlarm(Date.now() + REJECTIONS_WRITE_MS)
-    }
+    const { storage } = this.ctx
+    if (!hasPending(storage)) storage.kv.put('rejectionsAt', Date.now() + REJECTIONS_WRITE_MS)
+    for (const batch of batches) keepPending(storage, batch)
+    await this.#arm()
   }
 
   /** What is kept and not yet written of a device. */
@@ -153,10 +156,48 @@ export class BridgeHub extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
-    const pending = readAllPending(this.ctx.storage)
+    const now = Date.now()
+    lookForBridge(this.ctx, this.handedOver().upTo, now)
+    const done = await Promise.allSettled([
+      this.#writeRejections(now),
+      tellAlerts(this.env, this.ctx.storage, this.#name(), now),
+    ])
+    const failed = done.find(({ status }) => status === 'rejected')
+    if (failed) report((failed as PromiseRejectedResult).reason)
+    await this.#arm(failed ? now + ALARM_RETRY_MS : 0)
+  }
+
+  async #writeRejections(now: number): Promise<void> {
+    const { storage } = this.ctx
+    if ((storage.kv.get<number>('rejectionsAt') ?? 0) > now) return
+    const pending = readAllPending(storage)
     await writeRejections(this.env.DB, pending)
-    for (const batch of pending) forgetPending(this.ctx.storage, batch)
-    if (hasPending(this.ctx.storage)) await this.ctx.storage.setAlarm(Date.now() + REJECTIONS_WRITE_MS)
+    for (const batch of pending) forgetPending(storage, batch)
+    if (hasPending(storage)) storage.kv.put('rejectionsAt', now + REJECTIONS_WRITE_MS)
+  }
+
+  /** Sets the alarm for the next thing to do. */
+  async #arm(notBefore = 0): Promise<void> {
+    const { storage } = this.ctx
+    const times = [
+      hasPending(storage) ? (storage.kv.get<number>('rejectionsAt') ?? 0) : null,
+      nextLook(storage),
+      nextAlert(storage),
+    ].filter((at) => at !== null)
+    if (times.length === 0) return
+    const at = Math.max(Math.min(...times), notBefore)
+    const planned = await storage.getAlarm()
+    if (planned === null || planned > at) await storage.setAlarm(at)
+  }
+
+  /** Kept, since the platform does not give an object its name on every way in. */
+  #rememberName(): void {
+    const { storage, id } = this.ctx
+    if (id.name !== undefined && storage.kv.get('name') === undefined) storage.kv.put('name', id.name)
+  }
+
+  #name(): string {
+    return this.ctx.id.name ?? this.ctx.storage.kv.get<string>('name') ?? ''
   }
 
   status(): HubStatus {
@@ -174,6 +215,7 @@ export class BridgeHub extends DurableObject<Env> {
   override async fetch(): Promise<Response> {
     const { 0: client, 1: server } = new WebSocketPair()
     this.ctx.acceptWebSocket(server)
+    this.#rememberName()
     send(server, { v: FRAME_VERSION, t: 'welcome', now: Date.now() })
     return new Response(null, { status: 101, webSocket: client })
   }
@@ -190,7 +232,11 @@ export class BridgeHub extends DurableObject<Env> {
     if (frame.t === 'hello') {
       // The newest socket of a bridge is the one that works: an older one is a connection that died unseen.
       for (const other of this.ctx.getWebSockets()) if (other !== socket) other.close(1012, 'replaced')
-      socket.serializeAttachment({ bridge: frame.bridge, credit: frame.credit } satisfies Attachment)
+      const now = Date.now()
+      const { bridge, credit } = frame
+      socket.serializeAttachment({ bridge, credit, since: now } satisfies Attachment)
+      markPresent(this.ctx.storage, now)
+      await this.#arm()
     } else {
       const attachment = attachmentOf(socket)
       if (!attachment) {
@@ -204,11 +250,15 @@ export class BridgeHub extends DurableObject<Env> {
   }
 
   override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
+    markLeft(this.ctx, socket, Date.now())
+    await this.#arm()
     // 1005 and 1006 say that no code came; they may not be sent.
     socket.close(code === 1005 || code === 1006 ? 1000 : code, 'closed')
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
+    markLeft(this.ctx, socket, Date.now())
+    await this.#arm()
     socket.close(1011, 'socket error')
   }
 
@@ -231,14 +281,8 @@ export class BridgeHub extends DurableObject<Env> {
   }
 }
 
-const attachmentOf = (socket: WebSocket) => socket.deserializeAttachment() as Attachment | null
-
-/** False where the socket is already gone. */
-function send(socket: WebSocket, frame: FrameToBridge): boolean {
-  try {
-    socket.send(JSON.stringify(frame))
-    return true
-  } catch {
-    return false
-  }
+/** A failed query's own message quotes its parameters; its cause says what went wrong. */
+function report(error: unknown): void {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
+  console.error(JSON.stringify({ code: 'hub.alarm', error: `${cause}` }))
 }

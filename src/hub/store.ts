@@ -16,3 +16,30 @@ export async function listBridges(
     .all<{ name: string; hub: string }>()
   return results.map(({ name, hub }) => ({ name, hub, isOwn: !hub.startsWith('*') }))
 }
+
+/**
+ * Who hears of what happens to a hub, in the order of their ids, after one: the tenant whose own it is; of a shared one
+ * every tenant that has a product on it and a webhook for the event.
+ */
+export async function findAudience(
+  db: D1Database,
+  hub: string,
+  eventType: string,
+  after: string,
+  limit: number,
+): Promise<string[]> {
+  if (!hub.startsWith('*')) {
+    const tenantId = hub.slice(0, hub.indexOf('/'))
+    return tenantId > after ? [tenantId] : []
+  }
+  const { results } = await db
+    .prepare(
+      `SELECT DISTINCT w.tenant_id AS tenantId FROM webhooks w
+       WHERE w.tenant_id > ?1 AND EXISTS (SELECT 1 FROM json_each(w.events) WHERE value = ?2)
+         AND EXISTS (SELECT 1 FROM products p WHERE p.tenant_id = w.tenant_id AND ${hubOf()} = ?3)
+       ORDER BY w.tenant_id LIMIT ?4`,
+    )
+    .bind(after, eventType, hub, limit)
+    .all<{ tenantId: string }>()
+  return results.map(({ tenantId }) => tenantId)
+}

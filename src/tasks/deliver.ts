@@ -48,7 +48,8 @@ export function deliver(task: TaskContext, messages: TaskMessage[], now: number)
       if (message.event.type === 'disconnected') lookAt = now + DISCONNECTED_GRACE_MS
       else changed = take(task, changed, { ...message, event: message.event }, now)
     }
-    if (changed !== row || (lookAt > 0 && changed.upgrade.status === 'pushed')) writeDevice(task, changed, lookAt)
+    if (changed !== row || (lookAt > 0 && changed.upgrade.status === 'pushed'))
+      writeDevice(task, changed, lookAt)
   }
   // What they said may halt the task, or open its next wave.
   currentPlan(task, now)

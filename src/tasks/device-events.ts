@@ -6,6 +6,7 @@ import {
   isWaiting,
   metOffer,
   NOT_HELD,
+  owesRepush,
   present,
   released,
   type Upgrade,
@@ -149,5 +150,6 @@ export function asked(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules)
   // A notice that is on its way, or owed already, answers the question.
   if (upgrade.status !== 'upgrading') return isOutstanding(upgrade) ? next : { ...next, owed: 'due' }
   const onItsWay = upgrade.offer !== null && upgrade.owed === 'no'
-  return onItsWay || upgrade.owed === 'repush' ? next : { ...next, owed: 'asked' }
+  if (onItsWay) return next
+  return { ...next, owed: 'asked', askedRepush: owesRepush(upgrade) }
 }

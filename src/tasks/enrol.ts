@@ -1,3 +1,4 @@
+import { waveOf } from './change-device.ts'
 import { isWaveOpen } from './tally.ts'
 import type { DeviceFilter } from './task.ts'
 import type { TaskContext } from './task-context.ts'
@@ -39,19 +40,27 @@ function takeIn({ run, storage }: TaskContext, devices: NewDevice[], now: number
   const added = storage.insertDevices(devices, now)
   run.counts.total += added.length
   run.counts.pending += added.length
-  if (run.waves.length === 1) run.waves[0]!.devices += added.length
+  if (run.waves.length === 1) addToWave(run, 0, added.length)
   if (added.length > 0 && run.unwritten === 'no') run.unwritten = 'counts'
   return added
 }
 
 /** All that were there at the start are in: the waves get their sizes. */
-function spreadOverWaves({ spec, run, storage }: TaskContext): void {
+function spreadOverWaves(task: TaskContext): void {
+  const { spec, run, storage } = task
   const percents = wavePercents(spec.policy)
   const places = Uint32Array.from(storage.readUnplaced(), (deviceId) => placeOf(spec.id, deviceId))
   run.cuts = cutWaves(percents, places)
   waveSizes(percents, places.length).forEach((size, wave) => {
     run.waves[wave]!.devices = size
   })
+  for (const device of storage.readPending()) run.waves[waveOf(task, device)]!.underWay++
+}
+
+/** Devices whose notice is owed. */
+function addToWave({ waves }: TaskContext['run'], wave: number, devices: number): void {
+  waves[wave]!.devices += devices
+  waves[wave]!.underWay += devices
 }
 
 // ---- Devices that join later (`dynamic`) ----------------------------------------------------------------
@@ -104,7 +113,7 @@ function join(task: TaskContext, devices: NewDevice[], now: number): void {
     const wave = isAlone && index === 0 ? 0 : waveOfJoiner(percents, placeOf(spec.id, device.deviceId))
     return { ...device, wave, isDue: isWaveOpen(run, wave) }
   })
-  for (const { wave } of takeIn(task, placed, now)) if (run.waves.length > 1) run.waves[wave!]!.devices++
+  for (const { wave } of takeIn(task, placed, now)) if (run.waves.length > 1) addToWave(run, wave!, 1)
 }
 
 // ---- Which devices --------------------------------------------------------------------------------------

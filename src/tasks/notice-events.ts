@@ -1,6 +1,7 @@
 import {
   isEnded,
   type Offer,
+  owesRepush,
   present,
   released,
   type Upgrade,
@@ -20,7 +21,7 @@ export function offered(upgrade: Upgrade, event: Extract<UpgradeEvent, { type: '
       ...event.offer,
       sent: sentEarlier,
       sentEarlier,
-      repush: upgrade.owed === 'repush',
+      repush: owesRepush(upgrade),
       turnedUp: false,
     },
     offline: false,
@@ -99,7 +100,7 @@ export function handedOut(
   rules: UpgradeRules,
 ): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
-  const repush = upgrade.owed === 'repush' || upgrade.offer?.repush === true
+  const repush = owesRepush(upgrade) || upgrade.offer?.repush === true
   return {
     ...present(wentOut(released(upgrade), event.linkExpiresAt, repush), rules.now),
     status: upgrade.status === 'pending' ? 'pushed' : upgrade.status,

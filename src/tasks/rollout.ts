@@ -131,12 +131,10 @@ function planWave({ policy }: Rules, run: TaskRun, now: number) {
 export const soakMs = ({ waves }: TaskSpec['policy'], index: number) =>
   (waves?.[index]?.soakMinutes ?? 0) * MINUTE_MS
 
-/** All of the wave had their turn, no notice is on its way, and enough of those that it reached succeeded. */
+/** No notice is owed or on its way, and enough of those that the wave reached succeeded. */
 function isGood(policy: TaskSpec['policy'], run: TaskRun, index: number): boolean {
   const wave = run.waves[index]!
-  return (
-    run.sendCursor === null && wave.underWay === 0 && wave.reached > 0 && hasSucceeded(policy, wave, index)
-  )
+  return wave.underWay === 0 && wave.reached > 0 && hasSucceeded(policy, wave, index)
 }
 
 export const successPercent = ({ waves }: TaskSpec['policy'], index: number) =>

@@ -9,8 +9,12 @@ export function standing(upgrade: Upgrade) {
   const reached = upgrade.reachedAt !== null && upgrade.status !== 'cancelled'
   const failed = reached && (upgrade.status === 'failure' || upgrade.rolledBack || upgrade.gone)
   const succeeded = reached && upgrade.status === 'success' && !failed
-  return { reached, failed, succeeded, underWay: upgrade.offer !== null && !isEnded(upgrade.status) }
+  return { reached, failed, succeeded, underWay: isUnderWay(upgrade) }
 }
+
+/** Its notice is owed now, or on its way; who waits for something else holds up nobody. */
+export const isUnderWay = ({ status, offer, owed, heldUntil }: Upgrade) =>
+  !isEnded(status) && heldUntil === null && (offer !== null || owed !== 'no')
 
 /** Counts a change of a device of this wave. Answers the device with the epoch that the halt rule counts it in. */
 export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgrade): Upgrade {

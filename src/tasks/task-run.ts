@@ -11,7 +11,7 @@ export interface WaveRun {
   reached: number
   succeeded: number
   failed: number
-  /** Notices that are on their way: until they arrived nobody knows how the wave does. */
+  /** Whose notice is owed or on its way: until it arrived nobody knows how the wave does. */
   underWay: number
   /** Since when it has what opens the next wave. */
   goodSince: number | null

@@ -216,6 +216,13 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         yield device_id
       }
     },
+    *readPending(): Generator<{ deviceId: string; wave: number | null }> {
+      for (const { device_id, wave } of sql.exec<{ device_id: string; wave: number | null }>(
+        "SELECT device_id, wave FROM devices WHERE status = 'pending'",
+      )) {
+        yield { deviceId: device_id, wave }
+      }
+    },
     /** At most `limit` of the devices before this one still wait for their first turn. */
     countAhead: (cursor: string, deviceId: string, limit: number): number =>
       sql

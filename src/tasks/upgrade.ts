@@ -58,6 +58,8 @@ export interface Upgrade {
    * Upgrading device asked, which a pause does not stop. With an offer: its lease ran out, or it was returned.
    */
   owed: 'no' | 'due' | 'repush' | 'asked'
+  /** With `asked`: it asked for what was owed as a `repush`, and that still counts. */
+  askedRepush: boolean
   /** Not to be looked at before this time: it waits for a slot, or is disabled. */
   heldUntil: number | null
   /** Why it waits, for operators. */
@@ -162,6 +164,7 @@ export const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   description: null,
   cause: null,
   owed: 'due',
+  askedRepush: false,
   heldUntil: null,
   heldBy: null,
   offer: null,
@@ -195,6 +198,10 @@ export const isWaiting = (upgrade: Upgrade) => upgrade.status === 'pending' || u
 
 /** A notice is on its way, or owed: what the device says now is not yet an answer to it. */
 export const isOutstanding = (upgrade: Upgrade) => upgrade.owed !== 'no' || upgrade.offer !== null
+
+/** What is owed answers a wrong version or an expired link. */
+export const owesRepush = ({ owed, askedRepush }: Upgrade) =>
+  owed === 'repush' || (owed === 'asked' && askedRepush)
 
 /** It waits for nothing but its turn. */
 export const NOT_HELD = { heldUntil: null, heldBy: null }

@@ -21,11 +21,15 @@ export interface AddressRules {
  * internet only: a name that stands for a private address leads nowhere, whatever an answer of another resolver said
  * a moment before. Who runs the Worker on a network of their own has to guard that network themselves.
  */
-export function readAddress(text: string, { allowPrivate }: AddressRules): { url: string } | { fault: string } {
+export function readAddress(
+  text: string,
+  { allowPrivate }: AddressRules,
+): { url: string } | { fault: string } {
   if (text.length > MAX_URL_LENGTH) return { fault: `must be at most ${MAX_URL_LENGTH} characters` }
   if (!URL.canParse(text)) return { fault: 'must be an address such as https://example.com/hook' }
   const url = new URL(text)
-  if (url.protocol !== 'https:' && !(allowPrivate && url.protocol === 'http:')) return { fault: 'must be https' }
+  if (url.protocol !== 'https:' && !(allowPrivate && url.protocol === 'http:'))
+    return { fault: 'must be https' }
   if (url.username !== '' || url.password !== '') return { fault: 'must not have a username or password' }
   if (!allowPrivate && !isPublicHost(url.hostname)) {
     return { fault: 'must be a public host: no private, loopback or local address or name' }

@@ -24,7 +24,8 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
     CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL;`)
 
   const countPending = () =>
-    sql.exec<{ count: number }>('SELECT count(*) AS count FROM deliveries WHERE due_at IS NOT NULL').one().count
+    sql.exec<{ count: number }>('SELECT count(*) AS count FROM deliveries WHERE due_at IS NOT NULL').one()
+      .count
 
   return {
     countPending,

@@ -57,7 +57,10 @@ export const deliveryAnswer = z
     nextAttemptAt: z.string().nullable(),
     status: z.number().int().nullable().openapi({ description: 'Of the last answer' }),
     error: z.string().nullable(),
-    answer: z.string().nullable().openapi({ description: 'At most the first 1,024 bytes of the last answer' }),
+    answer: z
+      .string()
+      .nullable()
+      .openapi({ description: 'At most the first 1,024 bytes of the last answer' }),
   })
   .openapi('WebhookDelivery')
 export const deliveryList = listOf(deliveryAnswer)

@@ -7,7 +7,7 @@ export const TIMEOUT_MS = 10_000
 export const MAX_ANSWER_BYTES = 1024
 const MAX_ERROR_LENGTH = 200
 /** "I am gone, send no more" (Standard Webhooks). */
-const GONE = 410
+export const GONE = 410
 
 export interface Message {
   id: string
@@ -48,7 +48,9 @@ export async function send(
     }
   } catch (error) {
     const { name, message: text } = error instanceof Error ? error : { name: '', message: String(error) }
-    return failed(name === 'TimeoutError' ? `no answer within ${timeoutMs / 1000} s` : `no connection: ${text}`)
+    return failed(
+      name === 'TimeoutError' ? `no answer within ${timeoutMs / 1000} s` : `no connection: ${text}`,
+    )
   }
 }
 

@@ -5,14 +5,13 @@ import { holdAfter, waitAfter } from './backoff.ts'
 import type { Delivery, Outcome, SenderStatus } from './delivery.ts'
 import { openDeliveryStorage } from './delivery-storage.ts'
 import type { WebhookEvent } from './event.ts'
-import { send } from './send.ts'
+import { GONE, send } from './send.ts'
 import { findWebhook, type Webhook, type WebhookRef } from './store.ts'
 
 /** Deliveries in one turn of the alarm, and of those at once: a Worker has 6 connections. */
 const PAGE_SIZE = 20
 const AT_ONCE = 4
 const DATABASE_RETRY_MS = 30_000
-const GONE = 410
 
 /** Nothing is sent before `until`. */
 interface Hold {
@@ -94,7 +93,6 @@ export class WebhookSender extends DurableObject<Env> {
     }
     const now = Date.now()
     const deliveries = openDeliveryStorage(storage)
-    deliveries.prune(now)
     if (this.status().disabled?.url === webhook.url) {
       deliveries.failPending('the webhook is disabled: its receiver answered 410', now)
     } else if ((storage.kv.get<Hold>('hold')?.until ?? 0) <= now) {
@@ -103,6 +101,7 @@ export class WebhookSender extends DurableObject<Env> {
       const queue = due.values()
       const work = async () => {
         for (const delivery of queue) {
+          if (outcomes.some(({ status }) => status === GONE)) return
           const outcome = await send(webhook, delivery, webhookRules(this.env))
           this.#settle(webhook, delivery, outcome)
           outcomes.push(outcome)
@@ -111,6 +110,7 @@ export class WebhookSender extends DurableObject<Env> {
       await Promise.all(Array.from({ length: AT_ONCE }, work))
       this.#hold(outcomes)
     }
+    deliveries.prune(now)
     return true
   }
 
@@ -131,7 +131,9 @@ export class WebhookSender extends DurableObject<Env> {
     const { kv } = this.ctx.storage
     const before = kv.get<Hold>('hold')
     const failedPages = outcomes.some(({ error }) => error === null) ? 0 : (before?.failedPages ?? 0) + 1
-    const asked = Math.max(...outcomes.map(({ error, retryAfterMs }) => (error === null ? 0 : (retryAfterMs ?? 0))))
+    const asked = Math.max(
+      ...outcomes.map(({ error, retryAfterMs }) => (error === null ? 0 : (retryAfterMs ?? 0))),
+    )
     const wait = Math.max(asked, failedPages === 0 ? 0 : holdAfter(failedPages))
     if (wait > 0) kv.put('hold', { failedPages, until: Date.now() + wait } satisfies Hold)
     else if (before) kv.delete('hold')

@@ -29,7 +29,12 @@ export const findWebhook = async (db: Db, ref: WebhookRef): Promise<Webhook | un
   (await db.select().from(webhooks).where(isThe(ref)).get()) as Webhook | undefined
 
 /** One row more than `limit`, for `page`. */
-export const listWebhooks = async (db: Db, tenantId: string, limit: number, cursor = ''): Promise<Webhook[]> =>
+export const listWebhooks = async (
+  db: Db,
+  tenantId: string,
+  limit: number,
+  cursor = '',
+): Promise<Webhook[]> =>
   (await db
     .select()
     .from(webhooks)

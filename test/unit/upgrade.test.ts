@@ -298,3 +298,13 @@ describe('what ends a device', () => {
     }
   })
 })
+
+describe('an Upgrading device that is owed a re-push and asks while the task is paused', () => {
+  it('is sent the notice as one that asked, and it counts as the re-push that it was', () => {
+    const upgrading = evolve([progress(10), version('v1')], {}, evolve(told()))
+    expect(upgrading).toMatchObject({ status: 'upgrading', owed: 'repush' })
+    const asked = evolve([{ type: 'asked', viaBridge: true }], {}, upgrading)
+    expect(asked.owed).toBe('asked')
+    expect(evolve([offered(2), sent(2), taken(2)], {}, asked)).toMatchObject({ pushes: 2, repushes: 1 })
+  })
+})

@@ -1,0 +1,101 @@
+import { Buffer } from 'node:buffer'
+import type { Env } from '../env.ts'
+import type { WebhookEvent } from '../webhooks/event.ts'
+import { publishEvents } from '../webhooks/publish.ts'
+import { findAudience } from './store.ts'
+
+/** Something that happened to a hub and is to be told to the tenants that it serves. */
+export interface Alert {
+  type: 'bridge.away' | 'rejections.spiking'
+  /** Milliseconds since 1970. */
+  at: number
+  /** For every tenant. */
+  data: Record<string, unknown>
+  /** Only where the hub is the tenant's own: what other tenants' devices sent is none of its business. */
+  ownData?: Record<string, unknown>
+}
+
+/** Where the telling stands. */
+interface KeptAlert extends Alert {
+  dueAt: number
+  tries: number
+  /** The last tenant that was told. */
+  after: string
+  /** One before it could not be. */
+  hasFailed: boolean
+}
+
+const PREFIX = 'alert/'
+/** One absence or one hour of spikes makes one; more than these wait only where nothing can be told for long. */
+const MAX_ALERTS = 20
+const MAX_TRIES = 100
+const TENANTS_PER_PAGE = 20
+const RETRY_MS = 60_000
+
+type Storage = Pick<DurableObjectStorage, 'kv'>
+
+/** Keeps an alert until it is told. */
+export function keepAlert({ kv }: Storage, alert: Alert): void {
+  if ([...kv.list({ prefix: PREFIX, limit: MAX_ALERTS })].length === MAX_ALERTS) return
+  const kept: KeptAlert = { ...alert, dueAt: alert.at, tries: 0, after: '', hasFailed: false }
+  kv.put(`${PREFIX}${alert.at}/${alert.type}`, kept)
+}
+
+/** When there is something to tell, in ms since 1970; null where nothing is kept. */
+export function nextAlert({ kv }: Storage): number | null {
+  const times = [...kv.list<KeptAlert>({ prefix: PREFIX })].map(([, { dueAt }]) => dueAt)
+  return times.length === 0 ? null : Math.min(...times)
+}
+
+/**
+ * Tells each alert that is due to one page of tenants. Cut off, it tells that page again, under the same ids. Whom it
+ * could not tell is told when the others were, with all of them once more.
+ */
+export async function tellAlerts(env: Env, storage: Storage, hub: string, now: number): Promise<void> {
+  for (const [key, alert] of [...storage.kv.list<KeptAlert>({ prefix: PREFIX })]) {
+    if (alert.dueAt > now) continue
+    const next = await tellPage(env, hub, alert, now)
+    if (next) storage.kv.put(key, next)
+    else storage.kv.delete(key)
+  }
+}
+
+/** What is left to tell; null where nothing is, or it was tried often enough. */
+async function tellPage(env: Env, hub: string, alert: KeptAlert, now: number): Promise<KeptAlert | null> {
+  let { after, hasFailed } = alert
+  let isLast = true
+  try {
+    const tenantIds = await findAudience(env.DB, hub, alert.type, after, TENANTS_PER_PAGE)
+    const told = await Promise.allSettled(
+      tenantIds.map(async (tenantId) => publishEvents(env, tenantId, [await toEvent(hub, tenantId, alert)])),
+    )
+    hasFailed ||= told.some(({ status }) => status === 'rejected')
+    isLast = tenantIds.length < TENANTS_PER_PAGE
+    after = tenantIds.at(-1) ?? after
+  } catch {
+    hasFailed = true
+  }
+  if (!isLast) return { ...alert, after, hasFailed }
+  if (!hasFailed) return null
+  console.error(JSON.stringify({ code: 'hub.alert_failed', hub, type: alert.type, tries: alert.tries + 1 }))
+  if (alert.tries + 1 >= MAX_TRIES) return null
+  return { ...alert, tries: alert.tries + 1, dueAt: now + RETRY_MS, after: '', hasFailed: false }
+}
+
+/** The same event under the same id however often it is told. */
+async function toEvent(hub: string, tenantId: string, alert: Alert): Promise<WebhookEvent> {
+  const isOwn = !hub.startsWith('*')
+  const name = [tenantId, hub, alert.type, alert.at].join('\n')
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(name))
+  return {
+    id: `evt_${Buffer.from(digest).toString('hex').slice(0, 32)}`,
+    type: alert.type,
+    at: alert.at,
+    data: {
+      bridge: hub.slice(hub.indexOf('/') + 1),
+      scope: isOwn ? 'tenant' : 'installation',
+      ...alert.data,
+      ...(isOwn && alert.ownData),
+    },
+  }
+}
