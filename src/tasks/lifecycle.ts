@@ -3,14 +3,14 @@ import { announce, announcePage } from './announce.ts'
 import { changeDevice, writeDevice } from './change-device.ts'
 import { enrolPage, joinPage } from './enrol.ts'
 import { farewellPage, sayFarewell } from './farewell.ts'
-import { earliest, planRollout } from './rollout.ts'
+import { earliest, type Plan, planRollout } from './rollout.ts'
 import { nextSampleAt, sample } from './samples.ts'
 import { sendPage } from './send-notices.ts'
 import { settlePage } from './settle.ts'
 import { reachedTotals } from './tally.ts'
 import { unfinished } from './task.ts'
 import type { TaskContext } from './task-context.ts'
-import type { TaskRun } from './task-run.ts'
+import { openWave, type TaskRun } from './task-run.ts'
 import { writeTaskRow } from './task-store.ts'
 import { timersPage } from './timers.ts'
 import type { UpgradeEvent, UpgradeStatus } from './upgrade.ts'
@@ -60,7 +60,7 @@ export function nextAlarm(task: TaskContext, now: number): number | null {
   if (queues.hasEvents()) times.push(run.announceAfter)
   times.push(nextSampleAt(task), queues.nextFarewellAt())
   const plan = planRollout(spec, run, now)
-  if (plan.halt !== null || plan.opensWave) times.push(now)
+  if (plan.halt !== null || plan.opensWave || isNewlyGood(run, plan)) times.push(now)
   times.push(plan.lookAgainAt)
   const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
   const notBefore = Math.max(run.blockedUntil, plan.quotaAt ?? 0)
@@ -70,6 +70,10 @@ export function nextAlarm(task: TaskContext, now: number): number | null {
   const due = earliest(...times)
   return due === null ? null : Math.max(due, now)
 }
+
+/** What it soaks from is to be written down. */
+const isNewlyGood = (run: TaskRun, { goodSince }: Plan) =>
+  goodSince !== (run.waves[openWave(run)]?.goodSince ?? null)
 
 const isRunning = ({ status, ended }: TaskRun) => (status === 'running' || status === 'paused') && !ended
 

@@ -21,7 +21,9 @@ export const eventually = <T>(check: () => T | Promise<T>, timeout = 20_000): Pr
   vi.waitFor(check, { timeout, interval: 50 })
 
 /** The whole system: the Worker with D1, R2 and objects in workerd, and the real bridge with its own broker. */
-export async function startSystem(options: { withBridge: boolean } = { withBridge: true }) {
+export async function startSystem(
+  options: { withBridge: boolean; vars?: Record<string, string> } = { withBridge: true },
+) {
   const directory = mkdtempSync(join(tmpdir(), 'system-'))
   const spoolFile = join(directory, 'spool.db')
   const server = createTestHarness({ workers: [{ configPath: 'wrangler.toml' }] })
@@ -33,6 +35,7 @@ export async function startSystem(options: { withBridge: boolean } = { withBridg
     // A setting that changes is what makes the harness start anew.
     generation++
     const vars = {
+      ...options.vars,
       R2_S3_ENDPOINT: new URL('/cdn-cgi/local/r2/s3', url).href,
       DOWNLOAD_TTL_SECONDS: String(86_400 - generation),
     }

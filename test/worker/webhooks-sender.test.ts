@@ -117,10 +117,13 @@ it('waits for an answer no longer than its time, and keeps what came of one', as
 })
 
 it('keeps 1 KiB of an answer and does not wait for the rest', async () => {
-  const { receiver, publish, untilIs } = await makeAll()
-  await receiver.answers({ body: 'x'.repeat(100_000), hangs: 'in the body' })
+  const { receiver, publish, webhook, untilIs } = await makeAll()
+  const endless = { body: 'x'.repeat(100_000), hangs: 'in the body' as const }
+  await receiver.answers({ body: 'ü'.repeat(1000), status: 500 }, endless)
   await publish('evt_1')
-  const { answer } = await untilIs('evt_1', { state: 'delivered' })
+  expect((await untilIs('evt_1', { attempts: 1 })).answer).toBe('ü'.repeat(512))
+  // Longer than the test may take.
+  const { answer } = await send(webhook, { id: 'evt_2', body: '{}' }, ALLOWED, 60_000)
   expect(answer).toBe('x'.repeat(1024))
 })
 
@@ -143,11 +146,13 @@ it('is disabled by a 410 until it is changed', async () => {
 })
 
 it('leaves a receiver alone for as long as it asks', async () => {
-  const { receiver, publish, untilIs } = await makeAll()
+  const { receiver, sender, publish, untilIs } = await makeAll()
   await receiver.answers({ status: 429, headers: { 'retry-after': '600' } })
   await publish('evt_1')
   await untilIs('evt_1', { attempts: 1 })
   await publish('evt_2')
+  const wokenAt = await runInDurableObject(sender, (_, { storage }) => storage.getAlarm())
+  expect(wokenAt! - Date.now()).toBeGreaterThan(500_000)
   moveClock(590_000)
   expect(await untilIs('evt_2', { state: 'pending' })).toMatchObject({ attempts: 0 })
   expect(await receiver.received()).toHaveLength(1)
@@ -165,6 +170,20 @@ it('replays a delivery under its id, also one that arrived', async () => {
   expect((await admin.call('POST', `${path}/deliveries/evt_1/replay`)).status).toBe(202)
   await untilIs('evt_1', { state: 'delivered' })
   expect((await receiver.received()).map(({ headers }) => headers['webhook-id'])).toEqual(['evt_1', 'evt_1'])
+})
+
+it('forgets what came of a try where the delivery was replayed meanwhile', async () => {
+  const { sender } = await makeAll()
+  const left = await runInDurableObject(sender, (_, { storage }) => {
+    const deliveries = openDeliveryStorage(storage)
+    deliveries.insert([makeEvent('evt_1')], 1000)
+    const [tried] = deliveries.readDue(1000, 1)
+    deliveries.replay('evt_1', 2000)
+    const arrived = { status: 200, error: null, answer: '', retryAfterMs: null, isFinal: false }
+    deliveries.writeOutcome(tried!, arrived, null, 3000)
+    return deliveries.readDue(2000, 1)
+  })
+  expect(left).toMatchObject([{ id: 'evt_1', state: 'pending', attempts: 0, dueAt: 2000 }])
 })
 
 it('takes an event in once, however often it is published', async () => {

@@ -1,0 +1,3 @@
+import { testAgainstReference } from './model/run.ts'
+
+testAgainstReference(1, 2)

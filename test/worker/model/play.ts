@@ -1,0 +1,326 @@
+import { expect } from 'vitest'
+import type { TaskMessage } from '../../../src/tasks/deliver.ts'
+import { type Device, hasFailed, hasSucceeded, isReached, Reference } from './reference.ts'
+import type { Scenario, Step } from './steps.ts'
+import { type Fleet, makeSystem, type Seen, type System } from './system.ts'
+
+const OUTAGE_MS = 2 * 3_600_000
+
+interface Said {
+  device: Device
+  message: TaskMessage
+  happen: () => void
+  /** The task has it in the device's history: a repeat changes nothing. */
+  isKnown: boolean
+}
+
+/** Plays one scenario on the task and on its reference, and compares them after each step. */
+export async function play(
+  fleet: Fleet,
+  { policy, devices, endsAfterSeconds, steps }: Scenario,
+): Promise<void> {
+  const { clock } = fleet
+  clock.now += 1000
+  fleet.takeNotices()
+  const endAt = endsAfterSeconds === null ? null : clock.now + endsAfterSeconds * 1000
+  const system = await makeSystem(fleet, policy, devices, endAt)
+  await system.handOver()
+  const reference = new Reference(policy, endAt, system.taskId, system.ids, clock.now)
+  const player = new Player(fleet, system, reference)
+  await player.ring()
+  for (const { step, ring } of steps) {
+    await player.take(step)
+    if (ring) await player.ring()
+    player.compare(await system.see())
+  }
+  await player.finish()
+}
+
+class Player {
+  said: Said[] = []
+  /** The ids of all notices that the bridge was handed. */
+  handed = new Map<string, number[]>()
+
+  fleet: Fleet
+  system: System
+  model: Reference
+
+  constructor(fleet: Fleet, system: System, model: Reference) {
+    this.fleet = fleet
+    this.system = system
+    this.model = model
+  }
+
+  async ring(): Promise<void> {
+    await this.system.ring()
+    this.model.settle(this.outcome(await this.system.see()))
+  }
+
+  /** What the task was free to choose. */
+  outcome({ devices }: Seen) {
+    const those = (is: (upgrade: { gone: boolean; status: string }) => boolean) =>
+      new Set([...devices].filter(([, upgrade]) => is(upgrade)).map(([id]) => id))
+    const notices = this.fleet.takeNotices()
+    for (const { device, id } of notices) this.handed.set(device, [...(this.handed.get(device) ?? []), id])
+    return {
+      notices,
+      gone: those(({ gone }) => gone),
+      succeeded: those(({ status }) => status === 'success'),
+    }
+  }
+
+  device = (number: number): Device => this.model.devices[number % this.model.devices.length]!
+
+  async say(device: Device, event: TaskMessage['event'], happen: () => void, always: boolean): Promise<void> {
+    const message = { deviceId: device.id, key: this.system.nextKey(), event }
+    await this.system.deliver([message])
+    const before = JSON.stringify(device)
+    this.model.change(device, happen)
+    this.said.push({ device, message, happen, isKnown: always || JSON.stringify(device) !== before })
+    this.model.plan()
+  }
+
+  async repeat({ device, message, happen, isKnown }: Said): Promise<void> {
+    await this.system.deliver([message])
+    if (!isKnown) this.model.change(device, happen)
+    this.model.plan()
+  }
+
+  async take(step: Step): Promise<void> {
+    const { model, system, fleet } = this
+    switch (step.do) {
+      case 'wait':
+      case 'outage':
+        fleet.clock.now += step.do === 'wait' ? step.seconds * 1000 : OUTAGE_MS
+        model.now = fleet.clock.now
+        if (step.do === 'outage') model.steadySince = model.now
+        return system.handOver()
+      case 'evict':
+        return system.evict()
+      case 'ringEarly':
+        await system.ringEarly()
+        return model.settle(this.outcome(await system.see()))
+      case 'operate':
+        return this.operate(step.what)
+      case 'changeRate':
+        await system.stub.patch({ ratePerMinute: step.to })
+        model.rules.ratePerMinute = step.to ?? undefined
+        return
+      case 'operateDevice':
+        return this.operateDevice(this.device(step.device), step.what)
+      case 'progress': {
+        const device = this.device(step.device)
+        const event = { type: 'progress', step: step.step, description: null, viaBridge: true } as const
+        return this.say(device, event, () => model.progress(device, step.step), true)
+      }
+      case 'version': {
+        const device = this.device(step.device)
+        const version = step.isTarget ? 'v2' : 'v1'
+        await system.setVersion(device.id, version)
+        device.reportsTarget = step.isTarget
+        const event = { type: 'version', version, isHolder: true, viaBridge: true } as const
+        return this.say(device, event, () => model.version(device, step.isTarget), true)
+      }
+      case 'presence':
+        return this.presence(this.device(step.device), step.event)
+      case 'repeat': {
+        const said = this.said.at(-1 - step.back)
+        return said && this.repeat(said)
+      }
+      case 'ask':
+        return this.ask(this.device(step.device))
+      case 'askHttps':
+        return this.askHttps(this.device(step.device))
+      case 'bridge': {
+        const device = this.device(step.device)
+        const noticeId = this.handed.get(device.id)?.at(-1 - step.back)
+        if (noticeId === undefined) return
+        for (const type of step.results) {
+          await this.say(device, { type, noticeId }, () => model.answered(device, type, noticeId), false)
+        }
+        return
+      }
+      case 'freeze':
+        await system.setFrozen(model.now)
+        await system.stub.freeze()
+        model.frozen = true
+        return
+      case 'unfreeze':
+        await system.setFrozen(null)
+        await system.stub.wake()
+        model.frozen = false
+        return
+      case 'bridgeAway':
+      case 'bridgeBack':
+        model.away = step.do === 'bridgeAway'
+        fleet.setAway(model.away)
+        return system.stub.wake()
+    }
+  }
+
+  async operate(what: Extract<Step, { do: 'operate' }>['what']): Promise<void> {
+    const { model, system } = this
+    const isOver = model.status === 'finished' || model.status === 'cancelled'
+    const isPastEnd = model.endAt !== null && model.now >= model.endAt
+    switch (what) {
+      case 'pause':
+        await system.stub.pause()
+        if (!isOver) model.status = 'paused'
+        return
+      case 'resume':
+        await system.stub.resume()
+        if (isOver || model.status === 'running') return
+        model.status = 'running'
+        return model.nextEpoch()
+      case 'cancel':
+        await system.stub.cancel()
+        if (model.status !== 'finished') model.status = 'cancelled'
+        return
+      case 'nextWave':
+        await system.stub.nextWave()
+        if (!isOver && model.openWave >= 0 && model.openWave + 1 < model.sizes.length) model.openNext()
+        return
+      case 'retry':
+      case 'retryAll':
+        await system.stub.retry({ includeCancelled: what === 'retryAll' })
+        if (model.status === 'cancelled' || isPastEnd) return
+        for (const device of model.devices) {
+          const isRetried =
+            device.status === 'failure' || (what === 'retryAll' && device.status === 'cancelled')
+          if (isRetried) model.change(device, () => model.retry(device, false))
+        }
+    }
+  }
+
+  async operateDevice(device: Device, what: 'cancel' | 'retry'): Promise<void> {
+    const { model, system } = this
+    if (what === 'retry') {
+      await system.stub.retry({ deviceId: device.id })
+      const isOpen = model.status !== 'cancelled' && !(model.endAt !== null && model.now >= model.endAt)
+      if (isOpen && (device.status === 'failure' || device.status === 'cancelled')) {
+        model.change(device, () => model.retry(device, false))
+      }
+      return
+    }
+    await system.stub.cancelDevices([device.id], 'no more')
+    if (device.status === 'failure') device.retryAt = null
+    else if (device.status !== 'success') model.change(device, () => model.end(device, 'cancelled'))
+  }
+
+  async presence(device: Device, event: 'subscribed' | 'connected' | 'disconnected'): Promise<void> {
+    const { model, system } = this
+    device.online = event !== 'disconnected'
+    await system.setOnline(device.id, device.online)
+    if (event === 'disconnected') device.disconnectedAt = model.now
+    const happen = {
+      subscribed: () => model.subscribed(device),
+      connected: () => model.connected(device),
+      disconnected: () => {},
+    }[event]
+    return this.say(device, { type: event }, happen, false)
+  }
+
+  async ask(device: Device): Promise<void> {
+    const { model, system } = this
+    await system.stub.ask([{ deviceId: device.id, key: system.nextKey() }])
+    model.change(device, () => model.asked(device, true))
+    model.send(this.outcome(await system.see()), [device])
+  }
+
+  async askHttps(device: Device): Promise<void> {
+    const { model, system } = this
+    const notice = await system.stub.handOut(device.id)
+    model.change(device, () => model.asked(device, false))
+    const isThere = device.reportsTarget && !device.holdsSlot
+    const isDue = this.isHandedOut(device)
+    expect(notice !== null, 'a notice over HTTPS').toBe(isDue && !isThere)
+    if (isDue && isThere) {
+      model.change(device, () => model.end(device, 'success'))
+      device.saidTarget = true
+    }
+    if (notice === null) return
+    const id = Number((notice as { id: string }).id)
+    if (device.offer?.id !== id) expect(id).toBeGreaterThan(device.lastNoticeId)
+    Object.assign(device, { lastNoticeId: id, holdsSlot: true })
+    model.change(device, () => model.handedOut(device))
+  }
+
+  isHandedOut(device: Device): boolean {
+    const { model } = this
+    if (model.isEnded(device) || (device.owed === 'no' && device.offer === null)) return false
+    const { open, asks } = model.plan()
+    if (model.frozen) return false
+    if (device.status === 'upgrading') return asks
+    return open && model.quota() > 0 && device.wave <= model.openWave
+  }
+
+  compare({ run, devices }: Seen): void {
+    const { model } = this
+    const ofModel = model.devices.map((device) => {
+      const { id, status, attempt, pushes, repushes, rolledBack, gone } = device
+      return { id, status, attempt, pushes, repushes, rolledBack, gone, reached: device.reachedAt !== null }
+    })
+    const ofTask = model.devices.map(({ id }) => {
+      const { status, attempt, pushes, repushes, rolledBack, gone, reachedAt } = devices.get(id)!
+      return { id, status, attempt, pushes, repushes, rolledBack, gone, reached: reachedAt !== null }
+    })
+    expect(ofTask).toEqual(ofModel)
+    const count = (status: string) => model.devices.filter((device) => device.status === status).length
+    const settled = model.settled()
+    expect({
+      status: run.status,
+      halted: run.halted,
+      counts: run.counts,
+      openWave: run.waves.findLastIndex(({ openedAt }) => openedAt !== null),
+      waves: run.waves.map(({ devices, reached, succeeded, failed }) => ({
+        devices,
+        reached,
+        succeeded,
+        failed,
+      })),
+      halt: run.halt,
+    }).toEqual({
+      status: model.status,
+      halted: model.halted,
+      counts: {
+        total: model.devices.length,
+        ...{ pending: count('pending'), pushed: count('pushed'), upgrading: count('upgrading') },
+        ...{ success: count('success'), failure: count('failure'), cancelled: count('cancelled') },
+      },
+      openWave: model.openWave,
+      waves: model.sizes.map((size, wave) => {
+        const those = model.devices.filter((device) => device.wave === wave)
+        const number = (is: (device: Device) => boolean) => those.filter(is).length
+        return {
+          ...{ devices: size, reached: number(isReached) },
+          ...{ succeeded: number(hasSucceeded), failed: number(hasFailed) },
+        }
+      }),
+      halt: { epoch: model.epoch, settled: settled.length, failed: settled.filter(hasFailed).length },
+    })
+  }
+
+  /** Everything settles, and D1 says what the task says. */
+  async finish(): Promise<void> {
+    const { model, system, fleet } = this
+    await this.take({ do: 'unfreeze' })
+    await this.take({ do: 'bridgeBack' })
+    await this.take({ do: 'wait', seconds: 11 })
+    await this.ring()
+    const seen = await system.see()
+    this.compare(seen)
+    const stored = await system.seeDatabase()
+    expect(stored.status).toBe(model.status)
+    expect(stored.counts).toEqual(seen.run.counts)
+    const ended = model.devices.filter((device) => model.isEnded(device))
+    const outcomes = new Map(stored.outcomes.map(({ device_id, ...outcome }) => [device_id, outcome]))
+    for (const { id, status, attempt } of ended) expect(outcomes.get(id)).toEqual({ status, attempt })
+    expect(stored.active).toEqual(
+      new Set(model.devices.filter(({ holdsSlot }) => holdsSlot).map(({ id }) => id)),
+    )
+    // No later scenario is to meet it.
+    if (model.status !== 'finished') await system.stub.cancel()
+    await system.ring()
+    fleet.takeNotices()
+  }
+}

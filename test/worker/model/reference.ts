@@ -1,0 +1,439 @@
+import { placeOf } from '../../../src/tasks/waves.ts'
+
+// What a task does, said a second time and as plainly as can be: PROTOCOL.md, section 4, and the rules of `policy`.
+// It shares nothing with the code but the hash that spreads devices over waves.
+
+const MINUTE = 60_000
+const STEP_MS = 250
+
+export interface Rules {
+  waves: { percent: number; successPercent: number; soakMinutes: number }[] | undefined
+  haltOn: { failurePercent: number; minFinished: number } | undefined
+  autoRetry: { times: number; backoffMinutes: number } | undefined
+  ratePerMinute: number | undefined
+  deviceTimeoutMinutes: number
+  confirm: 'progress' | 'version'
+  mismatchPushes: number
+  downloadTtlSeconds: number
+}
+
+interface Offer {
+  id: number
+  lease: number
+  link: number
+  sent: boolean
+  sentBefore: boolean
+  repush: boolean
+  turnedUp: boolean
+  online: boolean | null
+}
+
+const fresh = () => ({
+  status: 'pending' as 'pending' | 'pushed' | 'upgrading' | 'success' | 'failure' | 'cancelled',
+  owed: 'due' as 'no' | 'due' | 'repush' | 'asked',
+  askedRepush: false,
+  offer: null as Offer | null,
+  pushes: 0,
+  repushes: 0,
+  takenAt: -Infinity,
+  heardAt: -Infinity,
+  viaBridge: false,
+  reachedAt: null as number | null,
+  gone: false,
+  link: -Infinity,
+  earlierLink: -Infinity,
+  at100: false,
+  saidTarget: false,
+  rolledBack: false,
+  timedOut: false,
+  retryAt: null as number | null,
+  autoRetries: 0,
+  epoch: null as number | null,
+})
+
+export type Device = ReturnType<typeof fresh> & {
+  id: string
+  wave: number
+  attempt: number
+  online: boolean | null
+  disconnectedAt: number
+  reportsTarget: boolean
+  holdsSlot: boolean
+  lastNoticeId: number
+}
+
+const ended = ({ status }: Device) => status === 'success' || status === 'failure' || status === 'cancelled'
+const outstanding = ({ owed, offer }: Device) => owed !== 'no' || offer !== null
+export const isReached = (d: Device) => d.reachedAt !== null && d.status !== 'cancelled'
+export const hasFailed = (d: Device) => isReached(d) && (d.status === 'failure' || d.rolledBack || d.gone)
+export const hasSucceeded = (d: Device) => isReached(d) && d.status === 'success' && !hasFailed(d)
+
+export class Reference {
+  status: 'running' | 'paused' | 'finished' | 'cancelled' = 'running'
+  halted = false
+  frozen = false
+  /** No bridge with credit. */
+  away = false
+  /** Silences count from here: the end of the last outage. */
+  steadySince = 0
+  openWave = -1
+  goodSince: number | null = null
+  epoch = 0
+  spent = 0
+  isPastEnd = false
+  devices: Device[]
+  sizes: number[]
+
+  rules: Rules
+  endAt: number | null
+  now: number
+
+  constructor(rules: Rules, endAt: number | null, taskId: string, ids: string[], now: number) {
+    this.rules = rules
+    this.endAt = endAt
+    this.now = now
+    const places = ids.map((id) => ({ id, place: placeOf(taskId, id) })).sort((a, b) => a.place - b.place)
+    const ends = (rules.waves ?? [{ percent: 100 }]).map(({ percent }) =>
+      Math.ceil((percent * ids.length) / 100),
+    )
+    this.sizes = ends.map((end, wave) => end - (ends[wave - 1] ?? 0))
+    this.devices = places.map(({ id }, rank) => ({
+      ...fresh(),
+      ...{
+        id,
+        attempt: 1,
+        wave: ends.findIndex((end) => rank < end),
+        online: null,
+        disconnectedAt: -Infinity,
+      },
+      ...{ reportsTarget: false, holdsSlot: false, lastNoticeId: 0 },
+    }))
+  }
+
+  // ---- The rollout --------------------------------------------------------------------------------------
+
+  /** Halts, opens waves; answers what may be sent. */
+  plan(): { open: boolean; asks: boolean } {
+    for (;;) {
+      if (this.status === 'cancelled' || this.status === 'finished') return { open: false, asks: false }
+      if (this.endAt !== null && this.now >= this.endAt) return { open: false, asks: true }
+      if (this.status === 'paused') return { open: false, asks: true }
+      if (this.hasTooManyFailures()) {
+        this.status = 'paused'
+        this.halted = true
+      } else if (this.isNextWaveDue()) this.openNext()
+      else return { open: true, asks: true }
+    }
+  }
+
+  settled = () => this.devices.filter((d) => d.epoch === this.epoch && (hasFailed(d) || hasSucceeded(d)))
+
+  hasTooManyFailures(): boolean {
+    const { haltOn } = this.rules
+    const settled = this.settled()
+    if (!haltOn || settled.length < haltOn.minFinished) return false
+    return (100 * settled.filter(hasFailed).length) / settled.length > haltOn.failurePercent
+  }
+
+  isNextWaveDue(): boolean {
+    const size = this.sizes[this.openWave + 1]
+    if (size === undefined) return false
+    if (this.openWave < 0 || size === 0) return true
+    const { successPercent, soakMinutes } = this.rules.waves![this.openWave]!
+    const wave = this.devices.filter((d) => d.wave === this.openWave)
+    const reached = wave.filter(isReached).length
+    const isGood =
+      !wave.some((d) => !ended(d) && outstanding(d)) &&
+      reached > 0 &&
+      (100 * wave.filter(hasSucceeded).length) / reached >= successPercent
+    this.goodSince = isGood ? (this.goodSince ?? this.now) : null
+    return this.goodSince !== null && this.now >= this.goodSince + soakMinutes * MINUTE
+  }
+
+  openNext(): void {
+    this.openWave++
+    this.goodSince = null
+  }
+
+  spacing = () => (MINUTE + STEP_MS) / this.rules.ratePerMinute!
+  unspent = () => Math.min(this.now - this.spent, Math.max(STEP_MS, this.spacing()))
+  quota = () =>
+    this.rules.ratePerMinute === undefined ? 1000 : Math.floor(this.unspent() / this.spacing() + 1e-3)
+  spend(): void {
+    if (this.rules.ratePerMinute !== undefined) this.spent = this.now - this.unspent() + this.spacing()
+  }
+
+  /** Who may be sent a notice now, were there rate enough. */
+  due(among: Device[] = this.devices): Device[] {
+    const { open, asks } = this.plan()
+    if (this.frozen || this.away) return []
+    return among.filter(
+      (d) =>
+        !ended(d) && d.owed !== 'no' && d.wave <= this.openWave && (open || (asks && d.owed === 'asked')),
+    )
+  }
+
+  // ---- What happens to a device -------------------------------------------------------------------------
+
+  /** Whatever changes a device goes through here: the halt rule counts whom it settles. */
+  change(d: Device, change: () => void): void {
+    const failed = hasFailed(d)
+    const succeeded = hasSucceeded(d)
+    const status = d.status
+    change()
+    if (d.status === 'failure' && status !== 'failure') this.planRetry(d)
+    if (hasFailed(d) === failed && hasSucceeded(d) === succeeded) return
+    d.epoch = hasFailed(d) || hasSucceeded(d) ? this.epoch : null
+  }
+
+  failedBy: number | 'timeout' | 'other' = 'other'
+
+  planRetry(d: Device): void {
+    const { times, backoffMinutes } = this.rules.autoRetry ?? { times: 0, backoffMinutes: 0 }
+    const heals = this.failedBy === 'timeout' || this.failedBy === -1 || this.failedBy === -2
+    if (this.isPastEnd || !heals || d.autoRetries >= times) return
+    d.retryAt = this.now + backoffMinutes * MINUTE * 2 ** d.autoRetries
+  }
+
+  end(d: Device, status: 'success' | 'failure' | 'cancelled', by: Reference['failedBy'] = 'other'): void {
+    this.failedBy = by
+    Object.assign(d, {
+      status,
+      owed: 'no',
+      offer: null,
+      gone: false,
+      retryAt: null,
+      timedOut: by === 'timeout',
+    })
+  }
+
+  present(d: Device): void {
+    if (d.pushes > 0) d.reachedAt ??= this.now
+    d.gone = false
+  }
+
+  heard(d: Device, viaBridge: boolean): void {
+    this.present(d)
+    d.heardAt = this.now
+    d.viaBridge ||= viaBridge
+  }
+
+  progress(d: Device, step: number): void {
+    if (ended(d) || d.pushes === 0) return
+    const linksExpired =
+      d.link <= this.now ||
+      ((d.offer?.sent || this.now - d.takenAt < MINUTE) &&
+        d.earlierLink > -Infinity &&
+        d.earlierLink <= this.now)
+    this.heard(d, true)
+    if (step === -2 && linksExpired) {
+      if (outstanding(d)) return
+      if (d.repushes < this.rules.mismatchPushes) {
+        d.owed = 'repush'
+        return
+      }
+    }
+    if (d.offer?.sent) Object.assign(d, { offer: null, owed: 'no' })
+    else if (d.offer === null && d.owed === 'due') d.owed = 'no'
+    if (step < 0) this.end(d, 'failure', step)
+    else {
+      d.status = 'upgrading'
+      d.at100 ||= step === 100
+      if (step === 100 && this.rules.confirm === 'progress') this.end(d, 'success')
+    }
+  }
+
+  version(d: Device, isTarget: boolean): void {
+    const isLate = d.status === 'failure' && d.timedOut
+    if (isTarget && (!ended(d) || isLate || (d.status === 'success' && !d.saidTarget))) {
+      this.heard(d, true)
+      d.saidTarget = true
+      if (d.status !== 'success') this.end(d, 'success')
+      return
+    }
+    if (!isTarget && d.status === 'success' && d.at100 && !d.saidTarget) d.rolledBack = true
+    if (ended(d)) return
+    const wasOutstanding = outstanding(d)
+    this.heard(d, true)
+    if (d.offer) d.offer.turnedUp = true
+    if (d.status === 'pending') {
+      if (!wasOutstanding) d.owed = 'due'
+    } else if (this.rules.confirm === 'version' && d.at100) {
+      d.rolledBack = true
+      this.end(d, 'failure')
+    } else if (!wasOutstanding && d.repushes < this.rules.mismatchPushes) d.owed = 'repush'
+    else if (!wasOutstanding) this.end(d, 'failure')
+  }
+
+  subscribed(d: Device): void {
+    if (ended(d)) return
+    this.present(d)
+    if (d.status === 'upgrading') return
+    if (outstanding(d)) {
+      if (d.offer) d.offer.turnedUp = true
+    } else if (this.now - d.takenAt >= MINUTE) d.owed = 'due'
+  }
+
+  connected(d: Device): void {
+    if (!ended(d) && d.pushes > 0) this.present(d)
+  }
+
+  asked(d: Device, viaBridge: boolean): void {
+    if (ended(d)) return
+    this.heard(d, viaBridge)
+    if (d.offer) d.offer.turnedUp = true
+    if (d.status !== 'upgrading') {
+      if (!outstanding(d)) d.owed = 'due'
+    } else if (d.offer === null || d.owed !== 'no') {
+      d.askedRepush = d.owed === 'repush' || (d.owed === 'asked' && d.askedRepush)
+      d.owed = 'asked'
+    }
+  }
+
+  // ---- Notices ------------------------------------------------------------------------------------------
+
+  isRepush = (d: Device) => d.owed === 'repush' || (d.owed === 'asked' && d.askedRepush)
+
+  offered(d: Device, id: number): void {
+    const sentBefore = d.offer?.id === id && d.offer.sent
+    const link = Math.floor(this.now / 1000) * 1000 + this.rules.downloadTtlSeconds * 1000
+    d.offer = {
+      ...{ id, lease: this.now + MINUTE, link, sent: sentBefore, sentBefore, repush: this.isRepush(d) },
+      ...{ turnedUp: false, online: d.online },
+    }
+    d.owed = 'no'
+    this.spend()
+  }
+
+  wentOut(d: Device, link: number, repush: boolean): void {
+    d.pushes++
+    if (repush) d.repushes++
+    d.earlierLink = d.link
+    d.link = Math.max(d.link, link)
+  }
+
+  answered(d: Device, result: 'sent' | 'taken' | 'offline' | 'returned', id: number): void {
+    const { offer } = d
+    if (ended(d) || offer?.id !== id) return
+    if ((result === 'sent' || result === 'taken') && !offer.sent) {
+      this.wentOut(d, offer.link, offer.repush)
+      offer.sent = true
+    }
+    if (result === 'taken') {
+      if (d.status === 'pending') d.status = 'pushed'
+      Object.assign(d, { offer: null, owed: 'no', takenAt: this.now, viaBridge: true })
+      if (offer.online !== false || offer.turnedUp) this.present(d)
+    }
+    if (result === 'offline') {
+      if (offer.sent && !offer.sentBefore) {
+        d.pushes--
+        if (offer.repush) d.repushes--
+        d.link = d.earlierLink
+        offer.sent = false
+      }
+      if (!offer.turnedUp) Object.assign(d, { offer: null, owed: 'no' })
+    }
+    if (result === 'returned' || (result === 'offline' && offer.turnedUp)) this.owedAgain(d)
+  }
+
+  owedAgain(d: Device): void {
+    if (d.owed === 'no') d.owed = d.offer!.repush ? 'repush' : 'due'
+  }
+
+  handedOut(d: Device): void {
+    const link = Math.floor(this.now / 1000) * 1000 + this.rules.downloadTtlSeconds * 1000
+    this.wentOut(d, link, this.isRepush(d) || d.offer?.repush === true)
+    this.present(d)
+    if (d.status === 'pending') d.status = 'pushed'
+    Object.assign(d, { owed: 'no', offer: null, takenAt: this.now, heardAt: this.now })
+    this.spend()
+  }
+
+  retry(d: Device, bySelf: boolean): void {
+    const autoRetries = bySelf ? d.autoRetries + 1 : 0
+    Object.assign(d, fresh(), { attempt: d.attempt + 1, autoRetries })
+    if (this.status === 'finished') this.status = 'running'
+  }
+
+  // ---- Time ---------------------------------------------------------------------------------------------
+
+  /** From when on its silence is a timeout, or makes it gone. */
+  silentAt(d: Device): number {
+    const heard = d.status === 'upgrading' ? d.heardAt : Math.max(d.heardAt, d.takenAt, d.reachedAt!)
+    return Math.max(heard, d.viaBridge ? this.steadySince : 0) + this.rules.deviceTimeoutMinutes * MINUTE
+  }
+
+  lookAtTime(d: Device, isGone: boolean): void {
+    if (d.offer && d.owed === 'no' && d.offer.lease <= this.now) this.owedAgain(d)
+    if (d.retryAt !== null && d.retryAt <= this.now) this.retry(d, true)
+    if (d.status === 'upgrading' && this.silentAt(d) <= this.now) this.end(d, 'failure', 'timeout')
+    if (d.status !== 'pushed' || d.reachedAt === null || d.gone) return
+    const mayBeGone = this.silentAt(d) <= this.now && d.online !== true
+    if (isGone && !mayBeGone) throw new Error(`${d.id} is not gone`)
+    if (!isGone && mayBeGone && this.now >= d.disconnectedAt + MINUTE) throw new Error(`${d.id} is gone`)
+    d.gone = isGone
+  }
+
+  /**
+   * All that is due happens. `seen` is what the task made of it where the rules leave it a choice: whom it sent the
+   * notices first, and how soon it noticed who is gone.
+   */
+  settle(seen: {
+    notices: { device: string; id: number }[]
+    gone: Set<string>
+    succeeded: Set<string>
+  }): void {
+    const isEnd = this.endAt !== null && this.now >= this.endAt
+    for (let again = true; again; ) {
+      for (const d of this.devices) {
+        if (this.status === 'cancelled' && !ended(d)) this.change(d, () => this.end(d, 'cancelled'))
+        if (isEnd && (d.status === 'pending' || d.status === 'pushed'))
+          this.change(d, () => this.end(d, 'cancelled'))
+        if (isEnd || this.status === 'cancelled') d.retryAt = null
+        this.change(d, () => this.lookAtTime(d, seen.gone.has(d.id)))
+      }
+      this.isPastEnd ||= isEnd
+      again = this.send(seen)
+    }
+    for (const d of this.devices) if (ended(d)) d.holdsSlot = false
+    const isOpen = this.devices.some((d) => !ended(d) || d.retryAt !== null)
+    if (!isOpen && this.status !== 'cancelled') this.status = 'finished'
+  }
+
+  /** Answers whether anything happened. */
+  send(
+    seen: { notices: { device: string; id: number }[]; succeeded: Set<string> },
+    among = this.devices,
+  ): boolean {
+    const due = this.due(among)
+    const there = due.filter((d) => d.reportsTarget && !d.holdsSlot)
+    const told = due.filter((d) => !there.includes(d))
+    for (const d of there) {
+      if (seen.succeeded.has(d.id)) this.change(d, () => this.end(d, 'success'))
+      else if (this.quota() > told.length) throw new Error(`${d.id} is on the target already`)
+      if (d.status === 'success') d.saidTarget = true
+    }
+    const notices = seen.notices.splice(0, Math.min(this.quota(), told.length))
+    const expected = Math.min(this.quota(), told.length)
+    if (notices.length !== expected) throw new Error(`${notices.length} notices instead of ${expected}`)
+    for (const { device, id } of notices) this.notice(told, device, id)
+    return notices.length > 0 || there.some(ended)
+  }
+
+  notice(due: Device[], device: string, id: number): void {
+    const d = due.find((each) => each.id === device)
+    if (!d) throw new Error(`a notice for ${device}, for which none is due`)
+    const again = d.offer?.id
+    if (again === undefined ? id <= d.lastNoticeId : id !== again)
+      throw new Error(`${device}: notice id ${id}`)
+    Object.assign(d, { lastNoticeId: id, holdsSlot: true })
+    this.change(d, () => this.offered(d, id))
+  }
+
+  isEnded = ended
+
+  nextEpoch(): void {
+    if (this.halted) this.epoch++
+    this.halted = false
+  }
+}

@@ -1,0 +1,158 @@
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
+import { env } from 'cloudflare:workers'
+import { vi } from 'vitest'
+import { hubStub } from '../../../src/hub/hub.ts'
+import { BridgeHub } from '../../../src/hub/hub-object.ts'
+import { newId } from '../../../src/ids.ts'
+import { resolveTask } from '../../../src/tasks/create-task.ts'
+import type { TaskMessage } from '../../../src/tasks/deliver.ts'
+import { selectionPages } from '../../../src/tasks/enrol.ts'
+import { taskPolicy } from '../../../src/tasks/task.ts'
+import type { TaskRun } from '../../../src/tasks/task-run.ts'
+import { taskStub } from '../../../src/tasks/task-stub.ts'
+import type { Upgrade } from '../../../src/tasks/upgrade.ts'
+import { type Lab, makeLab } from '../lab.ts'
+
+// The real task in its real object, with the real hub and D1. The clock stands still but for the steps; it is years
+// ahead, so that no alarm rings by itself.
+
+const TEN_YEARS_MS = 10 * 365 * 86_400_000
+const MODULE = 'default'
+
+export interface Fleet {
+  lab: Lab
+  packageId: string
+  hub: string
+  clock: { now: number }
+  /** What the hub was handed, since it was last asked. */
+  takeNotices: () => { device: string; id: number }[]
+  setAway: (away: boolean) => void
+}
+
+export async function makeFleet(): Promise<Fleet> {
+  const lab = await makeLab(1)
+  const packageId = await lab.addPackage('v2')
+  const clock = { now: Date.now() + TEN_YEARS_MS }
+  vi.spyOn(Date, 'now').mockImplementation(() => clock.now)
+  const notices: { device: string; id: number }[] = []
+  let away = false
+  const { offer, prepare } = BridgeHub.prototype
+  vi.spyOn(BridgeHub.prototype, 'offer').mockImplementation(function (
+    this: BridgeHub,
+    frames,
+    returnAddress,
+  ) {
+    const taken = offer.call(this, frames, returnAddress)
+    for (const { notice } of frames.slice(0, taken))
+      notices.push({ device: notice.device, id: Number(notice.id) })
+    return taken
+  })
+  vi.spyOn(BridgeHub.prototype, 'prepare').mockImplementation(function (
+    this: BridgeHub,
+    want,
+    above,
+    address,
+  ) {
+    const prepared = prepare.call(this, want, above, address)
+    return away ? { ...prepared, credit: 0 } : prepared
+  })
+  return {
+    ...{ lab, packageId, clock, hub: `${lab.admin.tenantId}/default` },
+    takeNotices: () => notices.splice(0),
+    setAway: (is) => {
+      away = is
+    },
+  }
+}
+
+export interface Seen {
+  run: TaskRun
+  devices: Map<string, Upgrade>
+}
+
+export type System = Awaited<ReturnType<typeof makeSystem>>
+
+/** A new task with devices of its own. */
+export async function makeSystem(
+  fleet: Fleet,
+  policy: Record<string, unknown>,
+  deviceCount: number,
+  endAt: number | null,
+) {
+  const { lab, hub, clock } = fleet
+  const { tenantId } = lab.admin
+  const ids = Array.from({ length: deviceCount }, () => newId('dev'))
+  await env.DB.prepare(
+    `INSERT INTO devices (id, tenant_id, product_id, number, access_token, tags, enabled, created_at)
+     SELECT value, ?2, ?3, value, value, '[]', 1, ?4 FROM json_each(?1)`,
+  )
+    .bind(JSON.stringify(ids), tenantId, lab.productId, clock.now)
+    .run()
+  const taskId = newId('tsk')
+  const { spec } = await resolveTask(env, {
+    ...{ id: taskId, tenantId, packageIds: [fleet.packageId], name: 'model', description: null },
+    ...{ startAt: null, endAt, devices: { ids }, policy: taskPolicy.parse(policy) },
+  })
+  const stub = taskStub(env, taskId)
+  await stub.create(spec, selectionPages(ids))
+  let keyNumber = 0
+  lab.bridge.grant(1000)
+
+  return {
+    taskId,
+    ids,
+    stub,
+    deliver: (messages: TaskMessage[]) => stub.deliver(messages),
+    nextKey: () => `k${++keyNumber}`,
+    evict: () => evictDurableObject(stub),
+    /** Rings the alarm as long as it is due. */
+    ring: async () => {
+      for (let rings = 0; ; rings++) {
+        if (rings > 20) throw new Error('the alarm rings on and on')
+        const at = await runInDurableObject(stub, (_, { storage }) => storage.getAlarm())
+        if (at === null || at > clock.now) return
+        await runDurableObjectAlarm(stub)
+      }
+    },
+    ringEarly: () => runInDurableObject(stub, (task) => task.alarm()),
+    /** The bridge has handed over everything up to now. */
+    handOver: () => hubStub(env, hub).batchReceived(clock.now, {}),
+    setFrozen: (at: number | null) =>
+      env.DB.prepare('UPDATE products SET frozen_at = ? WHERE id = ?').bind(at, lab.productId).run(),
+    setOnline: (device: string, online: boolean) =>
+      env.DB.prepare('UPDATE devices SET online = ? WHERE id = ?').bind(Number(online), device).run(),
+    setVersion: (device: string, version: string) =>
+      env.DB.prepare(
+        `INSERT INTO device_modules (device_id, module, version, reported_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET version = excluded.version`,
+      )
+        .bind(device, MODULE, version, clock.now)
+        .run(),
+    see: (): Promise<Seen> =>
+      runInDurableObject(stub, (_, { storage }) => {
+        const [task] = storage.sql.exec<{ run: string }>('SELECT run FROM task').toArray()
+        const devices = storage.sql
+          .exec<{ device_id: string; status: string; state: string }>(
+            'SELECT device_id, status, state FROM devices',
+          )
+          .toArray()
+          .map(({ device_id, status, state }) => [device_id, { ...JSON.parse(state), status }] as const)
+        return { run: JSON.parse(task!.run), devices: new Map(devices) }
+      }),
+    /** What D1 has of the task. */
+    seeDatabase: async () => {
+      const [outcomes, slots, tasks] = await env.DB.batch([
+        env.DB.prepare('SELECT device_id, status, attempt FROM outcomes WHERE task_id = ?').bind(taskId),
+        env.DB.prepare('SELECT device_id FROM upgrades WHERE task_id = ? AND active = 1').bind(taskId),
+        env.DB.prepare('SELECT status, counts FROM tasks WHERE id = ?').bind(taskId),
+      ])
+      const task = tasks!.results[0] as { status: string; counts: string }
+      return {
+        outcomes: outcomes!.results as { device_id: string; status: string; attempt: number }[],
+        active: new Set((slots!.results as { device_id: string }[]).map(({ device_id }) => device_id)),
+        status: task.status,
+        counts: JSON.parse(task.counts),
+      }
+    },
+  }
+}
