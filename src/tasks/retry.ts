@@ -1,5 +1,6 @@
 import { changeStored } from './change-device.ts'
 import { type Answer, hasEnded, refuse } from './operate.ts'
+import { settleRows } from './settle.ts'
 import { type AddressedDevice, readDueDevices } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
 import type { DeviceRow } from './task-storage.ts'
@@ -54,6 +55,11 @@ async function retryPage(
   skipped: Map<string, number>,
   now: () => number,
 ): Promise<number> {
+  // What the last attempt left behind is written down first: the device may still be at it.
+  await settleRows(
+    task,
+    rows.filter(({ outbox }) => outbox),
+  )
   const { devices } = await readDueDevices(
     task.env.DB,
     task.spec,

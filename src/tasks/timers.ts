@@ -60,10 +60,10 @@ function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number
   writeDevice(task, { ...looked, timerAt: null }, lookAgainAt)
 }
 
-/** Undefined where it was not looked up: it changed meanwhile, and is looked at again at once. */
+/** Where it was not looked up, or its last attempt is not yet written to D1, it is looked at again at once. */
 function retryBySelf(task: TaskContext, row: DeviceRow, { devices }: Outside, now: number): DeviceRow {
   const device = devices.get(row.deviceId)
-  if (!device) return row
+  if (!device || row.outbox) return row
   const why = whyNotRetried(task, device)
   return why === null
     ? changeDevice(task, row, { type: 'retriedItself' }, { kind: 'retried by itself' }, now)

@@ -351,7 +351,7 @@ export class Reference {
 
   retry(d: Device, bySelf: boolean): void {
     const autoRetries = bySelf ? d.autoRetries + 1 : 0
-    Object.assign(d, fresh(), { attempt: d.attempt + 1, autoRetries })
+    Object.assign(d, fresh(), { attempt: d.attempt + 1, autoRetries, holdsSlot: false })
     if (this.status === 'finished') this.status = 'running'
   }
 
@@ -384,7 +384,8 @@ export class Reference {
     succeeded: Set<string>
   }): void {
     const isEnd = this.endAt !== null && this.now >= this.endAt
-    for (let again = true; again; ) {
+    for (let before = ''; before !== JSON.stringify(this.devices); ) {
+      before = JSON.stringify(this.devices)
       for (const d of this.devices) {
         if (this.status === 'cancelled' && !ended(d)) this.change(d, () => this.end(d, 'cancelled'))
         if (isEnd && (d.status === 'pending' || d.status === 'pushed'))
@@ -393,31 +394,32 @@ export class Reference {
         this.change(d, () => this.lookAtTime(d, seen.gone.has(d.id)))
       }
       this.isPastEnd ||= isEnd
-      again = this.send(seen)
+      this.send(seen)
     }
     for (const d of this.devices) if (ended(d)) d.holdsSlot = false
     const isOpen = this.devices.some((d) => !ended(d) || d.retryAt !== null)
     if (!isOpen && this.status !== 'cancelled') this.status = 'finished'
   }
 
-  /** Answers whether anything happened. */
   send(
     seen: { notices: { device: string; id: number }[]; succeeded: Set<string> },
     among = this.devices,
-  ): boolean {
+  ): void {
     const due = this.due(among)
     const there = due.filter((d) => d.reportsTarget && !d.holdsSlot)
     const told = due.filter((d) => !there.includes(d))
     for (const d of there) {
       if (seen.succeeded.has(d.id)) this.change(d, () => this.end(d, 'success'))
-      else if (this.quota() > told.length) throw new Error(`${d.id} is on the target already`)
+      else if (this.rules.ratePerMinute === undefined) throw new Error(`${d.id} is on the target already`)
       if (d.status === 'success') d.saidTarget = true
     }
     const notices = seen.notices.splice(0, Math.min(this.quota(), told.length))
     const expected = Math.min(this.quota(), told.length)
-    if (notices.length !== expected) throw new Error(`${notices.length} notices instead of ${expected}`)
+    // Less than a step's worth may wait until the step is full.
+    const mayWait = this.rules.ratePerMinute !== undefined && this.now < this.spent + STEP_MS
+    if (notices.length !== expected && !mayWait)
+      throw new Error(`${notices.length} notices instead of ${expected}`)
     for (const { device, id } of notices) this.notice(told, device, id)
-    return notices.length > 0 || there.some(ended)
   }
 
   notice(due: Device[], device: string, id: number): void {

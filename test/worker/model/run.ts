@@ -1,35 +1,62 @@
 import { env } from 'cloudflare:workers'
 import fc from 'fast-check'
-import { expect, it } from 'vitest'
+import { it } from 'vitest'
 import { play } from './play.ts'
-import { scenario } from './steps.ts'
-import { makeFleet } from './system.ts'
+import { type Scenario, scenario } from './steps.ts'
+import { type Fleet, makeFleet } from './system.ts'
 
 const STEPS = 60
+const RUNS = 2000
+/** How long a scenario that fails may be made shorter. */
+const SHORTEN_MS = 60_000
 
-/** Set by `npm run test:model`; the ordinary test run plays 2,000 scenarios in all. */
-const settings = env as unknown as { MODEL_RUNS?: string; MODEL_SEED?: string; MODEL_PATH?: string }
+/** Set by `npm run test:model`. */
+const settings = env as unknown as { MODEL_RUNS?: string; MODEL_SEED?: string }
 
 /** One of the files that share the scenarios, so that they run side by side. */
 export function testAgainstReference(part: number, parts: number): void {
-  const runs = Math.ceil(Number(settings.MODEL_RUNS ?? 2000) / parts)
-  const seed = Number(settings.MODEL_SEED ?? 20_261) + part
-  it(
-    `does what its reference does, whatever happens: part ${part} of ${parts}, ${runs} scenarios of ${STEPS} steps`,
-    async () => {
-      const fleet = await makeFleet()
-      let played = 0
-      const property = fc.asyncProperty(scenario(STEPS), async (each) => {
-        played++
-        await play(fleet, structuredClone(each))
-      })
-      await fc.assert(property, {
-        numRuns: runs,
-        seed,
-        ...(settings.MODEL_PATH && { path: settings.MODEL_PATH }),
-      })
-      expect(played).toBeGreaterThanOrEqual(settings.MODEL_PATH ? 1 : runs)
-    },
-    4 * 3_600_000,
-  )
+  const runs = Math.ceil(Number(settings.MODEL_RUNS ?? RUNS) / parts)
+  const seed = Number(settings.MODEL_SEED ?? 1) * 1000 + part
+  const name = `does what its reference does, in ${runs} scenarios of ${STEPS} steps (${part} of ${parts}, seed ${seed})`
+  it(name, { timeout: 10 * 3_600_000 }, async () => {
+    const fleet = await makeFleet()
+    const failed: { scenario: Scenario; error: unknown }[] = []
+    const isWell = async (each: Scenario) => {
+      const error = await faultOf(fleet, each)
+      if (error !== null) failed.push({ scenario: each, error })
+      return error === null
+    }
+    await fc.check(fc.asyncProperty(scenario(STEPS), isWell), { numRuns: runs, seed, endOnFailure: true })
+    if (failed[0]) throw await explain(fleet, failed[0].scenario)
+  })
+}
+
+async function faultOf(fleet: Fleet, each: Scenario): Promise<Error | null> {
+  try {
+    await play(fleet, structuredClone(each))
+    return null
+  } catch (error) {
+    return error as Error
+  }
+}
+
+/** Leaves out whatever the fault does not need. */
+async function explain(fleet: Fleet, failing: Scenario): Promise<Error> {
+  const until = performance.now() + SHORTEN_MS
+  let shortest = failing
+  let fault = (await faultOf(fleet, failing)) ?? new Error('it fails only after the scenarios before it')
+  for (let span = STEPS / 2; span >= 1; span = Math.floor(span / 2)) {
+    for (let at = 0; at < shortest.steps.length && performance.now() < until; ) {
+      const steps = shortest.steps.toSpliced(at, span)
+      const next = await faultOf(fleet, { ...shortest, steps })
+      if (next === null) at += span
+      else {
+        shortest = { ...shortest, steps }
+        fault = next
+      }
+    }
+  }
+  const { steps, ...setting } = shortest
+  const lines = steps.map(({ step, ring }) => `  ${JSON.stringify(step)}${ring ? '' : ' (no ring)'}`)
+  return new Error(`${JSON.stringify(setting)}\n${lines.join('\n')}\n${fault.message}`, { cause: fault })
 }

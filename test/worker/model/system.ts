@@ -81,6 +81,8 @@ export async function makeSystem(
 ) {
   const { lab, hub, clock } = fleet
   const { tenantId } = lab.admin
+  fleet.setAway(false)
+  await env.DB.prepare('UPDATE products SET frozen_at = NULL WHERE id = ?').bind(lab.productId).run()
   const ids = Array.from({ length: deviceCount }, () => newId('dev'))
   await env.DB.prepare(
     `INSERT INTO devices (id, tenant_id, product_id, number, access_token, tags, enabled, created_at)
