@@ -9,6 +9,7 @@ import { deviceHistoryRoutes } from './devices/history-routes.ts'
 import { deviceImportRoutes } from './devices/import-routes.ts'
 import { deviceRoutes } from './devices/routes.ts'
 import { type ApiDocument, docsRoutes } from './docs.tsx'
+import { downloadRoutes } from './downloads/routes.ts'
 import { tooLarge } from './errors.ts'
 import { hubRoutes } from './hub/routes.ts'
 import { idempotency, isJson } from './idempotency/middleware.ts'
@@ -64,6 +65,7 @@ app.route('/', packageRoutes)
 app.route('/', taskRoutes)
 app.route('/', webhookRoutes)
 app.route('/', auditRoutes)
+app.route('/', downloadRoutes)
 app.route('/', hubRoutes)
 app.route('/', bridgeRoutes)
 app.route('/', brokerRoutes)

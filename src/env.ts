@@ -18,6 +18,12 @@ export interface Env {
   R2_BUCKET: string
   R2_ACCESS_KEY_ID: string
   R2_SECRET_ACCESS_KEY: string
+  /** `worker`: devices download through the Worker, unless their product says otherwise; else straight from R2. */
+  DOWNLOADS?: string
+  /** Where devices reach the Worker; for its links. */
+  PUBLIC_URL?: string
+  /** Signs the Worker's links. A new one makes all earlier links dead. */
+  DOWNLOAD_SIGNING_KEY?: string
   /** `true`: webhooks may call http and private addresses. For local use only. */
   WEBHOOKS_ALLOW_PRIVATE?: string
 }

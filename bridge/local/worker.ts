@@ -21,6 +21,7 @@ export async function startWorker(settings: LocalSettings): Promise<LocalWorker>
     'dev',
     ...['--ip', settings.host, '--port', String(settings.port)],
     ...['--persist-to', settings.stateDirectory],
+    ...['--var', `PUBLIC_URL:${settings.publicUrl}`],
     ...['--var', `R2_S3_ENDPOINT:${settings.publicUrl}/cdn-cgi/local/r2/s3`],
     ...['--inspector-port', '0', '--log-level', 'error', '--show-interactive-dev-session=false'],
   ])

@@ -1,20 +1,55 @@
 import type { Env } from '../env.ts'
 import { createLinkCache, type DownloadLink } from './links.ts'
+import { importTokenKey, makeToken, TOKEN_LENGTH, type TokenKey } from './token.ts'
 
+/** `r2`: presigned links, straight from the bucket. `worker`: short ones through the Worker, which a task can stop. */
 export type DownloadsMode = 'r2' | 'worker'
 
-// Placeholder until links through the Worker exist.
-export const downloadsMode = (_env: Env, _product: DownloadsMode | null): DownloadsMode => 'r2'
+export interface LinkRequest {
+  mode: DownloadsMode
+  taskId: string
+  deviceId: string
+  packageIndex: number
+  storageKey: string
+  ttlSeconds: number
+  /** Milliseconds since 1970. */
+  now: number
+}
 
-export function createLinker(env: Env) {
-  const cached = createLinkCache()
-  return (link: {
-    mode: DownloadsMode
-    taskId: string
-    deviceId: string
-    packageId: string
-    storageKey: string
-    ttlSeconds: number
-    now: number
-  }): Promise<DownloadLink> => cached(env, link.storageKey, link.ttlSeconds, link.now)
+export type Linker = (request: LinkRequest) => Promise<DownloadLink>
+
+/** Devices have been seen to cut off a longer URL. */
+const MAX_URL_LENGTH = 127
+const PATH = '/d/'
+const MAX_BASE_LENGTH = MAX_URL_LENGTH - PATH.length - TOKEN_LENGTH
+
+/** The product's own way, else the installation's. */
+export const downloadsMode = (env: Env, ofProduct: DownloadsMode | null): DownloadsMode =>
+  ofProduct ?? (env.DOWNLOADS === 'worker' ? 'worker' : 'r2')
+
+/** Makes the links of one task; presigned ones are shared by its devices. Throws where the Worker is not set up for its own. */
+export function createLinker(env: Env): Linker {
+  const presigned = createLinkCache()
+  let key: Promise<TokenKey> | undefined
+  return async ({ mode, taskId, deviceId, packageIndex, storageKey, ttlSeconds, now }) => {
+    if (mode === 'r2') return presigned(env, storageKey, ttlSeconds, now)
+    const base = publicUrl(env)
+    key ??= downloadKey(env)
+    const expiresAt = (Math.floor(now / 1000) + ttlSeconds) * 1000
+    const token = await makeToken(await key, { taskId, deviceId, packageIndex, expiresAt })
+    return { url: `${base}${PATH}${token}`, expiresAt }
+  }
+}
+
+export async function downloadKey({ DOWNLOAD_SIGNING_KEY }: Env): Promise<TokenKey> {
+  if (!DOWNLOAD_SIGNING_KEY) throw new Error('DOWNLOADS=worker needs the secret DOWNLOAD_SIGNING_KEY')
+  return importTokenKey(DOWNLOAD_SIGNING_KEY)
+}
+
+function publicUrl({ PUBLIC_URL = '' }: Env): string {
+  const base = PUBLIC_URL.replace(/\/+$/, '')
+  if (base === '' || base.length > MAX_BASE_LENGTH) {
+    throw new Error(`DOWNLOADS=worker needs a PUBLIC_URL of at most ${MAX_BASE_LENGTH} characters`)
+  }
+  return base
 }

@@ -3,30 +3,12 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import type { AppEnv } from '../auth/principal.ts'
-import { tooLarge, tooMany } from '../errors.ts'
+import { tooLarge } from '../errors.ts'
 import { createRouter, json, problems } from '../openapi.ts'
+import { limitAddress } from '../rate-limit.ts'
 import { dueNotice, receiveFromDevice } from './device-api.ts'
 import { authenticateDevice } from './device-auth.ts'
 import { MAX_PAYLOAD_BYTES, type UplinkKind } from './protocol.ts'
-
-const LIMIT_PERIOD_SECONDS = 60
-
-/** By address, before any database work: an address that knows no token costs nothing more than this. */
-async function limitAddress(c: Context<AppEnv>): Promise<void> {
-  const address = c.req.header('cf-connecting-ip') ?? 'local'
-  if (!(await c.env.DEVICE_LIMIT.limit({ key: limitKey(address) })).success)
-    throw tooMany(LIMIT_PERIOD_SECONDS)
-}
-
-/** An IPv6 customer has a /64 of addresses: its first four groups, however the address is abbreviated. */
-function limitKey(address: string): string {
-  if (!address.includes(':')) return address
-  const [head = '', tail] = address.split('::')
-  const first = head.split(':').filter((group) => group !== '')
-  const last = tail?.split(':') ?? []
-  const zeros = tail === undefined ? 0 : Math.max(0, 8 - first.length - last.length)
-  return [...first, ...Array(zeros).fill('0'), ...last].slice(0, 4).join(':')
-}
 
 const limitBody = bodyLimit({
   maxSize: MAX_PAYLOAD_BYTES,

@@ -72,7 +72,7 @@ export async function pack(
     mode: downloadsMode(env, product.downloads),
     taskId: spec.id,
     deviceId: device.id,
-    packageId: pkg.id,
+    packageIndex: spec.packages.indexOf(pkg),
     storageKey: pkg.storageKey,
     ttlSeconds: spec.policy.downloadTtlSeconds ?? downloadTtlSeconds(env),
     now,

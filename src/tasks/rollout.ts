@@ -29,7 +29,7 @@ export const NOTICE_PAGE_SIZE = 200
 /** With a rate, notices go out in steps of this; what a step leaves is not saved up. */
 const RATE_STEP_MS = 250
 /** What a notice lacks to a whole one by the arithmetic of fractions of today's milliseconds alone is not one. */
-const ROUNDING = 1e-3
+const ROUNDING = 1e-6
 const MINUTE_MS = 60_000
 
 type Rules = Pick<TaskSpec, 'startAt' | 'endAt' | 'policy'>

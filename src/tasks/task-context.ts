@@ -1,4 +1,4 @@
-import type { createLinker } from '../downloads/linker.ts'
+import type { Linker } from '../downloads/linker.ts'
 import type { Env } from '../env.ts'
 import type { TaskSpec } from './task.ts'
 import type { TaskJournal } from './task-journal.ts'
@@ -16,7 +16,7 @@ export interface TaskContext {
   /** As stored; whoever changes it writes it before the next `await`. */
   run: TaskRun
   rank: string
-  link: ReturnType<typeof createLinker>
+  link: Linker
   /** How often the product was frozen since the object's memory is: what was being prepared then is not sent. */
   freezes: number
 }

@@ -156,15 +156,13 @@ export class UpgradeTask extends DurableObject<Env> {
     return notice
   }
 
-  openDownload(deviceId: string, packageId: string): DownloadAnswer {
-    return this.#storage.hasTask()
-      ? openDownload(this.#task(), deviceId, packageId, Date.now())
-      : { state: 'gone' }
+  openDownload(deviceId: string, packageIndex: number): DownloadAnswer {
+    return this.#storage.hasTask() ? openDownload(this.#task(), deviceId, packageIndex) : { state: 'gone' }
   }
 
-  async noteDownload(deviceId: string, packageId: string, what: 'began' | 'completed'): Promise<void> {
+  async noteDownload(deviceId: string, packageIndex: number, what: 'began' | 'completed'): Promise<void> {
     if (!this.#storage.hasTask()) return
-    noteDownload(this.#task(), deviceId, packageId, what, Date.now())
+    noteDownload(this.#task(), deviceId, packageIndex, what, Date.now())
     await this.#rearm()
   }
 

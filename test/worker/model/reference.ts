@@ -158,7 +158,7 @@ export class Reference {
   spacing = () => (MINUTE + STEP_MS) / this.rules.ratePerMinute!
   unspent = () => Math.min(this.now - this.spent, Math.max(STEP_MS, this.spacing()))
   quota = () =>
-    this.rules.ratePerMinute === undefined ? 1000 : Math.floor(this.unspent() / this.spacing() + 1e-3)
+    this.rules.ratePerMinute === undefined ? 1000 : Math.floor(this.unspent() / this.spacing() + 1e-6)
   spend(): void {
     if (this.rules.ratePerMinute !== undefined) this.spent = this.now - this.unspent() + this.spacing()
   }
@@ -166,7 +166,7 @@ export class Reference {
   /** Who may be sent a notice now, were there rate enough. */
   due(among: Device[] = this.devices): Device[] {
     const { open, asks } = this.plan()
-    if (this.frozen || this.away) return []
+    if (this.frozen) return []
     return among.filter(
       (d) =>
         !ended(d) && d.owed !== 'no' && d.wave <= this.openWave && (open || (asks && d.owed === 'asked')),
@@ -410,11 +410,12 @@ export class Reference {
     const told = due.filter((d) => !there.includes(d))
     for (const d of there) {
       if (seen.succeeded.has(d.id)) this.change(d, () => this.end(d, 'success'))
-      else if (this.rules.ratePerMinute === undefined) throw new Error(`${d.id} is on the target already`)
+      else if (this.rules.ratePerMinute === undefined && !this.away)
+        throw new Error(`${d.id} is on the target already`)
       if (d.status === 'success') d.saidTarget = true
     }
-    const notices = seen.notices.splice(0, Math.min(this.quota(), told.length))
-    const expected = Math.min(this.quota(), told.length)
+    const expected = this.away ? 0 : Math.min(this.quota(), told.length)
+    const notices = seen.notices.splice(0, expected)
     // Less than a step's worth may wait until the step is full.
     const mayWait = this.rules.ratePerMinute !== undefined && this.now < this.spent + STEP_MS
     if (notices.length !== expected && !mayWait)
