@@ -19,6 +19,7 @@ import { createRouter, json } from './openapi.ts'
 import { packageRoutes } from './packages/routes.ts'
 import { onError, onNotFound } from './problem.ts'
 import { productRoutes } from './products/routes.ts'
+import { previewRoutes } from './tasks/preview-routes.ts'
 import { taskRoutes } from './tasks/routes.ts'
 import { tenantRoutes } from './tenants/routes.ts'
 import { webhookRoutes } from './webhooks/routes.ts'
@@ -62,6 +63,7 @@ app.route('/', deviceImportRoutes)
 app.route('/', deviceRoutes)
 app.route('/', deviceHistoryRoutes)
 app.route('/', packageRoutes)
+app.route('/', previewRoutes)
 app.route('/', taskRoutes)
 app.route('/', webhookRoutes)
 app.route('/', auditRoutes)

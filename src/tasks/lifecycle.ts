@@ -36,10 +36,11 @@ export async function work(task: TaskContext, now: () => number): Promise<void> 
       busy = true
     }
     busy = (await joinPage(task, now)) || busy
+    // Before a retry may begin, what its last attempt left is written down.
+    busy = (await settlePage(task)) || busy
     busy = (await timersPage(task, now)) || busy
     busy = (await sendPage(task, now)) || busy
     busy = (await farewellPage(task, now)) || busy
-    busy = (await settlePage(task)) || busy
     finish(task, now())
     sample(task, now())
     await writeBack(task, now())

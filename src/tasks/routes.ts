@@ -24,6 +24,7 @@ import {
   taskListQuery,
   taskParams,
   taskProgress,
+  toNewTask,
 } from './schemas.ts'
 import { listTasks, type TaskRow, taskExists } from './store.ts'
 import { taskStub } from './task-stub.ts'
@@ -52,16 +53,9 @@ export const taskRoutes = createRouter()
       responses: { 201: json(taskDetail, 'The new task'), ...problems },
     }),
     async (c) => {
-      const body = c.req.valid('json')
-      const { description = null, startAt = null, endAt = null, name, devices, policy } = body
       const repeatKey = c.req.header('idempotency-key')
-      const task = await createTask(c.env, {
-        id: repeatKey ? await repeatableId('tsk', `${c.var.principal.keyId} ${repeatKey}`) : newId('tsk'),
-        tenantId: tenantOf(c),
-        packageIds: body.packageIds ?? [body.packageId!],
-        ...{ name, description, startAt, endAt, devices, policy },
-      })
-      return c.json(task, 201)
+      const id = repeatKey ? await repeatableId('tsk', `${c.var.principal.keyId} ${repeatKey}`) : newId('tsk')
+      return c.json(await createTask(c.env, toNewTask(id, tenantOf(c), c.req.valid('json'))), 201)
     },
   )
   .openapi(

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { description, label, listQuery, name, text } from '../openapi.ts'
+import type { NewTask } from './create-task.ts'
 import { haltOn, ratePerMinute, taskPolicy } from './task.ts'
 
 const MAX_LISTED_DEVICES = 100_000
@@ -56,6 +57,23 @@ export const newTaskBody = z
     message: 'must be false for listed devices: only a rule can take in more',
   })
   .openapi('NewTask')
+
+export function toNewTask(id: string, tenantId: string, body: z.infer<typeof newTaskBody>): NewTask {
+  const {
+    packageId,
+    packageIds,
+    description = null,
+    startAt = null,
+    endAt = null,
+    name,
+    devices,
+    policy,
+  } = body
+  return {
+    ...{ id, tenantId, name, description, startAt, endAt, devices, policy },
+    packageIds: packageIds ?? [packageId!],
+  }
+}
 
 /** Null takes the rule away. */
 const ruleChanges = { ratePerMinute: ratePerMinute.nullish(), haltOn: haltOn.nullish() }

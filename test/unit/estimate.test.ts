@@ -1,0 +1,88 @@
+import { describe, expect, it } from 'vitest'
+import { estimate } from '../../src/tasks/estimate.ts'
+import { taskPolicy } from '../../src/tasks/task.ts'
+
+const MINUTE = 60_000
+const START = Date.parse('2026-11-23T12:00:00Z')
+
+const of = (
+  policy: Record<string, unknown>,
+  devices: number,
+  notices = devices,
+  endAt: number | null = null,
+) => estimate({ startAt: START, endAt, policy: taskPolicy.parse(policy) }, devices, notices)
+const at = (time: string) => Date.parse(time)
+
+describe('without a rate', () => {
+  it('sends all at the start', () => {
+    expect(of({}, 1000)).toEqual({ waves: [], endsAt: START, notReached: 0 })
+  })
+
+  it('opens each wave once the one before has soaked', () => {
+    const waves = [{ percent: 1, soakMinutes: 30 }, { percent: 20, soakMinutes: 60 }, { percent: 100 }]
+    expect(of({ waves }, 1000)).toEqual({
+      waves: [
+        { percent: 1, devices: 10, opensAt: START },
+        { percent: 20, devices: 190, opensAt: START + 30 * MINUTE },
+        { percent: 100, devices: 800, opensAt: START + 90 * MINUTE },
+      ],
+      endsAt: START + 90 * MINUTE,
+      notReached: 0,
+    })
+  })
+})
+
+describe('with a rate', () => {
+  it('takes its time for each notice but the first', () => {
+    expect(of({ ratePerMinute: 1 }, 3).endsAt).toBe(START + 2 * 60_250)
+    expect(of({ ratePerMinute: 600 }, 601).endsAt).toBe(START + 60_250)
+  })
+
+  it('counts who would not be reached before the end', () => {
+    const policy = { ratePerMinute: 1, waves: [{ percent: 50 }, { percent: 100 }] }
+    expect(of(policy, 10, 10, START + 3 * MINUTE)).toEqual({
+      waves: [
+        { percent: 50, devices: 5, opensAt: START },
+        { percent: 100, devices: 5, opensAt: null },
+      ],
+      endsAt: null,
+      notReached: 7,
+    })
+  })
+
+  it('leaves out who is skipped, spread over the waves', () => {
+    const policy = { ratePerMinute: 1, waves: [{ percent: 50 }, { percent: 100 }] }
+    expect(of(policy, 10, 4)).toMatchObject({
+      waves: [
+        { devices: 5, opensAt: START },
+        { devices: 5, opensAt: START + 60_250 },
+      ],
+      endsAt: START + 2 * 60_250,
+      notReached: 0,
+    })
+  })
+})
+
+describe('with a window', () => {
+  const window = {
+    days: ['mon', 'tue', 'wed', 'thu', 'fri'],
+    from: '01:00',
+    to: '05:00',
+    timeZone: 'Europe/Berlin',
+  }
+
+  it('begins when it opens', () => {
+    expect(of({ window }, 10).endsAt).toBe(at('2026-11-24T00:00:00Z'))
+  })
+
+  it('goes on the next night, and not at the weekend', () => {
+    // 240 minutes a night, one notice in 60.25 s: the 240th goes out a quarter of a second before the end.
+    expect(of({ window, ratePerMinute: 1 }, 241).endsAt).toBe(at('2026-11-25T00:00:00Z'))
+    expect(of({ window, ratePerMinute: 1 }, 4 * 240 + 1).endsAt).toBe(at('2026-11-30T00:00:00Z'))
+  })
+
+  it('is null where it never ends within five years', () => {
+    const once = { days: ['mon'], from: '01:00', to: '01:01', timeZone: 'UTC' }
+    expect(of({ window: once, ratePerMinute: 1 }, 1_000_000)).toMatchObject({ endsAt: null })
+  })
+})
