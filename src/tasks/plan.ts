@@ -31,7 +31,7 @@ function halt(task: TaskContext, reason: string, now: number): void {
   task.storage.writeRun(run)
 }
 
-/** The devices of the next wave have their first turn. False where there is none. */
+/** The devices of the next wave have their first turn; an empty one is passed over. False where there is none. */
 export function openNextWave(task: TaskContext, now: number): boolean {
   const { run } = task
   const index = openWave(run) + 1
@@ -39,6 +39,7 @@ export function openNextWave(task: TaskContext, now: number): boolean {
   if (!wave || run.cuts === null) return false
   wave.openedAt = now
   run.sendCursor = ''
+  if (wave.devices === 0 && index > 0 && openNextWave(task, now)) return true
   if (run.waves.length > 1) {
     announce(task, 'task.wave_opened', { wave: index + 1, of: run.waves.length, devices: wave.devices }, now)
   }

@@ -26,8 +26,10 @@ export interface Plan {
 
 /** Notices in one page: enough to keep a bridge busy, few enough for one D1 statement and one frame. */
 export const NOTICE_PAGE_SIZE = 200
-/** With a rate, notices go out in steps of this; what a step leaves is not saved up. */
+/** With a rate, notices go out in steps of this. */
 const RATE_STEP_MS = 250
+/** An alarm may be so late: what it could not use meanwhile is made up for. What nobody asked for is not. */
+const LATE_MS = 1000
 /** What a notice lacks to a whole one by the arithmetic of fractions of today's milliseconds alone is not one. */
 const ROUNDING = 1e-6
 const MINUTE_MS = 60_000
@@ -74,11 +76,13 @@ export function earliest(...times: (number | null)[]): number | null {
 // ---- Rate -----------------------------------------------------------------------------------------------
 
 /** Milliseconds from one notice to the next, so that no minute, wherever it begins, has more than the rate. */
-export const spacing = (ratePerMinute: number) => (MINUTE_MS + RATE_STEP_MS) / ratePerMinute
+export const spacing = (ratePerMinute: number) => (MINUTE_MS + LATE_MS) / ratePerMinute
 
-/** What is left of the rate, as time: what was not used is not saved up, but for one step's worth. */
-const unspentMs = (ratePerMinute: number, { spentUpTo }: TaskRun, now: number) =>
-  Math.min(now - spentUpTo, Math.max(RATE_STEP_MS, spacing(ratePerMinute)))
+/** What is left of the rate, as time: of a longer while when nothing was sent, only a step's worth. */
+function unspentMs(ratePerMinute: number, { spentUpTo }: TaskRun, now: number): number {
+  const idle = now - spentUpTo
+  return idle <= LATE_MS ? idle : Math.max(RATE_STEP_MS, Math.min(idle, spacing(ratePerMinute)))
+}
 
 function rateQuota({ policy }: Rules, run: TaskRun, now: number) {
   const { ratePerMinute } = policy
@@ -120,7 +124,7 @@ function planWave({ policy }: Rules, run: TaskRun, now: number) {
   const next = run.waves[index + 1]
   // Nobody is told before the devices are spread over the waves.
   if (run.cuts === null || !next) return stays
-  if (index < 0 || next.devices === 0) return { ...stays, opensWave: true }
+  if (index < 0) return { ...stays, opensWave: true }
   const wave = run.waves[index]!
   if (!isGood(policy, run, index)) return stays
   const goodSince = wave.goodSince ?? now

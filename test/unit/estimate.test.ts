@@ -34,8 +34,8 @@ describe('without a rate', () => {
 
 describe('with a rate', () => {
   it('takes its time for each notice but the first', () => {
-    expect(of({ ratePerMinute: 1 }, 3).endsAt).toBe(START + 2 * 60_250)
-    expect(of({ ratePerMinute: 600 }, 601).endsAt).toBe(START + 60_250)
+    expect(of({ ratePerMinute: 1 }, 3).endsAt).toBe(START + 2 * 61_000)
+    expect(of({ ratePerMinute: 600 }, 601).endsAt).toBe(START + 61_000)
   })
 
   it('counts who would not be reached before the end', () => {
@@ -55,9 +55,9 @@ describe('with a rate', () => {
     expect(of(policy, 10, 4)).toMatchObject({
       waves: [
         { devices: 5, opensAt: START },
-        { devices: 5, opensAt: START + 60_250 },
+        { devices: 5, opensAt: START + 61_000 },
       ],
-      endsAt: START + 2 * 60_250,
+      endsAt: START + 2 * 61_000,
       notReached: 0,
     })
   })
@@ -76,9 +76,9 @@ describe('with a window', () => {
   })
 
   it('goes on the next night, and not at the weekend', () => {
-    // 240 minutes a night, one notice in 60.25 s: the 240th goes out a quarter of a second before the end.
-    expect(of({ window, ratePerMinute: 1 }, 241).endsAt).toBe(at('2026-11-25T00:00:00Z'))
-    expect(of({ window, ratePerMinute: 1 }, 4 * 240 + 1).endsAt).toBe(at('2026-11-30T00:00:00Z'))
+    // 240 minutes a night, one notice in 61 s: 237 of them.
+    expect(of({ window, ratePerMinute: 1 }, 238).endsAt).toBe(at('2026-11-25T00:00:00Z'))
+    expect(of({ window, ratePerMinute: 1 }, 4 * 237 + 1).endsAt).toBe(at('2026-11-30T00:00:00Z'))
   })
 
   it('is null where it never ends within five years', () => {

@@ -94,7 +94,7 @@ describe('a rate', () => {
           const spec = rules({ ratePerMinute })
           const sent = sendAll(spec, T0 + idle, T0 + idle + 3 * MINUTE)
           expect(mostIn(sent, MINUTE)).toBeLessThanOrEqual(ratePerMinute)
-          expect(sent.length).toBeGreaterThanOrEqual(Math.floor(2.97 * ratePerMinute) - 1)
+          expect(sent.length).toBeGreaterThanOrEqual(Math.floor((3 * 60 * ratePerMinute) / 61) - 1)
         },
       ),
       { numRuns: 50 },
@@ -182,12 +182,6 @@ describe('waves', () => {
   ])('opens none %s', (_, wave) => {
     const run = first({ ...wave, goodSince: T0 - 60 * MINUTE })
     expect(planRollout(spec, run, T0)).toMatchObject({ opensWave: false, goodSince: null })
-  })
-
-  it('passes over an empty later wave', () => {
-    const run = first({ reached: 100, succeeded: 0 })
-    run.waves[1]!.devices = 0
-    expect(planRollout(spec, run, T0)).toMatchObject({ opensWave: true })
   })
 
   it('opens none while the task is paused or outside its window', () => {

@@ -80,12 +80,12 @@ describe('a preview', () => {
     expect(body).toMatchObject({
       waves: [
         { percent: 25, devices: 4, opensAt: startAt },
-        { percent: 100, devices: 12, opensAt: '2030-01-01T00:33:00.750Z' },
+        { percent: 100, devices: 12, opensAt: '2030-01-01T00:33:03.000Z' },
       ],
-      endsAt: '2030-01-01T00:44:03.500Z',
+      endsAt: '2030-01-01T00:44:14.000Z',
       notReached: 0,
     })
-    const short = await preview(lab, { packageId, policy, startAt, endAt: '2030-01-01T00:34:00.000Z' })
+    const short = await preview(lab, { packageId, policy, startAt, endAt: '2030-01-01T00:34:04.000Z' })
     expect(short.body).toMatchObject({ endsAt: null, notReached: 11 })
   })
 

@@ -5,6 +5,7 @@ import { placeOf } from '../../../src/tasks/waves.ts'
 
 const MINUTE = 60_000
 const STEP_MS = 250
+const LATE_MS = 1000
 
 export interface Rules {
   waves: { percent: number; successPercent: number; soakMinutes: number }[] | undefined
@@ -138,7 +139,7 @@ export class Reference {
   isNextWaveDue(): boolean {
     const size = this.sizes[this.openWave + 1]
     if (size === undefined) return false
-    if (this.openWave < 0 || size === 0) return true
+    if (this.openWave < 0) return true
     const { successPercent, soakMinutes } = this.rules.waves![this.openWave]!
     const wave = this.devices.filter((d) => d.wave === this.openWave)
     const reached = wave.filter(isReached).length
@@ -151,12 +152,17 @@ export class Reference {
   }
 
   openNext(): void {
-    this.openWave++
+    do this.openWave++
+    while (this.sizes[this.openWave] === 0 && this.openWave + 1 < this.sizes.length)
     this.goodSince = null
   }
 
-  spacing = () => (MINUTE + STEP_MS) / this.rules.ratePerMinute!
-  unspent = () => Math.min(this.now - this.spent, Math.max(STEP_MS, this.spacing()))
+  spacing = () => (MINUTE + LATE_MS) / this.rules.ratePerMinute!
+  unspent(): number {
+    const idle = this.now - this.spent
+    return idle <= LATE_MS ? idle : Math.max(STEP_MS, Math.min(idle, this.spacing()))
+  }
+
   quota = () =>
     this.rules.ratePerMinute === undefined ? 1000 : Math.floor(this.unspent() / this.spacing() + 1e-6)
   spend(): void {

@@ -1,0 +1,73 @@
+import { expect } from 'vitest'
+import type { NoticeFrame } from '../../src/hub/frames.ts'
+import { type Lab, type LabDevice, type LabTask, makeLab } from './lab.ts'
+import { type Item, sent, taken } from './lab-bridge.ts'
+import { moveClock, until, untilIdle } from './lab-clock.ts'
+
+const BATCH = 500
+const CREDIT = 1000
+
+/** A lab of many devices whose bridge takes whatever comes. */
+export interface RolloutFleet extends Lab {
+  /** Devices whose notices came since the last call; the broker took all of them. */
+  takeNotices: (result?: 'taken' | 'offline') => Promise<LabDevice[]>
+  /** Each of these says something. */
+  all: (devices: LabDevice[], say: (device: LabDevice) => Item) => Promise<void>
+  /** Moves the clock and waits until everything that is due then has happened. */
+  wait: (ms: number) => Promise<void>
+  postAll: (items: Item[]) => Promise<void>
+}
+
+export async function makeRolloutFleet(
+  count = 1000,
+  product: Record<string, unknown> = {},
+): Promise<RolloutFleet> {
+  const lab = await makeLab(count, product, CREDIT)
+  const { bridge } = lab
+  const byId = new Map(lab.devices.map((device) => [device.id, device]))
+  // The clock of the test goes its own way from here on.
+  moveClock(1)
+  const postAll = async (items: Item[]) => {
+    for (let at = 0; at < items.length; at += BATCH) await bridge.post(items.slice(at, at + BATCH))
+  }
+  const settle = async () => {
+    for (let before = -1; before !== bridge.frames.length; ) {
+      before = bridge.frames.length
+      await untilIdle()
+      await bridge.flushed()
+    }
+  }
+  return {
+    ...lab,
+    postAll,
+    takeNotices: async (result = 'taken') => {
+      const all: NoticeFrame[] = []
+      await settle()
+      while (bridge.frames.length > 0) {
+        const frames = bridge.frames.splice(0)
+        all.push(...frames)
+        await postAll(frames.flatMap((frame) => [sent(frame), taken(frame, result)]))
+        bridge.grant(frames.length)
+        await settle()
+      }
+      return all.map((frame) => byId.get(frame.notice.device)!)
+    },
+    all: (devices, say) => postAll(devices.map(say)),
+    wait: async (ms) => {
+      await bridge.idleFor(ms)
+      await settle()
+    },
+  }
+}
+
+/** The task's counts, without those that are 0. */
+export async function countsOf(task: LabTask): Promise<Record<string, number>> {
+  const { counts } = await task.get()
+  return Object.fromEntries(Object.entries(counts as Record<string, number>).filter(([, count]) => count > 0))
+}
+
+/** Its alarm rings while this waits. */
+export const becomes = (task: LabTask, status: string) =>
+  until(`the task is ${status}`, async () => (await task.get()).status === status)
+
+export const expectNone = (devices: LabDevice[]) => expect(devices.map(({ number }) => number)).toEqual([])
