@@ -28,8 +28,10 @@ export interface Plan {
 export const NOTICE_PAGE_SIZE = 200
 /** With a rate, notices go out in steps of this. */
 const RATE_STEP_MS = 250
-/** An alarm may be so late: what it could not use meanwhile is made up for. What nobody asked for is not. */
+/** An alarm may be so late: what it could not use meanwhile is made up for. */
 const LATE_MS = 1000
+/** Who sent nothing for so long was not late: that is not made up for. */
+const IDLE_MS = 10_000
 /** What a notice lacks to a whole one by the arithmetic of fractions of today's milliseconds alone is not one. */
 const ROUNDING = 1e-6
 const MINUTE_MS = 60_000
@@ -81,7 +83,8 @@ export const spacing = (ratePerMinute: number) => (MINUTE_MS + LATE_MS) / ratePe
 /** What is left of the rate, as time: of a longer while when nothing was sent, only a step's worth. */
 function unspentMs(ratePerMinute: number, { spentUpTo }: TaskRun, now: number): number {
   const idle = now - spentUpTo
-  return idle <= LATE_MS ? idle : Math.max(RATE_STEP_MS, Math.min(idle, spacing(ratePerMinute)))
+  const made = idle <= IDLE_MS ? Math.min(idle, LATE_MS) : RATE_STEP_MS
+  return Math.max(made, Math.min(idle, spacing(ratePerMinute)))
 }
 
 function rateQuota({ policy }: Rules, run: TaskRun, now: number) {

@@ -6,6 +6,7 @@ import { placeOf } from '../../../src/tasks/waves.ts'
 const MINUTE = 60_000
 const STEP_MS = 250
 const LATE_MS = 1000
+const IDLE_MS = 10_000
 
 export interface Rules {
   waves: { percent: number; successPercent: number; soakMinutes: number }[] | undefined
@@ -160,7 +161,7 @@ export class Reference {
   spacing = () => (MINUTE + LATE_MS) / this.rules.ratePerMinute!
   unspent(): number {
     const idle = this.now - this.spent
-    return idle <= LATE_MS ? idle : Math.max(STEP_MS, Math.min(idle, this.spacing()))
+    return Math.max(idle <= IDLE_MS ? Math.min(idle, LATE_MS) : STEP_MS, Math.min(idle, this.spacing()))
   }
 
   quota = () =>
