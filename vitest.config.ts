@@ -1,6 +1,11 @@
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-pool-workers'
 import { defineConfig } from 'vitest/config'
 
+/** How long the model test plays; `npm run test:model` sets them. */
+const modelSettings = Object.fromEntries(
+  ['MODEL_RUNS', 'MODEL_SEED'].flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])),
+)
+
 // Three kinds of test: pure rules in Node, objects and D1 in workerd, the whole system from Node.
 export default defineConfig({
   test: {
@@ -16,6 +21,7 @@ export default defineConfig({
               bindings: {
                 MIGRATIONS: await readD1Migrations('migrations'),
                 WEBHOOKS_ALLOW_PRIVATE: 'true',
+                ...modelSettings,
               },
             },
           })),

@@ -20,7 +20,8 @@ export async function play(
   { policy, devices, endsAfterSeconds, steps }: Scenario,
 ): Promise<void> {
   const { clock } = fleet
-  clock.now += 1000
+  // Links know whole seconds.
+  clock.now = (Math.floor(clock.now / 1000) + 1) * 1000
   fleet.takeNotices()
   const endAt = endsAfterSeconds === null ? null : clock.now + endsAfterSeconds * 1000
   const system = await makeSystem(fleet, policy, devices, endAt)
@@ -30,8 +31,7 @@ export async function play(
   await player.ring()
   for (const { step, ring } of steps) {
     await player.take(step)
-    if (ring) await player.ring()
-    player.compare(await system.see())
+    player.compare(ring ? await player.ring() : await system.see())
   }
   await player.finish()
 }
@@ -51,9 +51,10 @@ class Player {
     this.model = model
   }
 
-  async ring(): Promise<void> {
-    await this.system.ring()
-    this.model.settle(this.outcome(await this.system.see()))
+  async ring(): Promise<Seen> {
+    const seen = await this.system.ring()
+    this.model.settle(this.outcome(seen))
+    return seen
   }
 
   /** What the task was free to choose. */

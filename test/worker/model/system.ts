@@ -1,5 +1,6 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
+import { TypeID } from 'typeid-js'
 import { vi } from 'vitest'
 import { hubStub } from '../../../src/hub/hub.ts'
 import { BridgeHub } from '../../../src/hub/hub-object.ts'
@@ -11,6 +12,7 @@ import { taskPolicy } from '../../../src/tasks/task.ts'
 import type { TaskRun } from '../../../src/tasks/task-run.ts'
 import { taskStub } from '../../../src/tasks/task-stub.ts'
 import type { Upgrade } from '../../../src/tasks/upgrade.ts'
+import { LAST_PLACE, placeOf } from '../../../src/tasks/waves.ts'
 import { type Lab, makeLab } from '../lab.ts'
 
 // The real task in its real object, with the real hub and D1. The clock stands still but for the steps; it is years
@@ -68,9 +70,24 @@ export async function makeFleet(): Promise<Fleet> {
 export interface Seen {
   run: TaskRun
   devices: Map<string, Upgrade>
+  alarm: number | null
 }
 
 export type System = Awaited<ReturnType<typeof makeSystem>>
+
+let idNumber = 0
+
+/** Ids whose order is also that of their places in the task, so that a scenario goes the same way each time. */
+function orderedIds(taskId: string, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => {
+    for (;;) {
+      const bytes = new Uint8Array(16)
+      new DataView(bytes.buffer).setUint32(0, ++idNumber)
+      const id = TypeID.fromUUIDBytes('dev', bytes).toString()
+      if (Math.floor((placeOf(taskId, id) / (LAST_PLACE + 1)) * count) === index) return id
+    }
+  })
+}
 
 /** A new task with devices of its own. */
 export async function makeSystem(
@@ -83,14 +100,14 @@ export async function makeSystem(
   const { tenantId } = lab.admin
   fleet.setAway(false)
   await env.DB.prepare('UPDATE products SET frozen_at = NULL WHERE id = ?').bind(lab.productId).run()
-  const ids = Array.from({ length: deviceCount }, () => newId('dev'))
+  const taskId = newId('tsk')
+  const ids = orderedIds(taskId, deviceCount)
   await env.DB.prepare(
     `INSERT INTO devices (id, tenant_id, product_id, number, access_token, tags, enabled, created_at)
      SELECT value, ?2, ?3, value, value, '[]', 1, ?4 FROM json_each(?1)`,
   )
     .bind(JSON.stringify(ids), tenantId, lab.productId, clock.now)
     .run()
-  const taskId = newId('tsk')
   const { spec } = await resolveTask(env, {
     ...{ id: taskId, tenantId, packageIds: [fleet.packageId], name: 'model', description: null },
     ...{ startAt: null, endAt, devices: { ids }, policy: taskPolicy.parse(policy) },
@@ -100,6 +117,18 @@ export async function makeSystem(
   let keyNumber = 0
   lab.bridge.grant(1000)
 
+  const see = (): Promise<Seen> =>
+    runInDurableObject(stub, async (_, { storage }) => {
+      const [task] = storage.sql.exec<{ run: string }>('SELECT run FROM task').toArray()
+      const devices = storage.sql
+        .exec<{ device_id: string; status: string; state: string }>(
+          'SELECT device_id, status, state FROM devices',
+        )
+        .toArray()
+        .map(({ device_id, status, state }) => [device_id, { ...JSON.parse(state), status }] as const)
+      return { run: JSON.parse(task!.run), devices: new Map(devices), alarm: await storage.getAlarm() }
+    })
+
   return {
     taskId,
     ids,
@@ -107,14 +136,15 @@ export async function makeSystem(
     deliver: (messages: TaskMessage[]) => stub.deliver(messages),
     nextKey: () => `k${++keyNumber}`,
     evict: () => evictDurableObject(stub),
+    see,
     /** Rings the alarm as long as it is due. */
-    ring: async () => {
-      for (let rings = 0; ; rings++) {
-        if (rings > 20) throw new Error('the alarm rings on and on')
-        const at = await runInDurableObject(stub, (_, { storage }) => storage.getAlarm())
-        if (at === null || at > clock.now) return
+    ring: async (): Promise<Seen> => {
+      for (let rings = 0; rings < 20; rings++) {
+        const seen = await see()
+        if (seen.alarm === null || seen.alarm > clock.now) return seen
         await runDurableObjectAlarm(stub)
       }
+      throw new Error('the alarm rings on and on')
     },
     ringEarly: () => runInDurableObject(stub, (task) => task.alarm()),
     /** The bridge has handed over everything up to now. */
@@ -130,17 +160,6 @@ export async function makeSystem(
       )
         .bind(device, MODULE, version, clock.now)
         .run(),
-    see: (): Promise<Seen> =>
-      runInDurableObject(stub, (_, { storage }) => {
-        const [task] = storage.sql.exec<{ run: string }>('SELECT run FROM task').toArray()
-        const devices = storage.sql
-          .exec<{ device_id: string; status: string; state: string }>(
-            'SELECT device_id, status, state FROM devices',
-          )
-          .toArray()
-          .map(({ device_id, status, state }) => [device_id, { ...JSON.parse(state), status }] as const)
-        return { run: JSON.parse(task!.run), devices: new Map(devices) }
-      }),
     /** What D1 has of the task. */
     seeDatabase: async () => {
       const [outcomes, slots, tasks] = await env.DB.batch([
