@@ -27,7 +27,7 @@ const waves = z
     list.forEach(({ percent }, index) => {
       if (percent <= (list[index - 1]?.percent ?? 0)) fault(index, 'must be more than the wave before')
     })
-    if (list.at(-1)!.percent !== 100) fault(list.length - 1, 'the last wave must be 100')
+    if (list.length > 0 && list.at(-1)!.percent !== 100) fault(list.length - 1, 'the last wave must be 100')
   })
 
 export const haltOn = z.strictObject({

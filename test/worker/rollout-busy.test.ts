@@ -42,7 +42,7 @@ async function takeVersions(fleet: RolloutFleet, offline: LabDevice[] = []): Pro
       taken(frame, nobody.has(frame.notice.device) ? 'offline' : 'taken'),
     ]),
   )
-  fleet.bridge.grant(frames.length)
+  if (frames.length > 0) fleet.bridge.grant(frames.length)
   const versions = frames.map(({ payload }) => JSON.parse(payload).params.version as string)
   return Object.fromEntries(
     [...Map.groupBy(versions, (version) => version)].map(([key, of]) => [key, of.length]),
