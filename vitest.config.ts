@@ -1,5 +1,17 @@
+import { accessSync, constants } from 'node:fs'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-pool-workers'
 import { defineConfig } from 'vitest/config'
+
+/** Databases of tests live as long as these: in memory, where the machine has such a place. */
+function keepInMemory(): void {
+  try {
+    accessSync('/dev/shm', constants.W_OK)
+    process.env.TMPDIR ??= '/dev/shm'
+  } catch {
+    // On the disk, then.
+  }
+}
+keepInMemory()
 
 /** How long the model test plays; `npm run test:model` sets them. */
 const modelSettings = Object.fromEntries(

@@ -4,6 +4,8 @@ import type { AppEnv } from './auth/principal.ts'
 import { type FieldError, invalid } from './errors.ts'
 
 const MAX_FIELD_ERRORS = 20
+const MAX_KEY_LENGTH = 64
+const UNKNOWN = 'is not a known field'
 const MAX_PAGE = 200
 const DEFAULT_PAGE = 50
 const MAX_CURSOR_LENGTH = 512
@@ -19,6 +21,11 @@ export const createRouter = () =>
 /** zod's issues as the API says them; `path` is dotted, empty for the body as a whole. */
 export const fieldErrors = (error: ZodError): FieldError[] =>
   error.issues
+    .flatMap((issue) =>
+      issue.code === 'unrecognized_keys'
+        ? issue.keys.map((key) => ({ path: [...issue.path, key.slice(0, MAX_KEY_LENGTH)], message: UNKNOWN }))
+        : [issue],
+    )
     .slice(0, MAX_FIELD_ERRORS)
     .map(({ path, message }) => ({ path: path.map(String).join('.'), message }))
 

@@ -4,15 +4,18 @@ import { wavePercents } from './task-run.ts'
 import { waveSizes } from './waves.ts'
 import { windowAt } from './window.ts'
 
-/** How a task would go at the soonest: every device is there, and succeeds as soon as it has its notice. Times in ms. */
+/**
+ * How a task would go at the soonest. Assumed: every device is there and succeeds as soon as it has its notice, so that
+ * nothing is sent twice and nothing halts the task; nobody joins or goes; the rate is used in full. Times in ms.
+ */
 export interface Estimate {
   waves: {
     percent: number
     devices: number
-    /** Null where it would not open before the end. */
+    /** When it is open and the window is too; null where that is not before the end. */
     opensAt: number | null
   }[]
-  /** When the last notice would go out; null where that is not before the end. */
+  /** When the last notice would go out; null where that is not before the end, or there is none. */
   endsAt: number | null
   /** Devices whose notice would not go out before the end. */
   notReached: number
@@ -28,25 +31,30 @@ export function estimate(spec: Rules, devices: number, notices: number): Estimat
   const { policy } = spec
   const percents = wavePercents(policy)
   const until = Math.min(spec.endAt ?? Number.POSITIVE_INFINITY, spec.startAt + HORIZON_MS)
-  let at: number | null = spec.startAt
+  let opensAt: number | null = spec.startAt
+  let endsAt: number | null = null
+  let rateFreeAt = spec.startAt
+  let through = 0
   let sent = 0
-  let endedAt: number | null = null
-  let ends = 0
   const waves = waveSizes(percents, devices).map((size, index) => {
-    ends += size
-    const opensAt = at === null ? null : nextOpen(policy, at, until)
+    opensAt = opensAt === null ? null : nextOpen(policy, opensAt, until)
+    const wave = { percent: percents[index]!, devices: size, opensAt }
+    through += size
+    // An empty wave is passed over: it has nothing to soak, and is not what ends the task.
+    if (opensAt === null || (size === 0 && index > 0)) return wave
     // Who is skipped is spread over the waves as evenly as the others.
-    const upTo = devices === 0 ? 0 : Math.round((notices * ends) / devices)
-    if (opensAt !== null) {
-      const sending = send(policy, opensAt, until, upTo - sent)
-      sent += sending.sent
-      endedAt = sending.endsAt
-      at = endedAt === null ? null : endedAt + soakMs(policy, index)
-    }
-    if (opensAt === null) at = endedAt = null
-    return { percent: percents[index]!, devices: size, opensAt }
+    const share = Math.round((notices * through) / Math.max(devices, 1)) - sent
+    const due = Math.min(size, notices - sent, Math.max(1, share))
+    const sending = send(policy, opensAt, rateFreeAt, until, due)
+    sent += sending.sent
+    rateFreeAt = sending.rateFreeAt
+    if (due > 0) endsAt = sending.lastAt
+    // A wave that nobody is sent a notice in opens no other by itself.
+    opensAt = due === 0 || endsAt === null ? null : endsAt + soakMs(policy, index)
+    return wave
   })
-  return { waves: policy.waves ? waves : [], endsAt: endedAt, notReached: notices - sent }
+  const isReached = sent === notices
+  return { waves: policy.waves ? waves : [], endsAt: isReached ? endsAt : null, notReached: notices - sent }
 }
 
 /** The first time from `at` on when the window is open; null where that is not before `until`. */
@@ -56,23 +64,29 @@ function nextOpen({ window }: TaskSpec['policy'], at: number, until: number): nu
   return opensAt < until ? opensAt : null
 }
 
-/** Sends so many notices from `from` on, at the policy's rate and within its window. */
+/**
+ * Sends so many notices, none before the wave opens or the rate, which may still be used by the wave before, has room
+ * for one. `lastAt`: when the last went out; null where not all did.
+ */
 function send(
   policy: TaskSpec['policy'],
-  from: number,
+  opensAt: number,
+  rateFreeAt: number,
   until: number,
   notices: number,
-): { sent: number; endsAt: number | null } {
+) {
   const { ratePerMinute, window } = policy
-  if (ratePerMinute === undefined || notices === 0) return { sent: notices, endsAt: from }
+  if (ratePerMinute === undefined || notices === 0) return { sent: notices, lastAt: opensAt, rateFreeAt }
   const apart = spacing(ratePerMinute)
+  let next = Math.max(opensAt, rateFreeAt)
   let sent = 0
-  for (let at: number | null = from; at !== null; at = nextOpen(policy, at, until)) {
+  for (;;) {
+    const at = nextOpen(policy, next, until)
+    if (at === null) return { sent, lastAt: null, rateFreeAt: next }
     const closesAt = Math.min(window ? windowAt(window, at).changesAt : until, until)
-    const fits = Math.min(notices - sent, Math.max(1, Math.ceil((closesAt - at) / apart)))
+    const fits = Math.min(notices - sent, Math.ceil((closesAt - at) / apart))
     sent += fits
-    if (sent === notices) return { sent, endsAt: Math.round(at + (fits - 1) * apart) }
-    at = closesAt
+    next = at + fits * apart
+    if (sent === notices) return { sent, lastAt: Math.round(next - apart), rateFreeAt: next }
   }
-  return { sent, endsAt: null }
 }

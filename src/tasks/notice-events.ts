@@ -100,7 +100,9 @@ export function handedOut(
   rules: UpgradeRules,
 ): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
-  const repush = owesRepush(upgrade) || upgrade.offer?.repush === true
+  const { offer } = upgrade
+  const wasCounted = offer?.sent === true && offer.repush
+  const repush = !wasCounted && (owesRepush(upgrade) || offer?.repush === true)
   return {
     ...present(wentOut(released(upgrade), event.linkExpiresAt, repush), rules.now),
     status: upgrade.status === 'pending' ? 'pushed' : upgrade.status,

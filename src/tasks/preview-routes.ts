@@ -10,13 +10,21 @@ const count = z.number().int()
 const previewAnswer = z
   .object({
     devices: count.openapi({ description: 'That the task would take in' }),
-    willReceive: count.openapi({ description: 'That would be sent a notice' }),
-    skipped: z.array(z.object({ reason: z.enum(SKIP_REASONS), count })),
+    willReceive: count.openapi({ description: 'That would be sent a notice, as things are now' }),
+    skipped: z.array(
+      z.object({
+        reason: z.enum(SKIP_REASONS),
+        count,
+        outcome: z.string().openapi({ description: 'What becomes of them' }),
+      }),
+    ),
     waves: z.array(
       z.object({
         percent: z.number(),
         devices: count,
-        opensAt: z.string().nullable().openapi({ description: 'At the soonest; null: not before the end' }),
+        opensAt: z.string().nullable().openapi({
+          description: 'When it is open and the window is too, at the soonest; null: not before the end',
+        }),
       }),
     ),
     endsAt: z

@@ -18,7 +18,7 @@ export interface Preview {
   devices: number
   /** Devices that would be sent a notice now. */
   willReceive: number
-  skipped: { reason: SkipReason; count: number }[]
+  skipped: { reason: SkipReason; count: number; outcome: string }[]
   waves: { percent: number; devices: number; opensAt: string | null }[]
   endsAt: string | null
   notReached: number
@@ -30,6 +30,8 @@ export interface Preview {
 /** What the database says of a group of devices: why they would be skipped, or which package they would get. */
 interface Group {
   skip: SkipReason | null
+  /** 1 where it is on the target version already, and so no part of a wave. */
+  there: number
   /** The version that their differential package starts from; null for the full one. */
   source: string | null
   count: number
@@ -46,9 +48,12 @@ export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
     groups.filter(is).reduce((sum, group) => sum + group.count, 0)
   const devices = count(() => true)
   const willReceive = count(({ skip }) => skip === null)
-  const skipped = SKIP_REASONS.map((reason) => ({ reason, count: count(({ skip }) => skip === reason) }))
-  const there = skipped.find(({ reason }) => reason === 'already on the target version')!.count
-  const { waves, endsAt, notReached } = estimate(spec, devices - there, willReceive)
+  const skipped = SKIP_REASONS.map((reason) => ({
+    ...{ reason, count: count(({ skip }) => skip === reason) },
+    outcome: outcomeOf(reason, spec.policy),
+  }))
+  const inWaves = count(({ there }) => !there)
+  const { waves, endsAt, notReached } = estimate(spec, inWaves, willReceive)
   const packages = spec.packages.map(({ id, sourceVersion, size }) => {
     const taking = count(({ skip, source }) => skip === null && source === sourceVersion)
     return { packageId: id, sourceVersion, devices: taking, bytes: taking * size }
@@ -63,6 +68,16 @@ export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
     bytes: packages.reduce((sum, { bytes }) => sum + bytes, 0),
     packages,
   }
+}
+
+/** What becomes of the devices that are skipped, for operators (PROTOCOL.md, 4 and 5). */
+function outcomeOf(reason: SkipReason, { onBusy }: TaskSpec['policy']): string {
+  if (reason === 'disabled') return 'waits until it is enabled'
+  if (reason === 'already on the target version') return 'succeeds without a notice'
+  if (reason === 'wrong source version') return 'waits until it reports a version that a package fits'
+  if (onBusy === 'fail') return 'fails: another upgrade is active'
+  if (onBusy === 'wait') return 'waits until the other upgrade has ended'
+  return 'replaces the other upgrade, or waits for its end where the device has begun it'
 }
 
 /** A list goes to the database in pages; a rule in one. */
@@ -85,11 +100,12 @@ async function readGroups(db: D1Database, spec: TaskSpec, ids: string[] | null):
            WHEN NOT ?9 AND m.version NOT IN (SELECT value FROM json_each(?8)) THEN 'wrong source version'
            WHEN u.active THEN 'busy'
          END AS skip,
+         coalesce(m.version = ?7, 0) AS there,
          iif(m.version IN (SELECT value FROM json_each(?8)), m.version, NULL) AS source, count(*) AS count
        FROM devices d
        LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?3
        LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?3
-       WHERE ${DEVICE_FILTER_SQL} GROUP BY 1, 2`,
+       WHERE ${DEVICE_FILTER_SQL} GROUP BY 1, 2, 3`,
     )
     .bind(
       ...filterBindings(spec, ids, filterOf(spec)),

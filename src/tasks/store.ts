@@ -88,7 +88,10 @@ export async function findActiveSlots(d1: D1Database, deviceId: string): Promise
   return results.map(({ module }) => module)
 }
 
-/** Which of the product's devices these ids or numbers name, in no order. */
+/**
+ * Which of the product's devices these ids or numbers name, in no order. `CROSS JOIN`: the planner would else read the
+ * whole list again for each device of the product.
+ */
 export async function resolveDevices(
   d1: D1Database,
   product: { tenantId: string; productId: string },
@@ -98,7 +101,7 @@ export async function resolveDevices(
   const { results } = await d1
     .prepare(
       `SELECT d.id, d.${by} AS value FROM json_each(?3) j
-       JOIN devices d ON d.${by} = j.value AND d.tenant_id = ?1 AND d.product_id = ?2`,
+       CROSS JOIN devices d ON d.${by} = j.value AND d.tenant_id = ?1 AND d.product_id = ?2`,
     )
     .bind(product.tenantId, product.productId, JSON.stringify(values))
     .all<{ id: string; value: string }>()

@@ -124,10 +124,14 @@ function spanAt(timeZone: string, at: number): Span {
   return span
 }
 
-/** `Intl` decides, since Temporal would also take a zone out of a whole date. */
+/**
+ * Of the two libraries, `Intl` would take a few old abbreviations ("PST") that Temporal does not, and Temporal a zone
+ * out of a whole date: only what both know is one. Fixed offsets ("+02:00") are; no clocks are changed there.
+ */
 function isTimeZone(name: string): boolean {
   try {
     new Intl.DateTimeFormat('en', { timeZone: name })
+    Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(name)
     return true
   } catch {
     return false

@@ -308,3 +308,12 @@ describe('an Upgrading device that is owed a re-push and asks while the task is 
     expect(evolve([offered(2), sent(2), taken(2)], {}, asked)).toMatchObject({ pushes: 2, repushes: 1 })
   })
 })
+
+describe('a re-push that is on its way when the device asks over HTTPS', () => {
+  it('is counted once, however the device got it', () => {
+    const handedOut: UpgradeEvent = { type: 'handedOut', linkExpiresAt: T0 + HOUR, ...sure }
+    const onItsWay = evolve([version('v1'), offered(2), sent(2)], {}, evolve(told()))
+    expect(onItsWay).toMatchObject({ pushes: 2, repushes: 1 })
+    expect(evolve([handedOut], {}, onItsWay)).toMatchObject({ pushes: 3, repushes: 1, offer: null })
+  })
+})

@@ -106,6 +106,43 @@ describe('a window over midnight', () => {
   })
 })
 
+describe('other zones', () => {
+  const nightIn = (timeZone: string): TaskWindow => ({ from: '01:00', to: '03:00', timeZone })
+
+  it('follows zones that are off by half an hour, and those that never change', () => {
+    const day = ['2026-03-28T12:00Z', '2026-03-29T12:00Z'] as const
+    expect(openings(nightIn('Asia/Kolkata'), ...day)).toEqual(['2026-03-28T19:30 2026-03-28T21:30'])
+    expect(openings(nightIn('UTC'), ...day)).toEqual(['2026-03-29T01:00 2026-03-29T03:00'])
+  })
+
+  it('follows clocks that change by half an hour', () => {
+    // Lord Howe: 2026-04-05 at 02:00 back to 01:30, 2026-10-04 at 02:00 forward to 02:30.
+    const there = nightIn('Australia/Lord_Howe')
+    expect(openings(there, '2026-04-04T06:00Z', '2026-04-05T06:00Z')).toEqual([
+      '2026-04-04T14:00 2026-04-04T16:30',
+    ])
+    expect(openings(there, '2026-10-03T06:00Z', '2026-10-04T06:00Z')).toEqual([
+      '2026-10-03T14:30 2026-10-03T16:00',
+    ])
+  })
+
+  it('takes a day that a zone left out as gone', () => {
+    // Apia went from Thursday 2011-12-29 to Saturday the 31st.
+    const there: TaskWindow = { from: '22:00', to: '02:00', timeZone: 'Pacific/Apia' }
+    const days = ['2011-12-29T12:00Z', '2012-01-01T12:00Z'] as const
+    expect(openings({ ...there, days: ['thu'] }, ...days)).toEqual(['2011-12-30T08:00 2011-12-30T10:00'])
+    expect(openings({ ...there, days: ['fri'] }, ...days)).toEqual(['2011-12-30T10:00 2011-12-30T12:00'])
+    expect(openings({ ...there, days: ['sat'] }, ...days)).toEqual(['2011-12-31T08:00 2011-12-31T12:00'])
+  })
+
+  it('takes a fixed offset as a zone whose clocks never change', () => {
+    expect(openings(nightIn('+02:00'), '2026-10-24T12:00Z', '2026-10-26T12:00Z')).toEqual([
+      '2026-10-24T23:00 2026-10-25T01:00',
+      '2026-10-25T23:00 2026-10-26T01:00',
+    ])
+  })
+})
+
 describe('any window in any zone', () => {
   const time = fc
     .record({ hour: fc.nat(23), minute: fc.constantFrom(0, 1, 15, 30, 59) })
@@ -120,6 +157,8 @@ describe('any window in any zone', () => {
     'Asia/Kolkata',
     'Australia/Lord_Howe',
     'Pacific/Apia',
+    'America/St_Johns',
+    'Africa/Casablanca',
     'UTC',
   ]
   const window = fc
@@ -133,6 +172,8 @@ describe('any window in any zone', () => {
       '2026-04-04T15:00Z',
       '2026-10-03T15:30Z',
       '2026-06-01T00:00Z',
+      '2018-11-04T03:00Z',
+      '2011-12-30T10:00Z',
     ].map((change) =>
       fc.integer({ min: -DAY / MINUTE, max: DAY / MINUTE }).map((minutes) => at(change) + minutes * MINUTE),
     ),
@@ -199,6 +240,10 @@ describe('what operators write', () => {
     ['a length of zero', { to: '01:00' }, ['to']],
     ['an unknown zone', { timeZone: 'Europe/Atlantis' }, ['timeZone']],
     ['an empty zone', { timeZone: '' }, ['timeZone']],
+    ['an old abbreviation', { timeZone: 'PST' }, ['timeZone']],
+    ['a whole date for a zone', { timeZone: '2026-01-01[Europe/Berlin]' }, ['timeZone']],
+    ['an offset with a typographic minus', { timeZone: '\u221202:00' }, ['timeZone']],
+    ['an offset of seconds', { timeZone: '+02:00:30' }, ['timeZone']],
     ['no such time', { from: '24:00' }, ['from']],
     ['a time without its zero', { to: '5:00' }, ['to']],
     ['no day', { days: [] }, ['days']],
@@ -206,6 +251,26 @@ describe('what operators write', () => {
     ['an unknown day', { days: ['monday'] }, ['days.0']],
   ])('refuses %s', (_, more, paths) => {
     expect(faults(more)).toEqual(paths)
+  })
+
+  it.each(['europe/berlin', 'EUROPE/BERLIN', 'utc', 'Etc/GMT+5', '+02:00', '-0530', 'US/Pacific'])(
+    'takes the zone %s',
+    (timeZone) => {
+      expect(faults({ timeZone })).toEqual([])
+    },
+  )
+
+  it('takes only zones that it can tell the time of', () => {
+    const abbreviations = ['ACT', 'AET', 'AGT', 'ART', 'AST', 'BET', 'BST', 'CAT', 'CET', 'CNT', 'CST', 'CTT']
+      .concat(['EAT', 'ECT', 'EET', 'EST', 'HST', 'IET', 'IST', 'JST', 'MET', 'MIT', 'MST', 'NET', 'NST'])
+      .concat(['PLT', 'PNT', 'PRT', 'PST', 'SST', 'VST', 'WET', 'ROC', 'ROK', 'PRC', 'SystemV/PST8'])
+    const zones = [...Intl.supportedValuesOf('timeZone'), ...abbreviations]
+    const taken = zones.filter((timeZone) => faults({ timeZone }).length === 0)
+    expect(taken.length).toBeGreaterThan(400)
+    for (const timeZone of taken) {
+      const now = at('2026-06-01T12:00Z')
+      expect(windowAt({ from: '01:00', to: '05:00', timeZone }, now).changesAt).toBeGreaterThan(now)
+    }
   })
 
   it('takes every day, and hours over midnight', () => {

@@ -5,7 +5,13 @@ import { app } from '../../src/app.ts'
 import { hashPassword, verifyPassword } from '../../src/auth/passwords.ts'
 import { caller, makeClient, makeTenant } from './api.ts'
 
-const PUBLIC = new Set(['GET /healthz', 'GET /openapi.json', 'GET /docs'])
+/** What they answer to anyone. A download's link is all that it asks for; this one is none. */
+const PUBLIC = new Map([
+  ['GET /healthz', 200],
+  ['GET /openapi.json', 200],
+  ['GET /docs', 200],
+  ['GET /d/:token', 404],
+])
 const anyone = caller(undefined)
 
 it('answers 401 on every route that is not public', async () => {
@@ -13,7 +19,7 @@ it('answers 401 on every route that is not public', async () => {
   expect(routes.length).toBeGreaterThan(20)
   for (const { method, path } of routes) {
     const answer = await anyone(method, path)
-    const expected = PUBLIC.has(`${method} ${path}`) ? 200 : 401
+    const expected = PUBLIC.get(`${method} ${path}`) ?? 401
     expect(answer.status, `${method} ${path}`).toBe(expected)
     if (expected === 401) {
       expect(answer.headers.get('www-authenticate'), path).toMatch(/^Bearer/)

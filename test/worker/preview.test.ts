@@ -1,5 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, it } from 'vitest'
+import { caller, makeClient } from './api.ts'
 import { type Lab, makeLab, reports } from './lab.ts'
 
 const TABLES = ['tasks', 'upgrades', 'outcomes', 'audit_entries'] as const
@@ -36,9 +37,13 @@ describe('a preview', () => {
         devices: 20,
         willReceive: 14,
         skipped: [
-          { reason: 'disabled', count: 2 },
-          { reason: 'already on the target version', count: 2 },
-          { reason: 'busy', count: 2 },
+          { reason: 'disabled', count: 2, outcome: 'waits until it is enabled' },
+          { reason: 'already on the target version', count: 2, outcome: 'succeeds without a notice' },
+          {
+            reason: 'busy',
+            count: 2,
+            outcome: 'replaces the other upgrade, or waits for its end where the device has begun it',
+          },
         ],
         waves: [],
         endsAt: expect.stringMatching(/Z$/),
@@ -89,6 +94,59 @@ describe('a preview', () => {
     expect(short.body).toMatchObject({ endsAt: null, notReached: 11 })
   })
 
+  it('says what the task would do where a device is busy', async () => {
+    const lab = await makeLab(2)
+    await lab.upgradeTo('v3')
+    await lab.push(lab.devices[0]!)
+    await lab.push(lab.devices[1]!)
+    const packageId = await lab.addPackage('v2')
+    const skipped = async (policy: Record<string, unknown>) =>
+      (await preview(lab, { packageId, policy })).body.skipped
+    const busy = (outcome: string) => [{ reason: 'busy', count: 2, outcome }]
+    expect(await skipped({ onBusy: 'wait' })).toEqual(busy('waits until the other upgrade has ended'))
+    expect(await skipped({ onBusy: 'fail' })).toEqual(busy('fails: another upgrade is active'))
+    const other = await lab.addPackage('v2', { module: 'modem' })
+    expect((await preview(lab, { packageId: other })).body).toMatchObject({ willReceive: 2, skipped: [] })
+  })
+
+  it('gives the waves the sizes that they have in the task', async () => {
+    const lab = await makeLab(20)
+    await report(lab, ['v2', 'v2', 'v2', 'v2', 'v2'])
+    await lab.admin.call('PATCH', `/api/v1/devices/${lab.devices[0]!.id}`, { enabled: false })
+    await lab.admin.call('PATCH', `/api/v1/devices/${lab.devices[9]!.id}`, { enabled: false })
+    const packageId = await lab.addPackage('v2')
+    const policy = { waves: [{ percent: 30 }, { percent: 31 }, { percent: 70 }, { percent: 100 }] }
+    const foretold = (await preview(lab, { packageId, policy })).body
+    expect(foretold.waves.map(({ devices }: { devices: number }) => devices)).toEqual([5, 0, 6, 4])
+    const task = await lab.addTask(packageId, { policy })
+    await lab.unexpected()
+    const sizes = (waves: { devices: number }[]) => waves.map(({ devices }) => devices)
+    expect(sizes((await task.get()).waves)).toEqual(sizes(foretold.waves))
+  })
+
+  it('keeps to the window', async () => {
+    const lab = await makeLab(4)
+    const packageId = await lab.addPackage('v2')
+    const window = { days: ['sun'], from: '02:30', to: '04:00', timeZone: 'Europe/Berlin' }
+    const policy = { window, ratePerMinute: 1, waves: [{ percent: 50, soakMinutes: 60 }, { percent: 100 }] }
+    const startAt = '2030-03-25T00:00:00Z'
+    // On that Sunday clocks went from 02:00 to 03:00.
+    expect((await preview(lab, { packageId, policy, startAt })).body).toMatchObject({
+      waves: [
+        { percent: 50, devices: 2, opensAt: '2030-03-31T01:00:00.000Z' },
+        { percent: 100, devices: 2, opensAt: '2030-04-07T00:30:00.000Z' },
+      ],
+      endsAt: '2030-04-07T00:31:01.000Z',
+      notReached: 0,
+    })
+    const endAt = '2030-03-31T01:00:00Z'
+    expect((await preview(lab, { packageId, policy, startAt, endAt })).body).toMatchObject({
+      waves: [{ opensAt: null }, { opensAt: null }],
+      endsAt: null,
+      notReached: 4,
+    })
+  })
+
   it('takes the devices that the task would take', async () => {
     const lab = await makeLab(20)
     await report(lab, ['v1', 'v1'])
@@ -102,19 +160,62 @@ describe('a preview', () => {
     expect(await count({ filter: { search: 'n001' } })).toBe(10)
   })
 
-  it('refuses what the creation refuses', async () => {
+  it('counts a long list in a large product', async () => {
+    const lab = await makeLab()
+    const packageId = await lab.addPackage('v2')
+    const numbers = Array.from({ length: 20_000 }, (_, n) => `many-${n}`)
+    await env.DB.prepare(
+      `INSERT INTO devices (id, tenant_id, product_id, number, access_token, enabled, created_at)
+       SELECT 'dev_' || ?2 || j.value, ?1, ?2, j.value, ?2 || j.value, j.key % 4 > 0, 0 FROM json_each(?3) j`,
+    )
+      .bind(lab.admin.tenantId, lab.productId, JSON.stringify(numbers))
+      .run()
+    const counted = { devices: 20_000, willReceive: 15_000, skipped: [{ reason: 'disabled', count: 5000 }] }
+    const ids = numbers.map((number) => `dev_${lab.productId}${number}`)
+    expect((await preview(lab, { packageId, devices: { numbers } })).body).toMatchObject(counted)
+    expect((await preview(lab, { packageId, devices: { ids } })).body).toMatchObject(counted)
+  })
+
+  it('refuses what the creation refuses, in the same words', async () => {
     const lab = await makeLab()
     const other = await makeLab()
     const packageId = await lab.addPackage('v2')
-    const refused = async (body: Record<string, unknown>) =>
-      (await preview(lab, { packageId, ...body })).status
-    expect(await refused({ packageId: await other.addPackage('v2') })).toBe(404)
-    expect(await refused({ policy: { ratePerMinute: 0 } })).toBe(422)
-    expect(await refused({ endAt: '2020-01-01T00:00:00Z' })).toBe(422)
-    expect(await refused({ devices: { ids: [other.devices[0]!.id] } })).toBe(404)
-    const { body } = await other.admin.call('POST', '/api/v1/tasks/preview', {
-      ...{ packageId, name: 'x', devices: 'all' },
-    })
-    expect(body.code).toBe('package.not_found')
+    const foreign = await other.addPackage('v2')
+    const window = { from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' }
+    const refused = async (body: Record<string, unknown>) => {
+      const whole = { packageId, name: 'roll out', devices: 'all', ...body }
+      const create = await lab.admin.call('POST', '/api/v1/tasks', whole)
+      const { status, body: problem } = await lab.admin.call('POST', '/api/v1/tasks/preview', whole)
+      expect(problem).toEqual(create.body)
+      return [status, problem.code, problem.errors?.map(({ path }: { path: string }) => path)]
+    }
+    const invalid = (...paths: string[]) => [422, 'request.invalid', paths]
+    expect(await refused({ packageId: foreign })).toEqual([404, 'package.not_found', ['packageIds.0']])
+    expect(await refused({ devices: { ids: [other.devices[0]!.id] } })).toEqual([
+      ...[404, 'device.not_found', ['devices.ids.0']],
+    ])
+    expect(await refused({ endAt: '2020-01-01T00:00:00Z' })).toEqual(invalid('endAt'))
+    expect(await refused({ policy: { ratePerMinute: 0 } })).toEqual(invalid('policy.ratePerMinute'))
+    expect(await refused({ policy: { window: { ...window, to: '01:00' } } })).toEqual(
+      invalid('policy.window.to'),
+    )
+    expect(await refused({ policy: { window: { ...window, timeZone: 'PST' } } })).toEqual(
+      invalid('policy.window.timeZone'),
+    )
+    expect(await refused({ packageIds: [packageId] })).toEqual(invalid('packageId'))
+    expect(await refused({ name: undefined, more: 1 })).toEqual(invalid('name', ''))
+  })
+
+  it('is for those who may create a task', async () => {
+    const lab = await makeLab()
+    const body = { packageId: await lab.addPackage('v2'), name: 'roll out', devices: 'all' }
+    const status = async (role: 'viewer' | 'operator' | 'bridge') => {
+      const client = await makeClient(role, lab.admin.tenantId)
+      return (await client.call('POST', '/api/v1/tasks/preview', body)).status
+    }
+    expect(await status('viewer')).toBe(403)
+    expect(await status('bridge')).toBe(403)
+    expect(await status('operator')).toBe(200)
+    expect((await caller(undefined)('POST', '/api/v1/tasks/preview', body)).status).toBe(401)
   })
 })

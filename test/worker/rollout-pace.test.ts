@@ -1,6 +1,7 @@
 import { runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, it } from 'vitest'
+import { spacing } from '../../src/tasks/rollout.ts'
 import { type LabDevice, over, progresses, requests } from './lab.ts'
 import { moveClock } from './lab-clock.ts'
 import { countsOf, expectNone, makeRolloutFleet } from './rollout-fleet.ts'
@@ -59,8 +60,9 @@ describe('ratePerMinute', () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 1 } })
     expect(await fleet.takeNotices()).toHaveLength(1)
-    expect((await task.patch({ policy: { ratePerMinute: 240 } })).status).toBe(200)
-    await fleet.wait(1100)
+    expect((await task.patch({ policy: { ratePerMinute: 30 } })).status).toBe(200)
+    expectNone(await fleet.takeNotices())
+    await fleet.wait(Math.ceil(spacing(30)))
     expect(await fleet.takeNotices()).toHaveLength(1)
     expect((await task.patch({ ratePerMinute: null })).body.policy.ratePerMinute).toBeUndefined()
     expect(await fleet.takeNotices()).toHaveLength(998)

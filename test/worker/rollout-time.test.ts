@@ -153,7 +153,7 @@ describe('window', () => {
   it('lets notices out only inside it, not at the weekend, and upgrades under way go on', async () => {
     const fleet = await makeRolloutFleet()
     // Wednesday, 04:59 in Berlin, in winter.
-    jumpTo('2027-01-06T03:59:00Z')
+    jumpTo('2032-01-07T03:59:00Z')
     await fleet.bridge.post([])
     const task = await fleet.upgradeTo('v2', { policy: { window, ratePerMinute: 120 } })
     await fleet.takeNotices()
@@ -187,13 +187,13 @@ describe('window', () => {
     expect((await task.device(device)).status).toBe('success')
 
     // Friday after its hours: until Monday nothing.
-    jumpTo('2027-01-08T04:00:00Z')
+    jumpTo('2032-01-09T04:00:00Z')
     await fleet.bridge.post([])
     expectNone(await fleet.takeNotices())
     expect((await task.get()).waitingFor).toBe(
-      'outside its window until Monday 2027-01-11 01:00 Europe/Berlin',
+      'outside its window until Monday 2032-01-12 01:00 Europe/Berlin',
     )
-    jumpTo('2027-01-10T23:59:00Z')
+    jumpTo('2032-01-11T23:59:00Z')
     await fleet.bridge.post([])
     expectNone(await fleet.takeNotices())
     await fleet.wait(61 * SECOND)

@@ -349,7 +349,11 @@ export class Reference {
 
   handedOut(d: Device): void {
     const link = Math.floor(this.now / 1000) * 1000 + this.rules.downloadTtlSeconds * 1000
-    this.wentOut(d, link, this.isRepush(d) || d.offer?.repush === true)
+    this.wentOut(
+      d,
+      link,
+      !(d.offer?.sent && d.offer.repush) && (this.isRepush(d) || d.offer?.repush === true),
+    )
     this.present(d)
     if (d.status === 'pending') d.status = 'pushed'
     Object.assign(d, { owed: 'no', offer: null, takenAt: this.now, heardAt: this.now })
