@@ -203,7 +203,7 @@ describe('a preview', () => {
       invalid('policy.window.timeZone'),
     )
     expect(await refused({ packageIds: [packageId] })).toEqual(invalid('packageId'))
-    expect(await refused({ name: undefined, more: 1 })).toEqual(invalid('name', ''))
+    expect(await refused({ name: undefined, more: 1 })).toEqual(invalid('name', 'more'))
   })
 
   it('is for those who may create a task', async () => {

@@ -1,59 +1,84 @@
-import { runInDurableObject } from 'cloudflare:test'
-import { env } from 'cloudflare:workers'
 import { describe, expect, it } from 'vitest'
 import { spacing } from '../../src/tasks/rollout.ts'
-import { type LabDevice, over, progresses, requests } from './lab.ts'
-import { moveClock } from './lab-clock.ts'
+import { type LabDevice, over, progresses, reports, requests } from './lab.ts'
+import { sent, taken } from './lab-bridge.ts'
+import { moveClock, stopClock } from './lab-clock.ts'
 import { countsOf, expectNone, makeRolloutFleet } from './rollout-fleet.ts'
 
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 
-/** When each notice of the task was sent, in order. */
-const sendingTimes = (taskId: string): Promise<number[]> =>
-  runInDurableObject(env.UPGRADE_TASK.getByName(taskId), (_, { storage }) =>
-    storage.sql
-      .exec<{ events: string }>('SELECT events FROM devices')
-      .toArray()
-      .flatMap(({ events }) => JSON.parse(events) as { at: number; kind: string }[])
-      .filter(({ kind }) => kind === 'notice offered')
-      .map(({ at }) => at)
-      .sort((a, b) => a - b),
-  )
-
-const mostWithin = (times: number[], span: number) =>
-  Math.max(...times.map((from) => times.filter((at) => at >= from && at < from + span).length))
+/** At a rate of 600: a first quarter of a second's worth at once, then one in a little over a tenth of a second. */
+const STEP = 500
 
 describe('ratePerMinute', () => {
   it('sends 1,000 devices their notices evenly, no more than 600 in any minute', async () => {
     const fleet = await makeRolloutFleet()
+    stopClock()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 600 } })
-    while ((await countsOf(task)).pushed !== 1000) {
-      await fleet.takeNotices()
-      await fleet.wait(500)
+    const told = new Map<number, number>()
+    const times: number[] = []
+    for (let ms = 0; times.length < 1000; ms += STEP, moveClock(STEP)) {
+      for (const _ of await fleet.takeNotices()) times.push(ms)
+      told.set(ms / SECOND, times.length)
     }
-    const times = await sendingTimes(task.id)
-    expect(times).toHaveLength(1000)
-    expect(mostWithin(times, MINUTE)).toBeLessThanOrEqual(600)
-    expect(mostWithin(times, 10 * SECOND)).toBeLessThanOrEqual(110)
-    expect(times.filter((at) => at < times[0]! + SECOND).length).toBeLessThanOrEqual(20)
-    // 590 a minute: what looks late must not slow it down.
-    expect(times.at(-1)! - times[0]!).toBeLessThan(1000 * 102 + 5 * SECOND)
-  }, 60_000)
+    const after = [0, 0.5, 1, 2, 10, 30, 59.5, 60, 61, 101, 101.5]
+    expect(after.map((seconds) => told.get(seconds))).toEqual([
+      2, 7, 12, 22, 100, 297, 587, 592, 602, 995, 1000,
+    ])
+    const mostWithin = (span: number) =>
+      Math.max(...times.map((from) => times.filter((at) => at >= from && at < from + span).length))
+    expect([MINUTE, 10 * SECOND, SECOND].map(mostWithin)).toEqual([591, 99, 10])
+    expect(await countsOf(task)).toEqual({ total: 1000, pushed: 1000 })
+  }, 30_000)
 
-  it('saves up nothing of a pause, and counts re-sends', async () => {
-    const fleet = await makeRolloutFleet(100)
-    const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 60 } })
-    const first = await fleet.takeNotices()
-    expect(first).toHaveLength(1)
+  it('saves up nothing of a pause', async () => {
+    const fleet = await makeRolloutFleet()
+    stopClock()
+    const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 600 } })
+    expect(await fleet.takeNotices()).toHaveLength(2)
     await task.post('/pause')
     await fleet.wait(10 * MINUTE)
+    expectNone(await fleet.takeNotices())
     await task.post('/resume')
-    expect(await fleet.takeNotices()).toHaveLength(1)
-    // What a waiting device asks for is one of the notices of its second.
-    await fleet.all(first, (device) => requests(device, 'r'))
-    await fleet.wait(1100)
-    expect((await fleet.takeNotices()).map(({ id }) => id)).toEqual([first[0]!.id])
+    expect(await fleet.takeNotices()).toHaveLength(2)
+    await fleet.wait(STEP)
+    expect(await fleet.takeNotices()).toHaveLength(5)
+  })
+
+  it('counts re-sends, and what is fetched over HTTPS', async () => {
+    const fleet = await makeRolloutFleet()
+    stopClock()
+    const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 600 } })
+    const first = await fleet.takeNotices()
+    for (let steps = 0; steps < 4; steps++) {
+      await fleet.wait(STEP)
+      first.push(...(await fleet.takeNotices()))
+    }
+    expect(first).toHaveLength(22)
+    // All of them ask again, or say that they still run the old version: theirs are the next turns.
+    await fleet.all(first.slice(0, 11), (device) => requests(device, 'r'))
+    await fleet.all(first.slice(11), (device) => reports(device, 'v1'))
+    const again: LabDevice[] = []
+    const perStep: number[] = []
+    for (let steps = 0; steps < 4; steps++) {
+      await fleet.wait(STEP)
+      const told = await fleet.takeNotices()
+      again.push(...told)
+      perStep.push(told.length)
+    }
+    expect(perStep).toEqual([5, 4, 5, 5])
+    expect(new Set(again).size).toBe(19)
+    for (const device of again) expect(first).toContain(device)
+    expect(await countsOf(task)).toEqual({ total: 1000, pending: 978, pushed: 22 })
+
+    const [one, two] = fleet.devices.filter((device) => !first.includes(device))
+    const fetch = async (device: LabDevice) => (await over(device)('GET', '/device/v1/upgrade')).body.params
+    expect(await fetch(one!)).toEqual({})
+    moveClock(30)
+    expect(await fetch(one!)).toMatchObject({ version: 'v2' })
+    expect(await fetch(two!)).toEqual({})
+    expectNone(await fleet.takeNotices())
   })
 
   it('may be changed while the task runs, and taken away', async () => {
@@ -185,31 +210,65 @@ describe('haltOn', () => {
 
   it('waits for enough that have settled, allows just its limit, and stops over it', async () => {
     const fleet = await makeRolloutFleet()
+    stopClock()
     const task = await fleet.upgradeTo('v2', { policy: { ...policy, ratePerMinute: 6000 } })
-    await fleet.wait(30 * SECOND)
     const told = await fleet.takeNotices()
+    await fleet.wait(SECOND)
+    told.push(...(await fleet.takeNotices()))
+    expect(told).toHaveLength(122)
     await fleet.all(told.slice(0, 2), fail)
     await fleet.all(told.slice(2, 19), succeed)
     expect(await task.get()).toMatchObject({ status: 'running', failed: 2, succeeded: 17 })
     await fleet.all(told.slice(19, 20), succeed)
     expect(await task.get()).toMatchObject({ status: 'running', failed: 2, succeeded: 18 })
     await fleet.all(told.slice(20, 21), fail)
-    expect(await task.get()).toMatchObject({
-      status: 'paused',
-      pausedReason: 'halted: 3 of 21 settled devices failed (14.3 %, the limit is 10 %)',
-    })
+    const first = 'halted: 3 of 21 settled devices failed (14.3 %, the limit is 10 %)'
+    expect(await task.get()).toMatchObject({ status: 'paused', pausedReason: first })
     await fleet.wait(10 * MINUTE)
     expectNone(await fleet.takeNotices())
+    expect(await task.get()).toMatchObject({
+      ...{ status: 'paused', pausedReason: first },
+      counts: { total: 1000, pending: 878, pushed: 101, success: 18, failure: 3 },
+    })
 
     // An operator accepts these three: twenty more must settle before it halts again.
     expect((await task.post('/resume')).body).toMatchObject({ status: 'running', pausedReason: null })
+    expect(await fleet.takeNotices()).toHaveLength(24)
     await fleet.all(told.slice(21, 40), fail)
     expect((await task.get()).status).toBe('running')
     await fleet.all(told.slice(40, 41), fail)
     expect(await task.get()).toMatchObject({
       status: 'paused',
       pausedReason: 'halted: 20 of 20 settled devices failed (100 %, the limit is 10 %)',
+      ...{ failed: 23, succeeded: 18 },
     })
+  })
+
+  it('counts in neither those that were never reached', async () => {
+    const fleet = await makeRolloutFleet()
+    const waves = [{ percent: 10 }, { percent: 100 }]
+    const task = await fleet.upgradeTo('v2', { policy: { ...policy, waves } })
+    const frames = [...(await fleet.unexpected())]
+    fleet.bridge.frames.length = 0
+    expect(frames).toHaveLength(100)
+    const byId = new Map(fleet.devices.map((device) => [device.id, device]))
+    const told = frames.map(({ notice }) => byId.get(notice.device)!)
+    await fleet.postAll(
+      frames.flatMap((frame, at) => [sent(frame), taken(frame, at < 40 ? 'taken' : 'offline')]),
+    )
+    await fleet.all(told.slice(0, 3), fail)
+    await fleet.all(told.slice(3, 39), succeed)
+    await fleet.wait(180 * MINUTE)
+    // Three and one that is gone after its notice, of 40; of 100 it would be 4 %, and with the offline ones 64 %.
+    expect(await task.get()).toMatchObject({
+      ...{ status: 'running', reached: 40, failed: 4, succeeded: 36 },
+      counts: { pending: 960, pushed: 1, success: 36, failure: 3 },
+    })
+    // A rollback more is over the limit.
+    await fleet.all(told.slice(3, 4), (device) => reports(device, 'v1'))
+    expect((await task.get()).pausedReason).toBe(
+      'halted: 5 of 40 settled devices failed (12.5 %, the limit is 10 %)',
+    )
   })
 
   it('may be changed, and taken away, while the task runs', async () => {
