@@ -5,10 +5,12 @@ import { isEnded, type Upgrade } from './upgrade.ts'
 
 /** How a device stands for the waves and the halt rule. */
 export function standing(upgrade: Upgrade) {
+  const { status, reachedAt, failedBefore, rolledBack, gone } = upgrade
   // Who was cancelled says nothing about the package.
-  const reached = upgrade.reachedAt !== null && upgrade.status !== 'cancelled'
-  const failed = reached && (upgrade.status === 'failure' || upgrade.rolledBack || upgrade.gone)
-  const succeeded = reached && upgrade.status === 'success' && !failed
+  const reached = (reachedAt !== null || failedBefore) && status !== 'cancelled'
+  const isLost = reachedAt === null && status !== 'success'
+  const failed = reached && (status === 'failure' || rolledBack || gone || isLost)
+  const succeeded = reached && status === 'success' && !failed
   return { reached, failed, succeeded, underWay: isUnderWay(upgrade) }
 }
 

@@ -4,9 +4,9 @@ import {
   type AutoRetry,
   end,
   type FailureCause,
-  FRESH_ATTEMPT,
   isEnded,
   isWaiting,
+  nextAttempt,
   present,
   released,
   type Upgrade,
@@ -97,12 +97,10 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
         ? end(upgrade, 'failure', 'another upgrade is active', { cause: 'busy' })
         : upgrade
     case 'retried':
-      return upgrade.status === 'failure' || upgrade.status === 'cancelled'
-        ? { ...FRESH_ATTEMPT, attempt: upgrade.attempt + 1 }
-        : upgrade
+      return upgrade.status === 'failure' || upgrade.status === 'cancelled' ? nextAttempt(upgrade) : upgrade
     case 'retriedItself':
       return upgrade.status === 'failure' && upgrade.retryAt !== null
-        ? { ...FRESH_ATTEMPT, attempt: upgrade.attempt + 1, autoRetries: upgrade.autoRetries + 1 }
+        ? { ...nextAttempt(upgrade), autoRetries: upgrade.autoRetries + 1 }
         : upgrade
     case 'notRetried':
       return upgrade.retryAt === null ? upgrade : { ...upgrade, retryAt: null }

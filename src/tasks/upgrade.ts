@@ -77,6 +77,8 @@ export interface Upgrade {
    * devices. Null before.
    */
   reachedAt: number | null
+  /** Reached in an earlier attempt, which failed: until it is reached again it counts as it did. */
+  failedBefore: boolean
   /** Reached, then silent for the device timeout and not connected: it counts as failed until it is back. */
   gone: boolean
   /** When the longest-lived link of this attempt expires, and that of all notices but the latest. */
@@ -157,8 +159,7 @@ export interface AutoRetry {
 /** A device as its enrolment leaves it. */
 export const newUpgrade = (): Upgrade => ({ ...FRESH_ATTEMPT, attempt: 1 })
 
-/** What a retry begins with. */
-export const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
+const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   status: 'pending',
   step: null,
   description: null,
@@ -173,6 +174,7 @@ export const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   repushes: 0,
   lastTakenAt: null,
   reachedAt: null,
+  failedBefore: false,
   gone: false,
   linkExpiresAt: null,
   earlierLinkExpiresAt: null,
@@ -189,6 +191,14 @@ export const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   autoRetries: 0,
   epoch: null,
 }
+
+/** Whatever is tried next, what waves and the halt rule made of its last attempt stays until it is reached again. */
+export const nextAttempt = (upgrade: Upgrade): Upgrade => ({
+  ...FRESH_ATTEMPT,
+  attempt: upgrade.attempt + 1,
+  failedBefore: upgrade.status === 'failure' && (upgrade.reachedAt !== null || upgrade.failedBefore),
+  epoch: upgrade.epoch,
+})
 
 export const isEnded = (status: UpgradeStatus) =>
   status === 'success' || status === 'failure' || status === 'cancelled'

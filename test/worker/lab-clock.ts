@@ -12,6 +12,8 @@ const LOOK_EVERY_MS = 10
 const known = new Set<string>()
 const working = new Map<UpgradeTask, number>()
 let ahead = 0
+/** Where the platform's clock is taken to stand; null while it goes on. */
+let standsAt: number | null = null
 
 const ring = UpgradeTask.prototype.alarm
 /** Counts the alarms at work: an object never has two at once, and the tests must not make it so. */
@@ -34,13 +36,23 @@ export function watchTask(taskId: string): void {
 export function moveClock(ms: number): void {
   if (ahead === 0) {
     const realNow = Date.now.bind(Date)
-    vi.spyOn(Date, 'now').mockImplementation(() => realNow() + ahead)
+    vi.spyOn(Date, 'now').mockImplementation(() => (standsAt ?? realNow()) + ahead)
     onTestFinished(() => {
       ahead = 0
+      standsAt = null
       vi.restoreAllMocks()
     })
   }
   ahead += ms
+}
+
+/** So far ahead no alarm that is set by the test's clock comes up by the platform's. */
+const AHEAD_OF_PLATFORM_MS = 100_000
+
+/** Until the test ends its clock stands still between moves: what goes out at each time is exact. */
+export function stopClock(): void {
+  moveClock(AHEAD_OF_PLATFORM_MS)
+  standsAt = Date.now() - ahead
 }
 
 /** Rings one task's alarm if it is due. `busy`: there was, or is, something to do. */

@@ -41,6 +41,7 @@ const fresh = () => ({
   heardAt: -Infinity,
   viaBridge: false,
   reachedAt: null as number | null,
+  failedBefore: false,
   gone: false,
   link: -Infinity,
   earlierLink: -Infinity,
@@ -66,8 +67,11 @@ export type Device = ReturnType<typeof fresh> & {
 
 const ended = ({ status }: Device) => status === 'success' || status === 'failure' || status === 'cancelled'
 const outstanding = ({ owed, offer }: Device) => owed !== 'no' || offer !== null
-export const isReached = (d: Device) => d.reachedAt !== null && d.status !== 'cancelled'
-export const hasFailed = (d: Device) => isReached(d) && (d.status === 'failure' || d.rolledBack || d.gone)
+export const isReached = (d: Device) => (d.reachedAt !== null || d.failedBefore) && d.status !== 'cancelled'
+/** Who failed and is tried again counts as failed until it is reached again. */
+const isLost = (d: Device) => d.reachedAt === null && d.status !== 'success'
+export const hasFailed = (d: Device) =>
+  isReached(d) && (d.status === 'failure' || d.rolledBack || d.gone || isLost(d))
 export const hasSucceeded = (d: Device) => isReached(d) && d.status === 'success' && !hasFailed(d)
 
 export class Reference {
@@ -362,7 +366,9 @@ export class Reference {
 
   retry(d: Device, bySelf: boolean): void {
     const autoRetries = bySelf ? d.autoRetries + 1 : 0
-    Object.assign(d, fresh(), { attempt: d.attempt + 1, autoRetries, holdsSlot: false })
+    const { attempt, epoch } = d
+    const failedBefore = d.status === 'failure' && isReached(d)
+    Object.assign(d, fresh(), { attempt: attempt + 1, autoRetries, failedBefore, epoch, holdsSlot: false })
     if (this.status === 'finished') this.status = 'running'
   }
 
