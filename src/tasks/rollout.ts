@@ -129,20 +129,17 @@ function planWave({ policy }: Rules, run: TaskRun, now: number) {
   if (run.cuts === null || !next) return stays
   if (index < 0) return { ...stays, opensWave: true }
   const wave = run.waves[index]!
-  if (!isGood(policy, run, index)) return stays
+  if (wave.reached === 0 || !hasSucceeded(policy, wave, index)) return stays
+  // It soaks from when all had their notice; who is told again later holds up only the opening.
+  if (wave.goodSince === null && wave.underWay > 0) return stays
   const goodSince = wave.goodSince ?? now
   const opensAt = goodSince + soakMs(policy, index)
-  return { goodSince, opensWave: now >= opensAt, lookAgainAt: opensAt }
+  if (now < opensAt) return { goodSince, opensWave: false, lookAgainAt: opensAt }
+  return { goodSince, opensWave: wave.underWay === 0, lookAgainAt: null }
 }
 
 export const soakMs = ({ waves }: TaskSpec['policy'], index: number) =>
   (waves?.[index]?.soakMinutes ?? 0) * MINUTE_MS
-
-/** No notice is owed or on its way, and enough of those that the wave reached succeeded. */
-function isGood(policy: TaskSpec['policy'], run: TaskRun, index: number): boolean {
-  const wave = run.waves[index]!
-  return wave.underWay === 0 && wave.reached > 0 && hasSucceeded(policy, wave, index)
-}
 
 export const successPercent = ({ waves }: TaskSpec['policy'], index: number) =>
   waves?.[index]?.successPercent ?? 0

@@ -14,9 +14,9 @@ export function standing(upgrade: Upgrade) {
   return { reached, failed, succeeded, underWay: isUnderWay(upgrade) }
 }
 
-/** Its notice is owed now, or on its way; who waits for something else holds up nobody. */
-export const isUnderWay = ({ status, offer, owed, heldUntil }: Upgrade) =>
-  !isEnded(status) && heldUntil === null && (offer !== null || owed !== 'no')
+/** Its first notice is owed now, or on its way; who waits for something else, or is told again, holds up nobody. */
+export const isUnderWay = ({ status, reachedAt, offer, owed, heldUntil }: Upgrade) =>
+  !isEnded(status) && reachedAt === null && heldUntil === null && (offer !== null || owed !== 'no')
 
 /** Counts a change of a device of this wave. Answers the device with the epoch that the halt rule counts it in. */
 export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgrade): Upgrade {

@@ -178,10 +178,20 @@ describe('waves', () => {
   it.each([
     ['below its share', { reached: 100, succeeded: 94 }],
     ['where nobody was reached', { reached: 0, succeeded: 0 }],
-    ['while a notice is owed or on its way', { reached: 10, succeeded: 10, underWay: 1 }],
   ])('opens none %s', (_, wave) => {
     const run = first({ ...wave, goodSince: T0 - 60 * MINUTE })
     expect(planRollout(spec, run, T0)).toMatchObject({ opensWave: false, goodSince: null })
+  })
+
+  it('waits for notices that are owed or on their way: at first with the soak, later only with the opening', () => {
+    const waits = { reached: 10, succeeded: 10, underWay: 1 }
+    expect(planRollout(spec, first(waits), T0)).toMatchObject({ opensWave: false, goodSince: null })
+    const soaked = first({ ...waits, goodSince: T0 })
+    expect(planRollout(spec, soaked, T0 + 60 * MINUTE)).toMatchObject({
+      ...{ opensWave: false, goodSince: T0, lookAgainAt: null },
+    })
+    soaked.waves[0]!.underWay = 0
+    expect(planRollout(spec, soaked, T0 + 60 * MINUTE)).toMatchObject({ opensWave: true })
   })
 
   it('opens none while the task is paused or outside its window', () => {

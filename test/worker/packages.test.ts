@@ -94,7 +94,7 @@ it.each([
   ['the reserved key', { extData: { _package_udi: 'x' } }, 'extData'],
   ['more than 8 KiB of extData', { extData: { key: 'ä'.repeat(4096) } }, 'extData'],
   ['extData that is a list', { extData: [1] }, 'extData'],
-  ['an unknown field', { state: 'ready' }, ''],
+  ['an unknown field', { state: 'ready' }, 'state'],
 ])('refuses %s and names the field', async (_, fields, path) => {
   const refused = await post(await makeTenantWithProduct(), fields)
   expect(refused.headers.get('content-type')).toBe('application/problem+json')

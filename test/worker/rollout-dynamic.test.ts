@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { progresses, reports } from './lab.ts'
+import { addDevice, over, progresses, reports } from './lab.ts'
 import { countsOf, expectNone, makeRolloutFleet, type RolloutFleet } from './rollout-fleet.ts'
 
 const SECOND = 1000
@@ -88,6 +88,39 @@ describe('dynamic', () => {
       new Set([...fleet.devices.slice(200, 350), ...fleet.devices.slice(500, 600)]),
     )
     expect(await countsOf(task)).toEqual({ total: 450, pushed: 450 })
+  })
+
+  it('takes in devices that are moved to the product, get the name, or report over HTTPS', async () => {
+    const fleet = await makeRolloutFleet()
+    const { admin, productId, devices } = fleet
+    const patch = async (id: string, changes: Record<string, unknown>) =>
+      expect((await admin.call('PATCH', `/api/v1/devices/${id}`, changes)).status).toBe(200)
+    const { body: other } = await admin.call('POST', '/api/v1/products', { name: 'other' })
+    const moved = await addDevice(admin, other.id, 'moved')
+    const taskFor = (version: string, filter: Record<string, unknown>) =>
+      fleet.upgradeTo(version, { ...dynamic, devices: { filter } }, { module: version })
+    const tagged = await taskFor('v2', { tags: ['eu'] })
+    const named = await taskFor('v3', { search: 'kitchen' })
+    const reported = await taskFor('v4', { versions: ['v1'] })
+    const all = await fleet.upgradeTo('v5', dynamic, { module: 'v5' })
+    expect(await fleet.takeNotices()).toHaveLength(1000)
+
+    await patch(devices[0]!.id, { tags: ['eu', 'home'] })
+    await patch(devices[1]!.id, { name: 'Kitchen lamp' })
+    await patch(devices[2]!.id, { name: 'Cellar lamp', tags: ['us'] })
+    const report = { id: '1', params: { version: 'v1', module: 'v4' } }
+    await over(devices[3]!)('POST', '/device/v1/inform', report)
+    await patch(moved.id, { productId })
+    await fleet.wait(MINUTE)
+    const noticed = (await fleet.unexpected()).map(({ notice }) => [notice.task, notice.device])
+    expect(noticed.sort()).toEqual(
+      [
+        [tagged.id, devices[0]!.id],
+        [named.id, devices[1]!.id],
+        [reported.id, devices[3]!.id],
+        [all.id, moved.id],
+      ].sort(),
+    )
   })
 
   it('puts who joins in a wave, and tells nobody of a wave that is not open', async () => {

@@ -134,6 +134,18 @@ describe('packages that are not of one upgrade', () => {
       status: 404,
       errors: [{ path: 'packageIds.1', message: 'no such package' }],
     })
+    const { body: empty } = await lab.admin.call('POST', '/api/v1/packages', {
+      ...{ productId: lab.productId, name: 'no file', version: 'v4', kind: 'diff', sourceVersion: 'v2' },
+    })
+    const recalled = await lab.addPackage('v4', { kind: 'diff', sourceVersion: 'v3' })
+    await lab.admin.call('POST', `/api/v1/packages/${recalled}/recall`)
+    for (const [unfit, message] of [
+      [empty.id, 'has no file yet'],
+      [recalled, 'was recalled'],
+    ]) {
+      const errors = [{ path: 'packageIds.1', message }]
+      expect(await create([full, unfit])).toEqual({ status: 409, errors })
+    }
     expect((await create([])).status).toBe(422)
     const both = await lab.admin.call('POST', '/api/v1/tasks', {
       ...{ packageId: full, packageIds: [full], name: 'both', devices: 'all' },

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { spacing } from '../../src/tasks/rollout.ts'
 import { type LabDevice, over, progresses, reports, requests, subscribes } from './lab.ts'
-import { moveClock } from './lab-clock.ts'
+import { moveClock, stopClock } from './lab-clock.ts'
 import { countsOf, expectNone, makeRolloutFleet, type RolloutFleet } from './rollout-fleet.ts'
 
 const SECOND = 1000
@@ -112,33 +113,53 @@ describe('autoRetry', () => {
   })
 
   it('repeats only what `on` lists', async () => {
-    const fleet = await makeRolloutFleet(40)
-    const policy = { autoRetry: { times: 1, backoffMinutes: 10, on: [-3] } }
+    const fleet = await makeRolloutFleet()
+    const policy = { autoRetry: { times: 1, backoffMinutes: 10, on: [-3] }, deviceTimeoutMinutes: 5 }
     const task = await fleet.upgradeTo('v2', { policy })
     const told = await pushed(fleet)
-    await fleet.all(part(told, 0, 10), says(-1))
-    await fleet.all(part(told, 10, 20), says(-3))
-    await fleet.all(part(told, 20, 40), says(100))
+    await fleet.all(part(told, 0, 100), says(-1))
+    await fleet.all(part(told, 100, 250), says(-2))
+    await fleet.all(part(told, 250, 450), says(-3))
+    await fleet.all(part(told, 450, 500), says(-4))
+    await fleet.all(part(told, 500, 600), says(50))
+    await fleet.all(part(told, 600, 1000), says(100))
     await fleet.wait(10 * MINUTE + SECOND)
     const again = await fleet.takeNotices()
-    expect(new Set(again)).toEqual(new Set(part(told, 10, 20)))
-    await fleet.all(again, says(100))
+    expect(new Set(again)).toEqual(new Set(part(told, 250, 450)))
+    await fleet.all(part(told, 250, 300), says(-3))
+    await fleet.all(part(told, 300, 450), says(100))
+    await fleet.wait(24 * HOUR)
     expectNone(await fleet.takeNotices())
-    expect(await task.get()).toMatchObject({ status: 'finished', counts: { success: 30, failure: 10 } })
+    expect(await task.get()).toMatchObject({ status: 'finished', counts: { success: 550, failure: 450 } })
   })
 
   it('gives way to an operator, who retries at once or wants no retry', async () => {
-    const fleet = await makeRolloutFleet(20)
+    const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { autoRetry: { times: 1, backoffMinutes: 60 } } })
     const told = await pushed(fleet)
     await fleet.all(told, says(-1))
     const [one, two] = [told[0]!, told[1]!]
     expect((await task.post(`/devices/${one.id}/retry`)).body).toEqual({ retried: 1, skipped: [] })
     expect(await fleet.takeNotices()).toEqual([one])
+    // A Failure is no longer to be cancelled, but its retry is.
     expect((await task.post(`/devices/${two.id}/cancel`)).status).toBe(200)
     await fleet.wait(61 * MINUTE)
-    expect(new Set(await fleet.takeNotices())).toEqual(new Set(part(told, 2, 20)))
+    expect(new Set(await fleet.takeNotices())).toEqual(new Set(part(told, 2, 1000)))
     expect((await task.device(two)).status).toBe('failure')
+    expect(await countsOf(task)).toEqual({ total: 1000, pushed: 999, failure: 1 })
+
+    // An operator's retry begins anew: it fails, and is repeated by itself once more.
+    await fleet.all([one], says(-1))
+    await fleet.wait(61 * MINUTE)
+    expect(await fleet.takeNotices()).toEqual([one])
+    await fleet.all(part(told, 2, 1000), says(-1))
+    await fleet.wait(24 * HOUR)
+    expectNone(await fleet.takeNotices())
+    expect((await task.post('/retry')).body).toEqual({ retried: 999, skipped: [] })
+    expect(await fleet.takeNotices()).toHaveLength(999)
+    await task.post('/cancel')
+    expectNone(await fleet.takeNotices())
+    expect(await countsOf(task)).toEqual({ total: 1000, cancelled: 1000 })
   })
 })
 
@@ -152,18 +173,19 @@ describe('window', () => {
 
   it('lets notices out only inside it, not at the weekend, and upgrades under way go on', async () => {
     const fleet = await makeRolloutFleet()
+    stopClock()
     // Wednesday, 04:59 in Berlin, in winter.
     jumpTo('2032-01-07T03:59:00Z')
     await fleet.bridge.post([])
     const task = await fleet.upgradeTo('v2', { policy: { window, ratePerMinute: 120 } })
-    await fleet.takeNotices()
-    for (let step = 0; step < 160; step++) {
-      await fleet.wait(400)
-      await fleet.takeNotices()
+    let told = (await fleet.takeNotices()).length
+    for (let step = 0; step < 120; step++) {
+      moveClock(Math.ceil(spacing(120)))
+      told += (await fleet.takeNotices()).length
     }
-    const { pushed: told = 0 } = await countsOf(task)
-    expect(told).toBeGreaterThanOrEqual(116)
-    expect(told).toBeLessThanOrEqual(120)
+    // One at once, one each 509 ms until 04:59:59.553, and none in the second after 05:00.
+    expect(told).toBe(118)
+    expect(await countsOf(task)).toEqual({ total: 1000, pending: 882, pushed: 118 })
     const waiting = (await fleet.admin.call('GET', `/api/v1/tasks/${task.id}/devices?status=pending&limit=2`))
       .body.items
     const [late, later] = waiting.map(({ deviceId }: { deviceId: string }) =>
@@ -196,8 +218,10 @@ describe('window', () => {
     jumpTo('2032-01-11T23:59:00Z')
     await fleet.bridge.post([])
     expectNone(await fleet.takeNotices())
-    await fleet.wait(61 * SECOND)
-    expect((await fleet.takeNotices()).length).toBeGreaterThan(0)
+    await fleet.wait(60 * SECOND)
+    expect(await fleet.takeNotices()).toHaveLength(1)
+    await fleet.wait(Math.ceil(spacing(120)))
+    expect(await fleet.takeNotices()).toHaveLength(1)
   })
 })
 
@@ -249,27 +273,62 @@ describe('mismatchPushes', () => {
 })
 
 describe('downloadTtlSeconds', () => {
-  it('is how long the link in each notice lives', async () => {
+  it('is how long the link in each notice lives, and the notice with it', async () => {
     const fleet = await makeRolloutFleet()
-    await fleet.upgradeTo('v2', { policy: { downloadTtlSeconds: 1234 } })
-    const { notice } = await fleet.bridge.notice(fleet.devices[0]!)
-    expect(new URL(notice.params.url).searchParams.get('X-Amz-Expires')).toBe('1234')
+    stopClock()
+    // Links count from a whole second.
+    jumpTo('2032-01-07T00:00:00Z')
+    await fleet.bridge.post([])
+    const task = await fleet.upgradeTo('v2', { policy: { downloadTtlSeconds: 1234 } })
+    const frames = [...(await fleet.unexpected())]
+    expect(frames).toHaveLength(1000)
+    for (const { payload, expiresInSeconds } of frames) {
+      expect(new URL(JSON.parse(payload).params.url).searchParams.get('X-Amz-Expires')).toBe('1234')
+      expect(expiresInSeconds).toBe(1234)
+    }
+    const told = await pushed(fleet)
+
+    // −2 is the device's failure while its link lives, and none when it no longer does.
+    await fleet.wait(1233 * SECOND)
+    await fleet.all(part(told, 0, 400), says(-2))
+    expectNone(await fleet.takeNotices())
+    expect(await countsOf(task)).toEqual({ total: 1000, pushed: 600, failure: 400 })
+    await fleet.wait(SECOND)
+    await fleet.all(part(told, 400, 1000), says(-2))
+    expect(new Set(await fleet.takeNotices())).toEqual(new Set(part(told, 400, 1000)))
+    expect(await countsOf(task)).toEqual({ total: 1000, pushed: 600, failure: 400 })
   })
 })
 
 describe('confirm', () => {
-  it('`version` makes a Success only of the version report, and 100 % with the old one a Failure', async () => {
+  const play = async (confirm: 'progress' | 'version') => {
     const fleet = await makeRolloutFleet()
-    const task = await fleet.upgradeTo('v2', { policy: { confirm: 'version' } })
+    const task = await fleet.upgradeTo('v2', { policy: { confirm } })
     const told = await pushed(fleet)
     await fleet.all(told, says(100))
-    expect(await countsOf(task)).toEqual({ total: 1000, upgrading: 1000 })
+    const atHundred = await countsOf(task)
     await fleet.all(part(told, 0, 700), (device) => reports(device, 'v2'))
     await fleet.all(part(told, 700, 1000), (device) => reports(device, 'v1'))
     expectNone(await fleet.takeNotices())
-    expect(await task.get()).toMatchObject({
+    return { atHundred, view: await task.get() }
+  }
+
+  it('`version` makes a Success only of the version report, and 100 % with the old one a Failure', async () => {
+    const { atHundred, view } = await play('version')
+    expect(atHundred).toEqual({ total: 1000, upgrading: 1000 })
+    expect(view).toMatchObject({
       ...{ status: 'finished', rolledBack: 300, counts: { success: 700, failure: 300 } },
+      ...{ reached: 1000, succeeded: 700, failed: 300 },
       failures: [{ cause: 'rolled_back', description: 'rolled back: reported 100 %, runs v1', count: 300 }],
+    })
+  })
+
+  it('`progress` makes one of 100 %, and marks what runs the old version then', async () => {
+    const { atHundred, view } = await play('progress')
+    expect(atHundred).toEqual({ total: 1000, success: 1000 })
+    expect(view).toMatchObject({
+      ...{ status: 'finished', rolledBack: 300, counts: { success: 1000, failure: 0 }, failures: [] },
+      ...{ reached: 1000, succeeded: 700, failed: 300 },
     })
   })
 })

@@ -79,7 +79,7 @@ it('refuses what is not valid, and names the field', async () => {
     [{ ...body, events: ['task.halted', 'task.hatled'] }, 'events.1'],
     [{ ...body, events: ['task.halted', 'task.halted'] }, 'events'],
     [{ ...body, secret: 'whsec_c2hvcnQ=' }, 'secret'],
-    [{ ...body, extra: 1 }, ''],
+    [{ ...body, extra: 1 }, 'extra'],
   ] as const) {
     expect(await call('POST', '/api/v1/webhooks', sent), JSON.stringify(sent).slice(0, 80)).toEqual([
       422,

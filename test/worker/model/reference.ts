@@ -148,11 +148,11 @@ export class Reference {
     const { successPercent, soakMinutes } = this.rules.waves![this.openWave]!
     const wave = this.devices.filter((d) => d.wave === this.openWave)
     const reached = wave.filter(isReached).length
-    const isGood =
-      !wave.some((d) => !ended(d) && outstanding(d)) &&
-      reached > 0 &&
-      (100 * wave.filter(hasSucceeded).length) / reached >= successPercent
-    this.goodSince = isGood ? (this.goodSince ?? this.now) : null
+    const isEnough = reached > 0 && (100 * wave.filter(hasSucceeded).length) / reached >= successPercent
+    const isUnderWay = wave.some((d) => !ended(d) && d.reachedAt === null && outstanding(d))
+    const soaks = isEnough && (this.goodSince !== null || !isUnderWay)
+    this.goodSince = soaks ? (this.goodSince ?? this.now) : null
+    if (isUnderWay) return false
     return this.goodSince !== null && this.now >= this.goodSince + soakMinutes * MINUTE
   }
 
@@ -412,8 +412,12 @@ export class Reference {
       }
       this.isPastEnd ||= isEnd
       this.send(seen)
+      this.finish()
     }
     for (const d of this.devices) if (ended(d)) d.holdsSlot = false
+  }
+
+  finish(): void {
     const isOpen = this.devices.some((d) => !ended(d) || d.retryAt !== null)
     if (!isOpen && this.status !== 'cancelled') this.status = 'finished'
   }
