@@ -123,7 +123,9 @@ export function readProgress(message: Record<string, unknown>): Read<Progress> {
   const module = readModule(params.module)
   if (!module.ok) return module
   const description =
-    typeof params.desc === 'string' || typeof params.desc === 'number' ? cut(String(params.desc)) : null
+    typeof params.desc === 'string' || typeof params.desc === 'number'
+      ? cut(withoutLinks(String(params.desc)))
+      : null
   return { ok: true, value: { step, description, module: module.value } }
 }
 
@@ -162,6 +164,14 @@ const paramsOf = (message: Record<string, unknown>) => (isObject(message.params)
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** More of a description is not looked at, nor kept. */
+const MAX_READ_DESCRIPTION_LENGTH = 2048
+const DOWNLOAD_LINK = /https?:\/\/\S*(?:[?&]X-Amz-|\/d\/)\S*/gi
+
+/** A device that failed to download may say what: its link must not stand in histories, reports and webhooks. */
+const withoutLinks = (text: string) =>
+  text.slice(0, MAX_READ_DESCRIPTION_LENGTH).replace(DOWNLOAD_LINK, '(link)')
 
 /** By code points, so that no character is cut in half. */
 const cut = (text: string) => Array.from(text).slice(0, MAX_DESCRIPTION_LENGTH).join('')

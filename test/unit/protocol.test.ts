@@ -93,6 +93,18 @@ it('refuses a step that is none', () => {
   }
 })
 
+it('keeps no download link that a device repeats in its description', () => {
+  const read = (desc: string) => readProgress({ step: -2, desc })
+  const presigned = 'https://x.r2.cloudflarestorage.com/b/packages/k?X-Amz-Expires=60&X-Amz-Signature=0123'
+  expect(read(`GET ${presigned} failed`)).toMatchObject({ value: { description: 'GET (link) failed' } })
+  expect(read('no answer: https://ota.example.com/d/AAZ0')).toMatchObject({
+    value: { description: 'no answer: (link)' },
+  })
+  expect(read('see https://example.com/help')).toMatchObject({
+    value: { description: 'see https://example.com/help' },
+  })
+})
+
 it('cuts a description to 128 characters and halves none of them', () => {
   const read = (desc: unknown) => readProgress({ step: 1, desc })
   expect(read('x'.repeat(500))).toMatchObject({ value: { description: 'x'.repeat(128) } })
