@@ -15,37 +15,16 @@ type Allowed = Extract<DownloadAnswer, { state: 'ok' }>
 
 /** Downloads through the Worker (`DOWNLOADS=worker`): the link is all that a device needs to show. */
 export const downloadRoutes = new Hono<AppEnv>().get('/d/:token', async (c) => {
-  await limitAddress(c)
-  const grant = await grantOf(c)
-  const file = await allowedFile(c, grant)
-  const etag = `"${file.sign}"`
-  const headers = {
-    'accept-ranges': 'bytes',
-    'cache-control': 'private, no-store',
-    'content-type': 'application/octet-stream',
-    'content-disposition': 'attachment',
-    etag,
+  try {
+    await limitAddress(c)
+    const grant = await grantOf(c)
+    return await answer(c, grant, await allowedFile(c, grant))
+  } catch (error) {
+    if (error instanceof AppError) throw error
+    // Not left to the app's handler: that logs the path, which is a secret here.
+    console.error(JSON.stringify({ code: 'download.failed', error: String(error) }))
+    throw new AppError(500, 'internal', 'Something went wrong here.')
   }
-  if (c.req.header('if-none-match')?.includes(etag)) return new Response(null, { status: 304, headers })
-  const ifRange = c.req.header('if-range')
-  const asked = ifRange === undefined || ifRange === etag ? c.req.header('range') : undefined
-  const range = readRange(asked, file.size)
-  if (range === 'unsatisfiable') {
-    return new Response(null, {
-      status: 416,
-      headers: { ...headers, 'content-range': `bytes */${file.size}` },
-    })
-  }
-  const { offset, length } = range ?? { offset: 0, length: file.size }
-  const sized = { ...headers, 'content-length': String(length) }
-  const answer = range
-    ? {
-        status: 206,
-        headers: { ...sized, 'content-range': `bytes ${offset}-${offset + length - 1}/${file.size}` },
-      }
-    : { status: 200, headers: sized }
-  if (c.req.method === 'HEAD') return new Response(null, answer)
-  return new Response(await stream(c, grant, file, { offset, length }), answer)
 })
 
 async function grantOf(c: Context<AppEnv>): Promise<Grant> {
@@ -58,31 +37,61 @@ async function grantOf(c: Context<AppEnv>): Promise<Grant> {
 
 /** 503 while the task is paused or its product frozen, 410 where there is nothing to download any more. */
 async function allowedFile(c: Context<AppEnv>, { taskId, deviceId, packageIndex }: Grant): Promise<Allowed> {
-  const answer = await taskStub(c.env, taskId).openDownload(deviceId, packageIndex)
-  if (answer.state === 'gone') throw gone()
-  if (answer.state === 'paused' || (await isFrozen(c, answer.productId))) {
+  const allowed = await taskStub(c.env, taskId).openDownload(deviceId, packageIndex)
+  if (allowed.state === 'gone') throw gone()
+  if (allowed.state === 'paused') {
     throw new AppError(503, 'download.paused', 'The upgrade is paused.', {
       retryAfterSeconds: PAUSED_RETRY_SECONDS,
     })
   }
-  return answer
+  return allowed
 }
 
 const gone = () => new AppError(410, 'download.gone', 'There is nothing to download any more.')
 
-const isFrozen = async (c: Context<AppEnv>, productId: string) =>
-  (await c.env.DB.prepare('SELECT 1 FROM products WHERE id = ? AND frozen_at IS NULL')
-    .bind(productId)
-    .first()) === null
+async function answer(c: Context<AppEnv>, grant: Grant, file: Allowed): Promise<Response> {
+  const etag = `"${file.sign}"`
+  const headers = new Headers({ 'accept-ranges': 'bytes', 'cache-control': 'private, no-store', etag })
+  if (isKnown(c.req.header('if-none-match'), etag)) return new Response(null, { status: 304, headers })
+  if (c.req.method === 'HEAD') {
+    const object = await c.env.PACKAGES.head(file.storageKey)
+    if (!object) throw gone()
+    describe(headers, object, file.size)
+    return new Response(null, { headers })
+  }
+  const ifRange = c.req.header('if-range')
+  const range =
+    ifRange === undefined || ifRange === etag ? readRange(c.req.header('range'), file.size) : undefined
+  if (range === 'unsatisfiable') {
+    headers.set('content-range', `bytes */${file.size}`)
+    return new Response(null, { status: 416, headers })
+  }
+  const part = range ?? { offset: 0, length: file.size }
+  const object = await c.env.PACKAGES.get(file.storageKey, { range: part })
+  if (!object) throw gone()
+  describe(headers, object, part.length)
+  if (range) {
+    headers.set('content-range', `bytes ${part.offset}-${part.offset + part.length - 1}/${file.size}`)
+  }
+  return new Response(stream(c, grant, object, part), { status: range ? 206 : 200, headers })
+}
 
-async function stream(
+const isKnown = (ifNoneMatch: string | undefined, etag: string): boolean =>
+  ifNoneMatch !== undefined && (ifNoneMatch.trim() === '*' || ifNoneMatch.includes(etag))
+
+/** Its name and kind are the object's own, as a presigned link gives them. */
+function describe(headers: Headers, object: R2Object, length: number): void {
+  object.writeHttpMetadata(headers)
+  headers.set('last-modified', object.uploaded.toUTCString())
+  headers.set('content-length', String(length))
+}
+
+function stream(
   c: Context<AppEnv>,
   grant: Grant,
-  file: Allowed,
+  object: R2ObjectBody,
   { offset, length }: Range,
-): Promise<ReadableStream> {
-  const object = await c.env.PACKAGES.get(file.storageKey, { range: { offset, length } })
-  if (!object) throw gone()
+): ReadableStream {
   const { readable, writable } = new FixedLengthStream(length)
   const note = (what: 'began' | 'completed') =>
     c.executionCtx.waitUntil(
@@ -93,13 +102,17 @@ async function stream(
   const copied = copy(object.body, writable, {
     began: () => note('began'),
     completed: () => {
-      if (offset + length === file.size) note('completed')
+      if (offset + length === object.size) note('completed')
     },
-    isAllowed: () =>
-      allowedFile(c, grant).then(
-        () => true,
-        (error) => !(error instanceof AppError),
-      ),
+    isAllowed: async () => {
+      try {
+        await allowedFile(c, grant)
+        return true
+      } catch (error) {
+        if (error instanceof AppError) return false
+        throw error
+      }
+    },
   })
   c.executionCtx.waitUntil(copied)
   return readable

@@ -1,32 +1,49 @@
 import { changeStored } from './change-device.ts'
 import type { TaskContext } from './task-context.ts'
-import type { HistoryEvent } from './task-storage.ts'
 
 // A device downloads through the Worker: the task says whether it may, and keeps that it did.
 
 export type DownloadAnswer =
   /** `size` in bytes, `sign` as the notice has it. */
-  | { state: 'ok'; storageKey: string; size: number; sign: string; productId: string }
+  | { state: 'ok'; storageKey: string; size: number; sign: string }
   /** For now: the task is paused, or its product frozen. */
   | { state: 'paused' }
   /** For good: cancelled, recalled, or never in the task. */
   | { state: 'gone' }
 
-export function openDownload(
-  { spec, run, storage }: TaskContext,
+/** Asked for each request, and again and again while a download goes on. */
+export async function openDownload(
+  task: TaskContext,
   deviceId: string,
   packageIndex: number,
-): DownloadAnswer {
+): Promise<DownloadAnswer> {
+  const answer = look(task, deviceId, packageIndex)
+  if (answer.state !== 'ok') return answer
+  if (await isFrozen(task)) return { state: 'paused' }
+  // It may have been paused or cancelled meanwhile.
+  return look(task, deviceId, packageIndex)
+}
+
+function look({ spec, run, storage }: TaskContext, deviceId: string, packageIndex: number): DownloadAnswer {
   const pkg = spec.packages[packageIndex]
   const row = storage.readRow(deviceId)
   if (!pkg || !row || run.recalled.includes(pkg.id)) return { state: 'gone' }
   if (run.status === 'cancelled' || row.upgrade.status === 'cancelled') return { state: 'gone' }
   if (run.status === 'paused') return { state: 'paused' }
   const { storageKey, size, sign } = pkg
-  return { state: 'ok', storageKey, size, sign, productId: spec.productId }
+  return { state: 'ok', storageKey, size, sign }
 }
 
-/** Keeps in the device's history that it began, or has the last byte: once an attempt, however often it resumes. */
+/** Read here and not by the Worker, whose queries are counted over the whole of a download. */
+const isFrozen = async ({ env, spec }: TaskContext): Promise<boolean> =>
+  (await env.DB.prepare('SELECT 1 FROM products WHERE id = ? AND tenant_id = ? AND frozen_at IS NULL')
+    .bind(spec.productId, spec.tenantId)
+    .first()) === null
+
+/**
+ * Keeps in the device's history that it began, or has the last byte: once an attempt and package, however often it
+ * resumes. Any part of it says that the device is there.
+ */
 export function noteDownload(
   task: TaskContext,
   deviceId: string,
@@ -37,14 +54,10 @@ export function noteDownload(
   const row = task.storage.readRow(deviceId)
   const pkg = task.spec.packages[packageIndex]
   if (!row || !pkg) return
-  const kind = `download ${what}`
-  const note = { kind, detail: pkg.sourceVersion && `from ${pkg.sourceVersion}` }
-  changeStored(task, deviceId, { type: 'fetched' }, { ...note, always: !isNoted(row.events, kind) }, now)
-  task.storage.writeRun(task.run)
-}
-
-/** Since the attempt began. */
-function isNoted(events: HistoryEvent[], kind: string): boolean {
-  const attempt = events.findLastIndex((event) => event.status === 'pending')
-  return events.slice(attempt + 1).some((event) => event.kind === kind)
+  const download = `${what} ${packageIndex}`
+  const kind = row.upgrade.downloads.includes(download) ? 'download goes on' : `download ${what}`
+  const detail = pkg.sourceVersion && `from ${pkg.sourceVersion}`
+  if (changeStored(task, deviceId, { type: 'fetched', download }, { kind, detail }, now)) {
+    task.storage.writeRun(task.run)
+  }
 }

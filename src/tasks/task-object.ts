@@ -156,7 +156,7 @@ export class UpgradeTask extends DurableObject<Env> {
     return notice
   }
 
-  openDownload(deviceId: string, packageIndex: number): DownloadAnswer {
+  async openDownload(deviceId: string, packageIndex: number): Promise<DownloadAnswer> {
     return this.#storage.hasTask() ? openDownload(this.#task(), deviceId, packageIndex) : { state: 'gone' }
   }
 

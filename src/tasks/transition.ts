@@ -4,6 +4,7 @@ import {
   type AutoRetry,
   end,
   type FailureCause,
+  fetched,
   isEnded,
   isWaiting,
   nextAttempt,
@@ -42,6 +43,10 @@ function toBeRetried(failed: Upgrade, { autoRetry, now }: UpgradeRules): Upgrade
   return { ...failed, retryAt: now + backoffMinutes * MINUTE_MS * 2 ** failed.autoRetries }
 }
 
+/** The device turned up by itself. */
+const met = (upgrade: Upgrade, { now }: UpgradeRules): Upgrade =>
+  isEnded(upgrade.status) || upgrade.pushes === 0 ? upgrade : present(upgrade, now)
+
 function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Upgrade {
   switch (event.type) {
     case 'offered':
@@ -65,8 +70,9 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
     case 'subscribed':
       return subscribed(upgrade, rules)
     case 'connected':
+      return met(upgrade, rules)
     case 'fetched':
-      return isEnded(upgrade.status) || upgrade.pushes === 0 ? upgrade : present(upgrade, rules.now)
+      return fetched(met(upgrade, rules), event.download)
     case 'gone':
       return upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone
         ? { ...upgrade, gone: true }

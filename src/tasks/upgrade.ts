@@ -92,6 +92,8 @@ export interface Upgrade {
   rolledBack: boolean
   /** Progress may belong to another version's upgrade (PROTOCOL.md, 4, *unsure*). */
   unsure: boolean
+  /** What of this attempt's downloads through the Worker the history has: `began 0`, `completed 0`, by package. */
+  downloads: string[]
   /** The device never reported a version for the module. */
   neverReported: boolean
   /** The slot's row names this task as the one that waits. */
@@ -123,8 +125,8 @@ export type UpgradeEvent =
   | { type: 'subscribed' }
   /** It connected; a session of before may hold its notice. */
   | { type: 'connected' }
-  /** It fetched the package through the Worker. */
-  | { type: 'fetched' }
+  /** It fetches a package through the Worker: `download` as `Upgrade.downloads` has it. */
+  | { type: 'fetched'; download: string }
   | { type: 'gone' }
   | { type: 'asked'; viaBridge: boolean }
   | { type: 'held'; until: number; by: string; waiting: boolean }
@@ -184,6 +186,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   reportedTarget: false,
   rolledBack: false,
   unsure: false,
+  downloads: [],
   neverReported: false,
   waiting: false,
   mayHaveNotice: false,
@@ -224,6 +227,10 @@ export const present = (upgrade: Upgrade, now: number): Upgrade => {
   const isKnown = reachedAt === upgrade.reachedAt && !upgrade.gone && !upgrade.offline
   return isKnown ? upgrade : { ...upgrade, reachedAt, gone: false, offline: false }
 }
+
+/** It fetches a package, perhaps in many parts: each download is kept once. */
+export const fetched = (upgrade: Upgrade, download: string): Upgrade =>
+  upgrade.downloads.includes(download) ? upgrade : { ...upgrade, downloads: [...upgrade.downloads, download] }
 
 /** The device turned up while its notice is in the bridge's hands. */
 export const metOffer = (upgrade: Upgrade): Upgrade =>

@@ -56,7 +56,7 @@ const event: fc.Arbitrary<UpgradeEvent> = fc.oneof(
     { type: 'leaseExpired' },
     { type: 'subscribed' },
     { type: 'connected' },
-    { type: 'fetched' },
+    { type: 'fetched', download: 'began 0' },
     { type: 'gone' },
     { type: 'retriedItself' },
     { type: 'notRetried' },

@@ -1,16 +1,43 @@
 import { env, exports } from 'cloudflare:workers'
-import { describe, expect, it } from 'vitest'
+import { Buffer } from 'node:buffer'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { createLinker } from '../../src/downloads/linker.ts'
-import { importTokenKey, makeToken, readToken, TOKEN_LENGTH } from '../../src/downloads/token.ts'
+import { importTokenKey, makeToken } from '../../src/downloads/token.ts'
 import { newId } from '../../src/ids.ts'
+import { UpgradeTask } from '../../src/tasks/task-object.ts'
 import { type Lab, type LabDevice, makeLab, over, progresses } from './lab.ts'
 import { moveClock, until } from './lab-clock.ts'
+import { putBytes, randomBytes } from './packages-fixture.ts'
 
 const FILE = 'firmware v2'
 const KINDS = ['download began', 'download completed']
 
 const fetchLink = (url: string, headers: Record<string, string> = {}, method = 'GET') =>
   exports.default.fetch(url, { method, headers })
+
+/** A task for a file of random bytes, and the link that its first device has. */
+async function pushBytes(lab: Lab, length: number) {
+  const draft = { productId: lab.productId, name: 'firmware', version: 'v2' }
+  const made = await lab.admin.call('POST', '/api/v1/packages', draft)
+  const bytes = randomBytes(length)
+  const put = await putBytes(lab.admin, `/api/v1/packages/${made.body.id}/file?filename=a.bin`, bytes)
+  expect(put.status).toBe(200)
+  const task = await lab.addTask(made.body.id)
+  return { task, bytes, packageId: made.body.id as string, url: await pushedLink(lab) }
+}
+
+/** How many bytes came until the answer ended, and whether it ended as it should. */
+async function drain(reader: ReadableStreamDefaultReader<Uint8Array>) {
+  let received = 0
+  try {
+    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+      received += chunk.value.length
+    }
+    return { received, cut: false }
+  } catch {
+    return { received, cut: true }
+  }
+}
 
 const makeWorkerLab = (devices = 1) => makeLab(devices, { downloads: 'worker' })
 
@@ -52,6 +79,72 @@ describe('a link through the Worker', () => {
     expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, '11', ''])
   })
 
+  it('gives every byte, whatever the parts that it is fetched in', async () => {
+    const lab = await makeWorkerLab()
+    const { bytes, url } = await pushBytes(lab, 300_001)
+    const parts: Uint8Array[] = []
+    for (const [from, to] of [
+      [0, 0],
+      [1, 65_535],
+      [65_536, 200_000],
+      [200_001, ''],
+    ]) {
+      const part = await fetchLink(url, { range: `bytes=${from}-${to}` })
+      expect(part.status).toBe(206)
+      parts.push(await part.bytes())
+    }
+    expect(Buffer.concat(parts).equals(bytes)).toBe(true)
+    const whole = await fetchLink(url)
+    expect(Buffer.from(await whole.bytes()).equals(bytes)).toBe(true)
+    expect(Object.fromEntries(whole.headers)).toMatchObject({
+      'content-type': 'application/octet-stream',
+      'content-disposition': "attachment; filename*=UTF-8''a.bin",
+      'cache-control': 'private, no-store',
+      'last-modified': expect.stringMatching(/GMT$/),
+    })
+    const several = await fetchLink(url, { range: 'bytes=0-1,5-6' })
+    expect([several.status, (await several.bytes()).length]).toEqual([200, 300_001])
+    const head = await fetchLink(url, { range: 'bytes=5-' }, 'HEAD')
+    expect([head.status, head.headers.get('content-length')]).toEqual([200, '300001'])
+    expect((await fetchLink(url, { 'if-none-match': '*' })).status).toBe(304)
+  })
+
+  it.each(['pause', 'freeze', 'cancel', 'recall'])(
+    'is cut off while it is under way by a %s',
+    async (what) => {
+      const lab = await makeWorkerLab()
+      const size = 8 * 1024 * 1024
+      const { task, url, packageId } = await pushBytes(lab, size)
+      const reader = (await fetchLink(url)).body!.getReader()
+      const first = (await reader.read()).value!.length
+      if (what === 'freeze') await lab.admin.call('POST', `/api/v1/products/${lab.productId}/freeze`)
+      else if (what === 'recall') await lab.admin.call('POST', `/api/v1/packages/${packageId}/recall`)
+      else await task.post(`/${what}`)
+      moveClock(5_000)
+      const { received, cut } = await drain(reader)
+      expect(cut).toBe(true)
+      expect(first + received).toBeLessThan(size)
+      const kinds = (await task.device(lab.devices[0]!)).events.map(({ kind }: { kind: string }) => kind)
+      expect(kinds).not.toContain('download completed')
+    },
+  )
+
+  it('goes on under way while the task runs, and where nobody can say whether it may', async () => {
+    const lab = await makeWorkerLab()
+    const { url } = await pushBytes(lab, 1024 * 1024)
+    const reader = (await fetchLink(url)).body!.getReader()
+    await reader.read()
+    moveClock(5_000)
+    await reader.read()
+    const asked = vi
+      .spyOn(UpgradeTask.prototype, 'openDownload')
+      .mockRejectedValueOnce(new Error('the object moved'))
+    onTestFinished(() => asked.mockRestore())
+    moveClock(5_000)
+    expect((await drain(reader)).cut).toBe(false)
+    expect(asked).toHaveBeenCalledOnce()
+  })
+
   it('stops while the task is paused or its product frozen, and goes on afterwards', async () => {
     const lab = await makeWorkerLab()
     const task = await lab.upgradeTo('v2')
@@ -84,6 +177,31 @@ describe('a link through the Worker', () => {
     const recalled = await pushedLink(lab, three)
     expect((await lab.admin.call('POST', `/api/v1/packages/${packageId}/recall`)).status).toBe(200)
     expect((await fetchLink(recalled)).status).toBe(410)
+  })
+
+  it('is dead where the file is gone from the bucket', async () => {
+    const lab = await makeWorkerLab()
+    const { url, packageId } = await pushBytes(lab, 10)
+    const prefix = `packages/${lab.admin.tenantId}/${packageId}/`
+    const { objects } = await env.PACKAGES.list({ prefix })
+    await env.PACKAGES.delete(objects.map(({ key }) => key))
+    for (const method of ['GET', 'HEAD']) expect((await fetchLink(url, {}, method)).status, method).toBe(410)
+  })
+
+  it('is in no log, whatever goes wrong', async () => {
+    const lab = await makeWorkerLab()
+    await lab.upgradeTo('v2')
+    const url = await pushedLink(lab)
+    const logged = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const asked = vi.spyOn(UpgradeTask.prototype, 'openDownload').mockRejectedValue(new Error('overloaded'))
+    onTestFinished(() => {
+      logged.mockRestore()
+      asked.mockRestore()
+    })
+    const answer = await fetchLink(url)
+    expect([answer.status, await answer.json()]).toMatchObject([500, { code: 'internal' }])
+    expect(logged).toHaveBeenCalled()
+    expect(JSON.stringify(logged.mock.calls)).not.toContain(url.slice(url.lastIndexOf('/') + 1))
   })
 
   it('expires with the time that the policy gives it', async () => {
@@ -144,6 +262,22 @@ describe('a link through the Worker', () => {
     expect(JSON.stringify(await task.device(device))).not.toContain('/d/')
   })
 
+  it('shows each once, also where the device has said so much since that the beginning is forgotten', async () => {
+    const lab = await makeWorkerLab()
+    const [device] = lab.devices as [LabDevice]
+    const task = await lab.upgradeTo('v2')
+    const url = await pushedLink(lab)
+    await (await fetchLink(url, { range: 'bytes=0-3' })).text()
+    const kinds = async () => (await task.device(device)).events.map(({ kind }: { kind: string }) => kind)
+    await until('it began', async () => (await kinds()).includes('download began'))
+    await lab.bridge.post(Array.from({ length: 60 }, (_, n) => progresses(device, n + 1)))
+    await until('it is forgotten', async () => !(await kinds()).includes('download began'))
+    await (await fetchLink(url, { range: 'bytes=4-7' })).text()
+    await (await fetchLink(url, { range: 'bytes=8-' })).text()
+    await until('it is complete', async () => (await kinds()).includes('download completed'))
+    expect(await kinds()).not.toContain('download began')
+  })
+
   it('makes −2 in a paused task a link to replace, not a Failure', async () => {
     const lab = await makeWorkerLab()
     const [device] = lab.devices as [LabDevice]
@@ -164,23 +298,6 @@ describe('a link through the Worker', () => {
     await task.reaches(lab.devices[0]!, 'pending')
     const { body } = await over(lab.devices[0]!)('GET', '/device/v1/upgrade')
     expect(await (await fetchLink(body.params.url)).text()).toBe(FILE)
-  })
-})
-
-describe('a token', () => {
-  const grant = {
-    taskId: newId('tsk'),
-    deviceId: newId('dev'),
-    packageIndex: 49,
-    expiresAt: 1_900_000_000_000,
-  }
-
-  it('says what it was made of, to who has the key', async () => {
-    const key = await importTokenKey('a secret')
-    const token = await makeToken(key, grant)
-    expect(token).toHaveLength(TOKEN_LENGTH)
-    expect(await readToken(key, token)).toEqual(grant)
-    expect(await readToken(await importTokenKey('another'), token)).toBeUndefined()
   })
 })
 
