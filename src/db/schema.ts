@@ -111,6 +111,9 @@ export const deviceModules = sqliteTable(
     reportedAt: integer().notNull(),
     /** Set where the device rolled back ("reported 100 %, runs v1.0.1"), until it reports the target. */
     rolledBack: text(),
+    /** Of the report, where a bridge brought it: an older lease of the same hub brings an older version. */
+    hub: text(),
+    lease: integer(),
   },
   (t) => [primaryKey({ columns: [t.deviceId, t.module] })],
 )

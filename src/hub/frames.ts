@@ -36,7 +36,13 @@ export type NoticeRef = z.infer<typeof noticeRef>
 
 // ---- Up: the batch --------------------------------------------------------------------------------------
 
-const base = { id: z.string().min(1).max(64), at: time.optional() }
+const base = {
+  id: z.string().min(1).max(64),
+  at: time.optional(),
+  /** The lease under which the bridge was given it, and its place in the bridge's order: what is older, or a repeat. */
+  lease: z.number().int().nonnegative().optional(),
+  seq: z.number().int().nonnegative().optional(),
+}
 
 export const batchItem = z.discriminatedUnion('kind', [
   /** What a device published. `username` is what the broker says of the publisher, never what it wrote. */
@@ -82,6 +88,8 @@ export const batchEnvelope = z.object({
   bridge: z.string().min(1).max(64),
   /** Worker time: everything this bridge was given before then has been handed over with this batch. */
   upTo: time.optional(),
+  /** The highest lease number that the bridge knows of; items of smaller ones say nothing of what is now. */
+  lease: z.number().int().nonnegative().optional(),
   items: z.array(z.unknown()).max(MAX_BATCH_ITEMS),
 })
 
@@ -102,6 +110,8 @@ export const batchAnswer = z.object({
   ),
   /** The Worker's clock in ms, from which the bridge reckons the `upTo` of its next batch. */
   now: z.number(),
+  /** The number of the lease now, whoever holds it; 0 where none was given. */
+  lease: z.number().int().nonnegative().optional(),
 })
 export type BatchAnswer = z.infer<typeof batchAnswer>
 
@@ -112,6 +122,8 @@ export const frameFromBridge = z.discriminatedUnion('t', [
     v: z.literal(FRAME_VERSION),
     t: z.literal('hello'),
     bridge: z.string().min(1).max(64),
+    /** Asks for the lease under this name (`lease.ts`); one that gives none gets it at once. */
+    instance: z.string().min(1).max(64).optional(),
     /** How many notices the bridge will hold unacknowledged. */
     credit: z.number().int().min(0).max(MAX_CREDIT),
   }),
@@ -139,6 +151,13 @@ export type NoticeFrame = z.infer<typeof noticeFrame>
 export const frameToBridge = z.discriminatedUnion('t', [
   z.object({ v: z.literal(FRAME_VERSION), t: z.literal('welcome'), now: z.number() }),
   z.object({ v: z.literal(FRAME_VERSION), t: z.literal('notices'), items: z.array(noticeFrame) }),
+  /** Whether this bridge is the active one of its name; a standby joins no broker and gets no notices. */
+  z.object({
+    v: z.literal(FRAME_VERSION),
+    t: z.literal('lease'),
+    number: z.number().int().positive(),
+    active: z.boolean(),
+  }),
   /** Published once, not acknowledged and not repeated: the answer "nothing is due". */
   z.object({ v: z.literal(FRAME_VERSION), t: z.literal('reply'), topic: z.string(), payload: z.string() }),
   /** End every session of this username: its token was rotated, or it was disabled or deleted. */

@@ -4,6 +4,7 @@ import { taskStub } from '../tasks/task-stub.ts'
 import { nextAlert, tellAlerts } from './alerts.ts'
 import {
   FRAME_VERSION,
+  type FrameFromBridge,
   frameFromBridge,
   MAX_CREDIT,
   type NoticeFrame,
@@ -11,6 +12,15 @@ import {
   PONG,
   readFrame,
 } from './frames.ts'
+import {
+  activeSockets,
+  askForLease,
+  leaveLease,
+  nextPassing,
+  passLeaseOn,
+  readLease,
+  standbysOf,
+} from './lease.ts'
 import { lookForBridge, markHeard, markLeft, markPresent, nextLook } from './presence.ts'
 import {
   forgetPending,
@@ -34,6 +44,8 @@ export interface HandedOver {
 
 export interface HubStatus extends HandedOver {
   connected: boolean
+  /** Bridges of the same name that wait to take over. */
+  standbys: number
   credit: number
   /** Messages that were rejected, by reason, since the hub exists. */
   rejected: Record<string, number>
@@ -53,6 +65,10 @@ const REJECTIONS_WRITE_MS = 60_000
 const MAX_FRAME_BYTES = 64 * 1024
 /** The platform's own retries of an alarm come to an end. */
 const ALARM_RETRY_MS = 60_000
+/** The bridge ended its connection on purpose. */
+const NORMAL_CLOSURE = 1000
+
+const bridgeOf = (hub: string) => hub.slice(hub.indexOf('/') + 1)
 
 /**
  * Holds one bridge's sockets, the counter of notice ids, and how far the bridge has handed over. It knows sockets
@@ -86,7 +102,7 @@ export class BridgeHub extends DurableObject<Env> {
   /** Hands notices to the bridge as far as its credit goes; answers how many, from the front. */
   offer(notices: NoticeFrame[], returnAddress: string): number {
     let taken = 0
-    for (const socket of this.ctx.getWebSockets()) {
+    for (const socket of activeSockets(this.ctx)) {
       const attachment = attachmentOf(socket)
       const items = notices.slice(taken, taken + (attachment?.credit ?? 0))
       if (!attachment || items.length === 0) continue
@@ -100,7 +116,7 @@ export class BridgeHub extends DurableObject<Env> {
 
   /** Publishes once, unacknowledged: the answer that nothing is due. */
   reply(topic: string, payload: string): void {
-    const [socket] = this.ctx.getWebSockets()
+    const [socket] = activeSockets(this.ctx)
     if (socket) send(socket, { v: FRAME_VERSION, t: 'reply', topic, payload })
   }
 
@@ -116,14 +132,22 @@ export class BridgeHub extends DurableObject<Env> {
 
   // ---- For the Worker -----------------------------------------------------------------------------------
 
-  /** A batch came: how far it reaches (undefined: no further than before), and what was rejected in it, by reason. */
-  async batchReceived(upTo: number | undefined, rejected: Record<string, number>): Promise<void> {
+  /**
+   * A batch came: how far it reaches (undefined: no further than before), under which lease, and what was rejected in
+   * it, by reason. Answers the number of the lease now.
+   */
+  async batchReceived(
+    upTo: number | undefined,
+    lease: number | undefined,
+    rejected: Record<string, number>,
+  ): Promise<number> {
     const { kv } = this.ctx.storage
     const now = Date.now()
     this.#rememberName()
     const before = this.handedOver().upTo
-    // A bridge cannot have handed over what is still to come.
-    const next = Math.min(upTo ?? 0, now)
+    const current = readLease(this.ctx.storage)?.number ?? 0
+    // What a standby has handed over says nothing of the active bridge; nor can it be what is still to come.
+    const next = lease === undefined || lease === current ? Math.min(upTo ?? 0, now) : 0
     if (next > before) {
       if (next - before > OUTAGE_MS) kv.put('steadySince', now)
       kv.put('upTo', next)
@@ -137,6 +161,7 @@ export class BridgeHub extends DurableObject<Env> {
     }
     markHeard(this.ctx, now)
     await this.#arm()
+    return current
   }
 
   /**
@@ -158,6 +183,7 @@ export class BridgeHub extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const now = Date.now()
     lookForBridge(this.ctx, this.handedOver().upTo, now)
+    passLeaseOn(this.ctx, now)
     const done = await Promise.allSettled([
       this.#writeRejections(now),
       tellAlerts(this.env, this.ctx.storage, this.#name(), now),
@@ -183,6 +209,7 @@ export class BridgeHub extends DurableObject<Env> {
       hasPending(storage) ? (storage.kv.get<number>('rejectionsAt') ?? 0) : null,
       nextLook(storage),
       nextAlert(storage),
+      nextPassing(this.ctx),
     ].filter((at) => at !== null)
     if (times.length === 0) return
     const at = Math.max(Math.min(...times), notBefore)
@@ -203,7 +230,8 @@ export class BridgeHub extends DurableObject<Env> {
   status(): HubStatus {
     return {
       ...this.handedOver(),
-      connected: this.ctx.getWebSockets().length > 0,
+      connected: activeSockets(this.ctx).length > 0,
+      standbys: standbysOf(this.ctx).length,
       credit: this.#credit(),
       rejected: this.ctx.storage.kv.get<Record<string, number>>('rejected') ?? {},
     }
@@ -230,12 +258,11 @@ export class BridgeHub extends DurableObject<Env> {
       return
     }
     if (frame.t === 'hello') {
-      // The newest socket of a bridge is the one that works: an older one is a connection that died unseen.
-      for (const other of this.ctx.getWebSockets()) if (other !== socket) other.close(1012, 'replaced')
-      const now = Date.now()
-      const { bridge, credit } = frame
-      socket.serializeAttachment({ bridge, credit, since: now } satisfies Attachment)
-      markPresent(this.ctx.storage, now)
+      if (frame.bridge !== bridgeOf(this.#name())) {
+        socket.close(1008, 'the key names another bridge')
+        return
+      }
+      this.#welcome(socket, frame, Date.now())
       await this.#arm()
     } else {
       const attachment = attachmentOf(socket)
@@ -249,21 +276,45 @@ export class BridgeHub extends DurableObject<Env> {
     await this.#callWaiters()
   }
 
+  #welcome(socket: WebSocket, { instance, credit }: FrameFromBridge & { t: 'hello' }, now: number): void {
+    const attachment: Attachment = {
+      instance: instance ?? crypto.randomUUID(),
+      asksForLease: instance !== undefined,
+      isActive: false,
+      credit,
+      since: now,
+    }
+    for (const other of this.ctx.getWebSockets()) {
+      // The newest socket of a bridge is the one that works: an older one is a connection that died unseen.
+      const isSame = instance === undefined || attachmentOf(other)?.instance === instance
+      if (other === socket || !isSame) continue
+      other.serializeAttachment(null)
+      other.close(1012, 'replaced')
+    }
+    socket.serializeAttachment(attachment)
+    askForLease(this.ctx, socket, now)
+    markPresent(this.ctx.storage, now)
+  }
+
   override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
-    markLeft(this.ctx, socket, Date.now())
+    const now = Date.now()
+    markLeft(this.ctx, socket, now)
+    leaveLease(this.ctx, socket, code === NORMAL_CLOSURE, now)
     await this.#arm()
     // 1005 and 1006 say that no code came; they may not be sent.
     socket.close(code === 1005 || code === 1006 ? 1000 : code, 'closed')
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
-    markLeft(this.ctx, socket, Date.now())
+    const now = Date.now()
+    markLeft(this.ctx, socket, now)
+    leaveLease(this.ctx, socket, false, now)
     await this.#arm()
     socket.close(1011, 'socket error')
   }
 
   #credit(): number {
-    return this.ctx.getWebSockets().reduce((sum, socket) => sum + (attachmentOf(socket)?.credit ?? 0), 0)
+    return activeSockets(this.ctx).reduce((sum, socket) => sum + (attachmentOf(socket)?.credit ?? 0), 0)
   }
 
   #addWaiter(returnAddress: string): void {

@@ -1,7 +1,7 @@
 import { iso } from '../time.ts'
 import { AWAY_AFTER_MS, type Watch, watchBridge } from './absence.ts'
 import { keepAlert } from './alerts.ts'
-import { attachmentOf } from './socket.ts'
+import { attachmentOf, lastSignOf } from './socket.ts'
 
 /** A bridge is here, or was until now. */
 export function markPresent({ kv }: DurableObjectStorage, now: number): void {
@@ -42,9 +42,7 @@ export function nextLook({ kv }: DurableObjectStorage): number | null {
 /** The newest sign of a bridge that is connected; null where none is. A dead connection may stay open for long. */
 function lastSign(ctx: DurableObjectState, upTo: number): number | null {
   const signs = ctx.getWebSockets().flatMap((socket) => {
-    const attachment = attachmentOf(socket)
-    const pinged = ctx.getWebSocketAutoResponseTimestamp(socket)?.getTime() ?? 0
-    return attachment ? [Math.max(attachment.since, pinged, upTo)] : []
+    return attachmentOf(socket) ? [Math.max(lastSignOf(ctx, socket), upTo)] : []
   })
   return signs.length === 0 ? null : Math.max(...signs)
 }

@@ -2,7 +2,12 @@ import type { FrameToBridge } from './frames.ts'
 
 /** What a socket keeps over hibernation, from its bridge's hello on. */
 export interface Attachment {
-  bridge: string
+  /** Names the process behind it, over its restarts (`lease.ts`). */
+  instance: string
+  /** It knows of leases. */
+  asksForLease: boolean
+  /** Holds the lease: notices go to it. */
+  isActive: boolean
   /** Notices that the bridge will still take. */
   credit: number
   /** When it said hello, in ms since 1970. */
@@ -10,6 +15,10 @@ export interface Attachment {
 }
 
 export const attachmentOf = (socket: WebSocket) => socket.deserializeAttachment() as Attachment | null
+
+/** The last sign of the bridge behind an open socket: its hello or its last ping, in ms since 1970. */
+export const lastSignOf = (ctx: DurableObjectState, socket: WebSocket): number =>
+  Math.max(attachmentOf(socket)?.since ?? 0, ctx.getWebSocketAutoResponseTimestamp(socket)?.getTime() ?? 0)
 
 /** False where the socket is already gone. */
 export function send(socket: WebSocket, frame: FrameToBridge): boolean {

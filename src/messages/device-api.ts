@@ -32,7 +32,7 @@ export async function receiveFromDevice(
     await keep(env, gathered, sender, kind, payload, 'device disabled', now)
     throw disabled()
   }
-  const read = gatherMessage(gathered, 0, sender, kind, payload, key, false)
+  const read = gatherMessage(gathered, 0, sender, kind, payload, { key, viaBridge: false })
   if (!read.ok) {
     await keep(env, gathered, sender, kind, payload, read.reason, now)
     const status = read.reason === 'not JSON' ? 400 : 422

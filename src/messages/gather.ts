@@ -2,6 +2,7 @@ import { Buffer } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import type { BatchItem, ItemResult } from '../hub/frames.ts'
 import type { TaskMessage } from '../tasks/deliver.ts'
+import type { BridgeOrder } from '../tasks/order.ts'
 import { concernedTasks, taskOfProgress } from './concerned.ts'
 import type { Sender } from './identify.ts'
 import {
@@ -35,12 +36,37 @@ export interface RejectedMessage {
   key?: string
 }
 
+/** `order` is absent over HTTPS, and from a bridge that gives none. */
+export interface ReportedVersion {
+  deviceId: string
+  module: string
+  version: string
+  order: BridgeOrder | undefined
+}
+
+/** Where a message came from: what tells a repeat from a new one, and an older one from a newer. */
+export interface Origin {
+  key: string
+  order?: BridgeOrder | undefined
+  viaBridge: boolean
+}
+
+/** What a batch is read against. */
+export interface BatchContext {
+  senders: Map<string, Sender>
+  /** Tasks that the bridge may speak of. */
+  taskIds: Set<string>
+  hub: string
+  /** The highest lease number that the bridge knows of. */
+  lease: number | undefined
+}
+
 /** What a batch comes to: who is told what, and what is written. Filled in the order of its items. */
 export interface Gathered {
   results: ItemResult[]
   toTasks: Map<string, { item: number; message: TaskMessage }[]>
   asks: Ask[]
-  versions: Map<string, { deviceId: string; module: string; version: string }>
+  versions: Map<string, ReportedVersion>
   /** What changes in the devices' own rows. */
   seen: Map<string, { sender: Sender; family?: TopicFamily; online?: boolean; heard: boolean }>
   rejected: RejectedMessage[]
@@ -62,7 +88,7 @@ export const newGathered = (): Gathered => ({
 })
 
 /** Tells a repeated item from a new one. */
-export const fingerprint = (item: BatchItem) =>
+export const fingerprint = ({ lease: _, ...item }: BatchItem) =>
   createHash('sha256').update(JSON.stringify(item)).digest('base64url').slice(0, 12)
 
 export function reject(gathered: Gathered, id: string, reason: string): void {
@@ -72,42 +98,38 @@ export function reject(gathered: Gathered, id: string, reason: string): void {
   gathered.rejectedCounts[kind] = (gathered.rejectedCounts[kind] ?? 0) + 1
 }
 
-/** Takes one valid item of a batch; `knownTasks` are those that the bridge may speak of. */
-export function gather(
-  gathered: Gathered,
-  item: BatchItem,
-  senders: Map<string, Sender>,
-  knownTasks: Set<string>,
-): void {
-  const reason = whyRejected(gathered, item, senders, knownTasks)
+/** Takes one valid item of a batch. */
+export function gather(gathered: Gathered, item: BatchItem, context: BatchContext): void {
+  const reason = whyRejected(gathered, item, context)
   if (reason === null) gathered.results.push({ id: item.id, status: 'taken' })
   else reject(gathered, item.id, reason)
 }
 
 /** Null where the item was taken. */
-function whyRejected(
-  gathered: Gathered,
-  item: BatchItem,
-  senders: Map<string, Sender>,
-  knownTasks: Set<string>,
-): string | null {
+function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext): string | null {
   const index = gathered.results.length
+  const { seq, lease } = item
+  const order = seq === undefined || lease === undefined ? undefined : { hub: context.hub, lease, seq }
+  const origin: Origin = { key: fingerprint(item), order, viaBridge: true }
+  // Taken in before another bridge took over: it says nothing of who is connected now, or listens where.
+  const isLate = lease !== undefined && lease < (context.lease ?? 0)
   if (item.kind === 'sent' || item.kind === 'taken') {
-    if (!knownTasks.has(item.notice.task)) return 'unknown task'
+    if (!context.taskIds.has(item.notice.task)) return 'unknown task'
     const type = item.kind === 'sent' ? 'sent' : item.result
     const event = { type, noticeId: Number(item.notice.id) } as const
-    tell(gathered, index, item.notice.task, { deviceId: item.notice.device, key: fingerprint(item), event })
+    tell(gathered, index, item.notice.task, { deviceId: item.notice.device, ...origin, event })
     return null
   }
+  if (item.kind === 'presence' && isLate) return null
   if (item.kind === 'presence' && item.event === 'reset') {
     gathered.reset = true
     gathered.seen.clear()
     return null
   }
-  const sender = senders.get(item.username)
+  const sender = context.senders.get(item.username)
   if (!sender) return 'unknown device'
   if (item.kind === 'presence') {
-    gatherPresence(gathered, index, sender, item.event, item.topic, fingerprint(item))
+    gatherPresence(gathered, index, sender, item, origin)
     return null
   }
   const payload = Buffer.from(item.payload, 'base64')
@@ -116,13 +138,13 @@ function whyRejected(
     ? { ok: false, reason: 'not an uplink topic' }
     : !sender.enabled
       ? { ok: false, reason: 'device disabled' }
-      : gatherMessage(gathered, index, sender, topic.kind, payload, fingerprint(item), true)
+      : gatherMessage(gathered, index, sender, topic.kind, payload, origin)
   if (topic && read.ok) {
-    note(gathered, sender, { family: topic.family, heard: true })
+    note(gathered, sender, { ...(!isLate && { family: topic.family }), heard: true })
     return null
   }
   const reason = read.ok ? '' : read.reason
-  gathered.rejected.push({ sender, topic: item.topic, payload, reason, key: fingerprint(item) })
+  gathered.rejected.push({ sender, topic: item.topic, payload, reason, key: origin.key })
   return reason
 }
 
@@ -133,8 +155,7 @@ export function gatherMessage(
   sender: Sender,
   kind: UplinkKind,
   payload: Uint8Array,
-  key: string,
-  viaBridge: boolean,
+  { viaBridge, ...mark }: Origin,
 ): Read<unknown> {
   const json = readJson(payload)
   if (!json.ok) return json
@@ -144,10 +165,10 @@ export function gatherMessage(
       const report = readVersionReport(json.value)
       if (!report.ok) return report
       const { version, module } = report.value
-      gathered.versions.set(`${deviceId} ${module}`, { deviceId, module, version })
+      gathered.versions.set(`${deviceId} ${module}`, { deviceId, module, version, order: mark.order })
       for (const { taskId, isHolder } of concernedTasks(sender, module)) {
         const event = { type: 'version', version, isHolder, viaBridge } as const
-        tell(gathered, index, taskId, { deviceId, key, event })
+        tell(gathered, index, taskId, { deviceId, ...mark, event })
       }
       return report
     }
@@ -157,14 +178,14 @@ export function gatherMessage(
       const { step, description, module } = progress.value
       const taskId = taskOfProgress(sender, module)
       const event = { type: 'progress', step, description, viaBridge } as const
-      if (taskId) tell(gathered, index, taskId, { deviceId, key, event })
+      if (taskId) tell(gathered, index, taskId, { deviceId, ...mark, event })
       return progress
     }
     case 'request': {
       const request = readRequest(json.value)
       if (!request.ok) return request
       const { id: requestId, module } = request.value
-      gathered.asks.push({ item: index, sender, requestId, module, key })
+      gathered.asks.push({ item: index, sender, requestId, module, key: mark.key })
       return request
     }
   }
@@ -174,9 +195,8 @@ function gatherPresence(
   gathered: Gathered,
   index: number,
   sender: Sender,
-  event: 'connected' | 'disconnected' | 'subscribed',
-  topic: string | undefined,
-  key: string,
+  { event, topic }: { event: 'connected' | 'disconnected' | 'subscribed'; topic?: string | undefined },
+  { viaBridge: _, ...mark }: Origin,
 ): void {
   const online = event !== 'disconnected'
   const family = event === 'subscribed' ? parseDownlinkTopic(topic ?? '')?.family : undefined
@@ -185,13 +205,13 @@ function gatherPresence(
     // A subscription says more, and soon follows: only who may have a notice is listened for.
     const holders = new Set(sender.slots.filter(({ active }) => active).map(({ taskId }) => taskId))
     for (const taskId of holders) {
-      tell(gathered, index, taskId, { deviceId: sender.id, key, event: { type: event } })
+      tell(gathered, index, taskId, { deviceId: sender.id, ...mark, event: { type: event } })
     }
     return
   }
   if (!sender.enabled) return
   for (const { taskId } of concernedTasks(sender, null)) {
-    tell(gathered, index, taskId, { deviceId: sender.id, key, event: { type: 'subscribed' } })
+    tell(gathered, index, taskId, { deviceId: sender.id, ...mark, event: { type: 'subscribed' } })
   }
 }
 

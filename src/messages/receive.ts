@@ -19,7 +19,7 @@ const MAX_KEPT_PAYLOAD_BYTES = 1024
 export async function receiveBatch(
   env: Env,
   origin: BatchOrigin,
-  batch: { upTo?: number | undefined; items: unknown[] },
+  batch: { upTo?: number | undefined; lease?: number | undefined; items: unknown[] },
   now: number,
 ): Promise<BatchAnswer> {
   const parsed = batch.items.map((item) => ({ id: idOf(item), read: batchItem.safeParse(item) }))
@@ -28,7 +28,7 @@ export async function receiveBatch(
   if (items.length > 0) {
     const { senders, taskIds } = await identify(env.DB, origin, usernamesOf(items), taskIdsOf(items), now)
     for (const { id, read } of parsed) {
-      if (read.success) gather(gathered, read.data, senders, taskIds)
+      if (read.success) gather(gathered, read.data, { senders, taskIds, hub: origin.hub, lease: batch.lease })
       else reject(gathered, id, whyInvalid(read.error.issues))
     }
     await writeDevices(env.DB, gathered, origin.hub, now)
@@ -37,8 +37,9 @@ export async function receiveBatch(
     await keepRejections(env, gathered, now)
   } else for (const { id } of parsed) reject(gathered, id, 'not a valid item')
   const handedOver = gathered.results.every(({ status }) => status !== 'retry')
-  await hubStub(env, origin.hub).batchReceived(handedOver ? batch.upTo : undefined, gathered.rejectedCounts)
-  return { results: gathered.results, now: Date.now() }
+  const upTo = handedOver ? batch.upTo : undefined
+  const lease = await hubStub(env, origin.hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
+  return { results: gathered.results, now: Date.now(), lease }
 }
 
 const idOf = (item: unknown): string => {

@@ -27,11 +27,11 @@ export const bridgeRoutes = createRouter()
       responses: { 200: json(batchAnswer, 'What became of each item'), ...problems },
     }),
     async (c) => {
-      const { bridge, upTo, items } = c.req.valid('json')
+      const { bridge, ...batch } = c.req.valid('json')
       const { principal } = c.var
       if (bridge !== principal.bridge) throw forbidden('This key names another bridge.')
       const origin = { hub: hubName(principal.tenantId, bridge), tenantId: principal.tenantId }
-      return c.json(await receiveBatch(c.env, origin, { upTo, items }, Date.now()), 200)
+      return c.json(await receiveBatch(c.env, origin, batch, Date.now()), 200)
     },
   )
   .openapi(

@@ -1,5 +1,5 @@
 import { inScopeOf } from '../devices/scope.ts'
-import type { Gathered } from './gather.ts'
+import type { Gathered, ReportedVersion } from './gather.ts'
 import type { TopicFamily } from './protocol.ts'
 
 const LAST_SEEN_EVERY_MS = 3_600_000
@@ -65,19 +65,19 @@ const resetPresence = (db: D1Database, hub: string) =>
     )
     .bind(hub)
 
-const upsertVersions = (
-  db: D1Database,
-  reports: { deviceId: string; module: string; version: string }[],
-  now: number,
-) =>
+const upsertVersions = (db: D1Database, reports: ReportedVersion[], now: number) =>
   db
     .prepare(
-      `INSERT INTO device_modules (device_id, module, version, reported_at)
-       SELECT j.value ->> 'deviceId', j.value ->> 'module', j.value ->> 'version', ?2 FROM json_each(?1) j
+      `INSERT INTO device_modules (device_id, module, version, reported_at, hub, lease)
+       SELECT j.value ->> 'deviceId', j.value ->> 'module', j.value ->> 'version', ?2,
+         j.value ->> '$.order.hub', j.value ->> '$.order.lease' FROM json_each(?1) j
        WHERE EXISTS (SELECT 1 FROM devices WHERE id = j.value ->> 'deviceId')
        ON CONFLICT (device_id, module) DO UPDATE SET
          rolled_back = iif(version = excluded.version, rolled_back, NULL),
-         version = excluded.version, reported_at = excluded.reported_at
-       WHERE version <> excluded.version OR reported_at <= excluded.reported_at - ?3`,
+         version = excluded.version, reported_at = excluded.reported_at,
+         hub = coalesce(excluded.hub, hub), lease = iif(excluded.hub IS NULL, lease, excluded.lease)
+       WHERE NOT (hub IS excluded.hub AND coalesce(lease > excluded.lease, 0))
+         AND (version <> excluded.version OR reported_at <= excluded.reported_at - ?3
+           OR (hub IS excluded.hub AND lease < excluded.lease))`,
     )
     .bind(JSON.stringify(reports), now, REPORTED_AT_EVERY_MS)

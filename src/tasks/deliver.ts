@@ -1,5 +1,6 @@
 import { changeDevice, writeDevice } from './change-device.ts'
 import { farewellAnswered } from './farewell.ts'
+import { type BridgeOrder, compareOrder } from './order.ts'
 import { currentPlan } from './plan.ts'
 import type { TaskContext } from './task-context.ts'
 import type { DeviceRow } from './task-storage.ts'
@@ -13,6 +14,8 @@ export interface TaskMessage {
   deviceId: string
   /** Tells a repeat from a new message. */
   key: string
+  /** Its place among what the bridge hands over; absent where it came another way. */
+  order?: BridgeOrder | undefined
   event:
     | Extract<
         UpgradeEvent,
@@ -45,7 +48,10 @@ export function deliver(task: TaskContext, messages: TaskMessage[], now: number)
     let changed = row
     let lookAt = 0
     for (const message of group) {
-      if (message.event.type === 'disconnected') lookAt = now + DISCONNECTED_GRACE_MS
+      const age = compareOrder(message.order, changed.heard)
+      if (age === 'repeated') continue
+      if (age === 'late') changed = noteLate(task, changed, message, now)
+      else if (message.event.type === 'disconnected') lookAt = now + DISCONNECTED_GRACE_MS
       else changed = take(task, changed, { ...message, event: message.event }, now)
     }
     if (changed !== row || (lookAt > 0 && changed.upgrade.status === 'pushed'))
@@ -59,13 +65,21 @@ export function deliver(task: TaskContext, messages: TaskMessage[], now: number)
 function take(
   task: TaskContext,
   row: DeviceRow,
-  { key, event }: { key: string; event: Exclude<TaskMessage['event'], { type: 'disconnected' }> },
+  { key, order, event }: TaskMessage & { event: Exclude<TaskMessage['event'], { type: 'disconnected' }> },
   now: number,
 ): DeviceRow {
   if ('noticeId' in event && row.upgrade.status === 'cancelled')
     return farewellAnswered(task, row, event, now)
   const always = event.type === 'progress' || event.type === 'version'
-  return changeDevice(task, row, event, { ...describe(event), key, always }, now)
+  const changed = changeDevice(task, row, event, { ...describe(event), key, always }, now)
+  return changed === row || !order ? changed : { ...changed, heard: order }
+}
+
+/** A bridge that was replaced meanwhile brings what it still held: kept in the history, and changes nothing. */
+function noteLate(task: TaskContext, row: DeviceRow, { key, event }: TaskMessage, now: number): DeviceRow {
+  if (event.type !== 'progress' && event.type !== 'version') return row
+  const { kind, detail } = describe(event)
+  return changeDevice(task, row, { type: 'late' }, { kind: `late ${kind}`, detail, key, always: true }, now)
 }
 
 /** They may match by now: a dynamic task looks at them. */

@@ -1,3 +1,4 @@
+import type { BridgeOrder } from './order.ts'
 import type { TaskSpec } from './task.ts'
 import { newRun, type TaskRun } from './task-run.ts'
 import { isEnded, newUpgrade, type Upgrade, type UpgradeStatus } from './upgrade.ts'
@@ -24,6 +25,8 @@ export interface DeviceRow {
   timerAt: number | null
   /** Null where the place of the device says its wave (`waves.ts`). */
   wave: number | null
+  /** The last message of a bridge that was taken; null before. */
+  heard: BridgeOrder | null
   upgrade: Upgrade
   events: HistoryEvent[]
 }
@@ -78,6 +81,7 @@ const MIGRATIONS = [
    CREATE TABLE events (number INTEGER PRIMARY KEY, event TEXT NOT NULL);
    CREATE TABLE newcomers (device_id TEXT PRIMARY KEY) WITHOUT ROWID;
    CREATE TABLE farewells (device_id TEXT PRIMARY KEY, notice_id INTEGER, try_at INTEGER NOT NULL, tries INTEGER NOT NULL) WITHOUT ROWID;`,
+  'ALTER TABLE devices ADD COLUMN heard TEXT;',
 ]
 
 export type TaskStorage = ReturnType<typeof openTaskStorage>
@@ -163,7 +167,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       const { status, step, description, state } = fromUpgrade(row.upgrade)
       sql.exec(
         `UPDATE devices SET status = ?, step = ?, description = ?, updated_at = ?, from_version = ?,
-           send_at = ?, timer_at = ?, outbox = ?, state = ?, events = ? WHERE device_id = ?`,
+           send_at = ?, timer_at = ?, outbox = ?, state = ?, events = ?, heard = ? WHERE device_id = ?`,
         status,
         step,
         description,
@@ -174,6 +178,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         row.outbox ? 1 : null,
         state,
         JSON.stringify(trim(row.events)),
+        row.heard && JSON.stringify(row.heard),
         row.deviceId,
       )
     },
@@ -289,6 +294,7 @@ interface DeviceRecord extends Record<string, SqlStorageValue> {
   wave: number | null
   state: string
   events: string
+  heard: string | null
 }
 
 function toRow(record: DeviceRecord): DeviceRow {
@@ -302,6 +308,7 @@ function toRow(record: DeviceRecord): DeviceRow {
     outbox: record.outbox === 1,
     timerAt: record.timer_at,
     wave: record.wave,
+    heard: record.heard === null ? null : JSON.parse(record.heard),
     // A row of an earlier version lacks what came later.
     upgrade: { ...newUpgrade(), ...JSON.parse(record.state), status, step, description },
     events: JSON.parse(record.events),

@@ -73,6 +73,8 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
       return met(upgrade, rules)
     case 'fetched':
       return fetched(met(upgrade, rules), event.download)
+    case 'late':
+      return upgrade
     case 'gone':
       return upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone
         ? { ...upgrade, gone: true }

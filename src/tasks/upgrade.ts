@@ -128,6 +128,8 @@ export type UpgradeEvent =
   /** It fetches a package through the Worker: `download` as `Upgrade.downloads` has it. */
   | { type: 'fetched'; download: string }
   | { type: 'gone' }
+  /** Something that stands in the history only. */
+  | { type: 'late' }
   | { type: 'asked'; viaBridge: boolean }
   | { type: 'held'; until: number; by: string; waiting: boolean }
   | { type: 'lookAgain' }

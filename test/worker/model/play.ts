@@ -95,7 +95,8 @@ class Player {
         fleet.clock.now += step.do === 'wait' ? step.seconds * 1000 : OUTAGE_MS
         model.now = fleet.clock.now
         if (step.do === 'outage') model.steadySince = model.now
-        return system.handOver()
+        await system.handOver()
+        return
       case 'evict':
         return system.evict()
       case 'ringEarly':

@@ -148,7 +148,7 @@ export async function makeSystem(
     },
     ringEarly: () => runInDurableObject(stub, (task) => task.alarm()),
     /** The bridge has handed over everything up to now. */
-    handOver: () => hubStub(env, hub).batchReceived(clock.now, {}),
+    handOver: () => hubStub(env, hub).batchReceived(clock.now, undefined, {}),
     setFrozen: (at: number | null) =>
       env.DB.prepare('UPDATE products SET frozen_at = ? WHERE id = ?').bind(at, lab.productId).run(),
     setOnline: (device: string, online: boolean) =>
