@@ -4,11 +4,13 @@ import { createAccess } from './brokers/access.ts'
 import type { Broker, BrokerEvents } from './brokers/broker.ts'
 import { startEmbeddedBroker } from './brokers/embedded.ts'
 import { joinBroker } from './brokers/remote.ts'
+import { createBrokerSlot } from './brokers/slot.ts'
 import type { BridgeConfig, Timing } from './config.ts'
 import { createDownlink } from './downlink.ts'
 import { topicSuffix } from './identity.ts'
 import { createIntake, type Intake } from './intake.ts'
 import { createLog, type Log } from './log.ts'
+import { createRole, type Role } from './role.ts'
 import { connectHub, type HubSocket } from './socket.ts'
 import { openSpool } from './spool.ts'
 import { createWorkerClock } from './up-to.ts'
@@ -17,7 +19,9 @@ import { createWorkerClient, type WorkerClient } from './worker-client.ts'
 
 export interface Bridge {
   /** The embedded broker's port; undefined where the bridge joined another broker. */
-  mqttPort: number | undefined
+  readonly mqttPort: number | undefined
+  /** It is the active one of its name; else it stands by. */
+  isActive(): boolean
   /** What is in the spool, and what was done since the start. */
   stats(): Record<string, Record<string, number>>
   /** Ends gracefully within 10 s: notices in hand are settled, one more batch goes up, the rest stays spooled. */
@@ -30,6 +34,7 @@ const TIMING: Timing = {
   backoffBaseMs: BACKOFF_BASE_MS,
   authCacheMs: 60_000,
   requestTimeoutMs: 30_000,
+  leaseWaitMs: 5_000,
 }
 const SETTLE_WITHIN_MS = 5_000
 const LAST_BATCH_WITHIN_MS = 2_500
@@ -37,7 +42,10 @@ const LAST_BATCH_WITHIN_MS = 2_500
 const HARD_LIMIT = 1.5
 const HARD_LIMIT_SPARE_BYTES = 16 * 1024 * 1024
 
-/** Starts all parts in this process; rejects where the spool or the port cannot be opened. */
+/**
+ * Starts all parts in this process, as the active bridge of its name or as a standby; rejects where the spool or the
+ * port cannot be opened.
+ */
 export async function startBridge(
   config: BridgeConfig,
   log: Log = createLog(config.logLevel),
@@ -53,15 +61,13 @@ export async function startBridge(
   const intake = createIntake(spool, { maxBytes: config.spoolMaxBytes, workerTime, log })
   const events = spoolEvents(intake)
 
-  // Before anything else of this run: whatever sessions the broker had are over.
-  if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
-  const broker = await openBroker(config, timing, worker, events, log).catch((error: unknown) => {
-    intake.close()
-    spool.close()
-    throw error
-  })
-
   let hub: HubSocket | undefined
+  let role: Role | undefined
+  const broker = createBrokerSlot(() => {
+    // Before anything else is heard: whatever sessions the broker had are over.
+    if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
+    return openBroker(config, timing, worker, events, () => role?.fenced(), log)
+  })
   const downlink = createDownlink({
     broker,
     intake,
@@ -76,6 +82,7 @@ export async function startBridge(
     intake,
     worker,
     clock,
+    isActive: () => role?.isActive() ?? false,
     receivedUpTo: broker.receivedUpTo,
     upToIntervalMs: timing.upToIntervalMs,
     backoffBaseMs: timing.backoffBaseMs,
@@ -85,23 +92,48 @@ export async function startBridge(
     workerUrl: config.workerUrl,
     bridgeKey: config.bridgeKey,
     bridge: config.bridgeName,
+    instance: spool.instance,
     credit: downlink.credit,
     onFrame(frame) {
       if (frame.t === 'welcome') clock.learn(frame.now, performance.now())
+      else if (frame.t === 'lease') onLease(frame)
       else downlink.receive(frame)
     },
     backoffBaseMs: timing.backoffBaseMs,
     log,
   })
+  role = createRole({
+    waitMs: timing.leaseWaitMs,
+    activate: broker.open,
+    deactivate: broker.close,
+    ask: () => hub?.ask(),
+    log,
+  })
+  function onLease({ number, active }: { number: number; active: boolean }): void {
+    const { own } = spool.lease()
+    intake.flush()
+    spool.setLease({ own: active ? number : own, known: number })
+    role?.told(active)
+  }
+  await role.first.catch(async (error: unknown) => {
+    role.stop()
+    hub.stop()
+    await uplink.stop(0)
+    intake.close()
+    spool.close()
+    throw error
+  })
   log.info({ mqttPort: broker.mqttPort, spooled: spool.depth() }, 'the bridge runs')
 
   async function stop(): Promise<void> {
-    hub?.stop()
+    role?.stop()
     broker.stopAccepting()
     await downlink.settle(SETTLE_WITHIN_MS)
     await broker.close()
     if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
     await uplink.stop(LAST_BATCH_WITHIN_MS)
+    // Only now may another bridge take over.
+    hub?.stop()
     intake.close()
     log.info({ spooled: spool.depth() }, 'the bridge ended')
     spool.close()
@@ -109,7 +141,10 @@ export async function startBridge(
 
   let stopped: Promise<void> | undefined
   return {
-    mqttPort: broker.mqttPort,
+    get mqttPort() {
+      return broker.mqttPort
+    },
+    isActive: () => role.isActive(),
     stats: () => ({
       spool: { depth: spool.depth(), bytes: spool.bytes() },
       uplink: { ...uplink.counts },
@@ -146,10 +181,12 @@ async function openBroker(
   timing: Timing,
   worker: WorkerClient,
   events: BrokerEvents,
+  onFenced: () => void,
   log: Log,
 ): Promise<Broker> {
   if (config.mqttUrl !== undefined) {
-    return joinBroker({ url: config.mqttUrl, bridge: config.bridgeName, identity: topicSuffix, events, log })
+    const { mqttUrl: url, bridgeName: bridge } = config
+    return joinBroker({ url, bridge, identity: topicSuffix, events, onFenced, log })
   }
   const access = createAccess(worker, { concurrency: config.authConcurrency, cacheMs: timing.authCacheMs })
   const { host, mqttPort: port, maxConnections } = config

@@ -54,6 +54,7 @@ export interface Timing {
   backoffBaseMs: number
   authCacheMs: number
   requestTimeoutMs: number
+  leaseWaitMs: number
 }
 
 /** Reads the environment; throws one Error that names every fault, never a value. */

@@ -94,9 +94,16 @@ export function createDownlink(options: {
   function receiveNotices(items: readonly NoticeFrame[]): void {
     const deadline = performance.now() + options.publishWithinMs
     const fresh: NoticeFrame[] = []
+    if (stopping) {
+      // Their task sends them through whoever comes next.
+      for (const { username, notice } of items)
+        intake.keep(username, { kind: 'taken', notice, result: 'returned' })
+      counts.returned += items.length
+      return
+    }
     for (const frame of items) {
       const name = nameOf(frame.notice)
-      if (inHand.has(name) || stopping || inHand.size >= MAX_CREDIT) continue
+      if (inHand.has(name) || inHand.size >= MAX_CREDIT) continue
       inHand.add(name)
       fresh.push(frame)
     }

@@ -4,6 +4,7 @@ import {
   type FrameFromBridge,
   type FrameToBridge,
   frameToBridge,
+  LEASE_MS,
   PING,
   PONG,
   readFrame,
@@ -16,11 +17,15 @@ type Unversioned<T> = T extends unknown ? Omit<T, 'v'> : never
 export interface HubSocket {
   /** False where the socket is not open: what it says is then told by the next hello. */
   send(frame: Unversioned<FrameFromBridge>): boolean
+  /** Asks once more whether this bridge is the active one; the credit begins anew. */
+  ask(): void
+  /** Gives the lease back. */
   stop(): void
   counts: { connects: number; unreadable: number }
 }
 
-const PING_INTERVAL_MS = 20_000
+/** Often enough to hold the lease. */
+const PING_INTERVAL_MS = LEASE_MS / 3
 const PONG_WITHIN_MS = 10_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -30,6 +35,7 @@ export function connectHub(options: {
   workerUrl: string
   bridgeKey: string
   bridge: string
+  instance: string
   /** Asked at each connect: how many notices may come. */
   credit: () => number
   onFrame: (frame: FrameToBridge) => void
@@ -63,7 +69,7 @@ export function connectHub(options: {
     current.on('open', () => {
       counts.connects++
       log.info('connected to the hub')
-      send({ t: 'hello', bridge: options.bridge, credit: options.credit() })
+      hello()
       options.onOpen?.()
       ping = setInterval(() => {
         current.send(PING)
@@ -101,6 +107,9 @@ export function connectHub(options: {
     })
   }
 
+  const hello = () =>
+    send({ t: 'hello', bridge: options.bridge, instance: options.instance, credit: options.credit() })
+
   function send(frame: Unversioned<FrameFromBridge>): boolean {
     if (socket?.readyState !== WebSocket.OPEN) return false
     socket.send(JSON.stringify({ v: FRAME_VERSION, ...frame }))
@@ -111,6 +120,7 @@ export function connectHub(options: {
   return {
     counts,
     send,
+    ask: () => void hello(),
     stop() {
       stopped = true
       clearTimeout(reconnect)

@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { BatchItemInput } from '../src/hub/frames.ts'
 
-type WithoutIdentity<T> = T extends unknown ? Omit<T, 'id' | 'at'> : never
+type WithoutIdentity<T> = T extends unknown ? Omit<T, 'id' | 'at' | 'lease' | 'seq'> : never
 
 /** A batch item before the spool gives it its id. */
 export type SpoolItem = WithoutIdentity<BatchItemInput>
@@ -27,7 +27,18 @@ export interface SpooledItem {
   size: number
 }
 
+/** The lease under which messages are taken in, and the highest that the bridge has heard of; null before the first. */
+export interface SpoolLease {
+  own: number | null
+  known: number | null
+}
+
 export interface Spool {
+  /** Names this spool, and so the bridge that has it, for ever. */
+  instance: string
+  lease(): SpoolLease
+  /** Kept over restarts. */
+  setLease(lease: SpoolLease): void
   /** All of them, in this order, in one transaction; throws when the disk or the file's hard limit is full. */
   append(entries: readonly SpoolEntry[]): void
   /** The oldest items in order, at most `limit` and `maxBytes`, without those of `exceptKeys`. */
@@ -61,20 +72,25 @@ export function openSpool(
   db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.sync};
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS items (seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, at INTEGER,
-      body TEXT NOT NULL) STRICT;
+      lease INTEGER, body TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS dead (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, reason TEXT NOT NULL) STRICT;`)
+  const hasLease = db.prepare(`SELECT 1 FROM pragma_table_info('items') WHERE name = 'lease'`).get()
+  // A file of an earlier version.
+  if (!hasLease) db.exec('ALTER TABLE items ADD COLUMN lease INTEGER')
   if (options.hardLimitBytes !== undefined) {
     db.exec(`PRAGMA max_page_count = ${Math.ceil(options.hardLimitBytes / PAGE_BYTES)}`)
   }
   db.prepare(`INSERT OR IGNORE INTO meta VALUES ('id', ?)`).run(
     randomBytes(5).toString('base64url').slice(0, 6),
   )
-  const name = (db.prepare(`SELECT value FROM meta WHERE name = 'id'`).get() as { value: string }).value
+  const readMeta = (what: string) =>
+    (db.prepare('SELECT value FROM meta WHERE name = ?').get(what) as { value: string } | undefined)?.value
+  const name = readMeta('id')!
   const itemId = (seq: number) => name + seq.toString(36)
 
   const count = db.prepare('SELECT count(*) AS depth, coalesce(sum(length(body)), 0) AS bytes FROM items')
-  const insert = db.prepare('INSERT INTO items (key, at, body) VALUES (?, ?, ?)')
-  const select = db.prepare(`SELECT seq, key, at, body FROM items
+  const insert = db.prepare('INSERT INTO items (key, at, lease, body) VALUES (?, ?, ?, ?)')
+  const select = db.prepare(`SELECT seq, key, at, lease, body FROM items
     WHERE key NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?`)
   const oldest = db.prepare('SELECT at FROM items ORDER BY seq LIMIT 1')
   const remove = db.prepare('DELETE FROM items WHERE seq IN (SELECT value FROM json_each(?))')
@@ -84,6 +100,7 @@ export function openSpool(
   )
 
   let { depth, bytes } = count.get() as { depth: number; bytes: number }
+  let lease: SpoolLease = JSON.parse(readMeta('lease') ?? '{"own":null,"known":null}')
 
   function inTransaction(work: () => void): void {
     db.exec('BEGIN IMMEDIATE')
@@ -104,12 +121,30 @@ export function openSpool(
     bytes -= items.reduce((sum, item) => sum + item.size, 0)
   }
 
+  /** What was taken in before the first lease belongs to it. */
+  function toItem(row: { seq: number; key: string; at: number | null; lease: number | null; body: string }) {
+    const { seq, key, at, body } = row
+    const id = itemId(seq)
+    const under = row.lease ?? lease.own
+    const order = under === null ? '' : `"lease":${under},"seq":${seq},`
+    const json = `{"id":"${id}",${at === null ? '' : `"at":${at},`}${order}${body.slice(1)}`
+    return { seq, key, id, json, size: body.length }
+  }
+
   return {
+    instance: name,
+    lease: () => lease,
+    setLease(next) {
+      if (next.own === lease.own && next.known === lease.known) return
+      db.prepare(`INSERT OR REPLACE INTO meta VALUES ('lease', ?)`).run(JSON.stringify(next))
+      lease = next
+    },
+
     append(entries) {
       let added = 0
       inTransaction(() => {
         for (const { key, at, body } of entries) {
-          insert.run(key, at, body)
+          insert.run(key, at, lease.own, body)
           added += body.length
         }
       })
@@ -121,12 +156,10 @@ export function openSpool(
       const items: SpooledItem[] = []
       let total = 0
       for (const row of select.iterate(JSON.stringify(exceptKeys), limit)) {
-        const { seq, key, at, body } = row as { seq: number; key: string; at: number | null; body: string }
-        const id = itemId(seq)
-        const json = `{"id":"${id}",${at === null ? '' : `"at":${at},`}${body.slice(1)}`
-        total += json.length + 1
+        const item = toItem(row as Parameters<typeof toItem>[0])
+        total += item.json.length + 1
         if (total > maxBytes && items.length > 0) break
-        items.push({ seq, key, id, json, size: body.length })
+        items.push(item)
       }
       return items
     },

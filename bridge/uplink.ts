@@ -26,6 +26,8 @@ export interface UplinkOptions {
   intake: Intake
   worker: WorkerClient
   clock: WorkerClock
+  /** A bridge that stands by hands over what it still holds, and says nothing of how far. */
+  isActive: () => boolean
   /** Monotonic time (ms) up to which the broker has handed over everything; undefined: it does not know. */
   receivedUpTo: () => number | undefined
   upToIntervalMs: number
@@ -52,8 +54,12 @@ export function startUplink(options: UplinkOptions): Uplink {
   let failures = 0
   let lastFailure = ''
   let batchLimit = MAX_BATCH_ITEMS
+  /** An item that was refused alone, although an empty batch was not. */
+  let suspect: number | undefined
   let lastUpTo: number | undefined
   let lastPostAt = Number.NEGATIVE_INFINITY
+  /** An answer of this run has said which lease is the newest: what was spooled before may be older. */
+  let knowsLease = false
 
   intake.onWritten(() => wake?.())
 
@@ -81,12 +87,18 @@ export function startUplink(options: UplinkOptions): Uplink {
     await nextTurn()
     intake.flush()
     const parkedMs = parking.nextMs()
-    const items = spool.peek(batchLimit, MAX_BATCH_BYTES - ENVELOPE_BYTES, parking.keys())
+    const limit = knowsLease ? batchLimit : 0
+    const items = spool.peek(limit, MAX_BATCH_BYTES - ENVELOPE_BYTES, parking.keys())
     return { items, upTo: nextUpTo(bound, spool.oldest(), lastUpTo), parkedMs }
   }
 
   function envelope(items: readonly SpooledItem[], upTo: number | undefined): string {
-    const head = JSON.stringify({ bridge: options.bridge, ...(upTo !== undefined && { upTo }) })
+    const { known } = spool.lease()
+    const head = JSON.stringify({
+      bridge: options.bridge,
+      ...(known !== null && { lease: known }),
+      ...(upTo !== undefined && options.isActive() && { upTo }),
+    })
     return `${head.slice(0, -1)},"items":[${items.map((item) => item.json).join(',')}]}`
   }
 
@@ -116,23 +128,35 @@ export function startUplink(options: UplinkOptions): Uplink {
       batchLimit = Math.ceil(items.length / 2)
       return true
     }
-    // If even an empty batch is refused, it is not the item's fault.
-    const probe = await worker.postBatch(envelope([], lastUpTo), aborter.signal)
-    if (item === undefined || probe.kind !== 'answered') return false
+    if (item === undefined) return false
+    if (suspect !== item.seq) {
+      // If even an empty batch is refused, it is not the item's fault; if not, it is refused once more.
+      const probe = await worker.postBatch(envelope([], lastUpTo), aborter.signal)
+      suspect = probe.kind === 'answered' ? item.seq : undefined
+      return suspect !== undefined
+    }
     spool.bury(item, `status ${status}`)
     counts.dead++
     log.error({ id: item.id, status }, 'an item was put aside: the Worker cannot read it')
     return true
   }
 
+  function learnLease(number = 0): void {
+    const { own, known } = spool.lease()
+    if (number > (known ?? 0)) spool.setLease({ own, known: number })
+    knowsLease = true
+  }
+
   async function post(items: SpooledItem[], upTo: number | undefined): Promise<void> {
     const outcome = await worker.postBatch(envelope(items, upTo), aborter.signal)
     if (outcome.kind === 'answered') {
       clock.learn(outcome.answer.now, outcome.arrivedAt)
+      learnLease(outcome.answer.lease)
       lastUpTo = upTo
       lastPostAt = performance.now()
       failures = 0
       batchLimit = Math.min(MAX_BATCH_ITEMS, batchLimit * 2)
+      suspect = undefined
       counts.batches++
       settle(items, outcome.answer)
       return
@@ -147,7 +171,8 @@ export function startUplink(options: UplinkOptions): Uplink {
 
   async function step(): Promise<void> {
     const { items, upTo, parkedMs } = await gather()
-    const idleForMs = lastPostAt + options.upToIntervalMs - performance.now()
+    const isIdle = knowsLease && !options.isActive() && spool.depth() === 0
+    const idleForMs = (isIdle ? performance.now() : lastPostAt) + options.upToIntervalMs - performance.now()
     if (items.length > 0 || idleForMs <= 0) await post(items, upTo)
     else await sleep(Math.min(idleForMs, parkedMs), true)
     if (spool.depth() < MAX_BATCH_ITEMS) await sleep(LINGER_MS, false)

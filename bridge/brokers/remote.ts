@@ -11,6 +11,7 @@ const KEEPALIVE_SECONDS = 15
 const RECONNECT_MS = 2_000
 const SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
 const NO_SUBSCRIBER = 0x10
+const SESSION_TAKEN_OVER = 0x8e
 const CLOSE_WITHIN_MS = 2_000
 
 /** Joins a broker that is not ours, over MQTT 5, as one client with a session of its own. */
@@ -19,6 +20,8 @@ export function joinBroker(options: {
   bridge: string
   identity: Identity
   events: BrokerEvents
+  /** Another client took this one's session over. */
+  onFenced: () => void
   log: Log
 }): Broker {
   const { identity, events, log } = options
@@ -82,6 +85,12 @@ export function joinBroker(options: {
     unheard.clear()
     logAway()
     forgetOutgoing()
+  })
+  client.on('disconnect', ({ reasonCode }) => {
+    if (reasonCode !== SESSION_TAKEN_OVER) return
+    // To connect again would take it back.
+    client.end(true)
+    options.onFenced()
   })
   client.on('error', () => {}) // 'close' follows; the text may hold the address
   client.on('packetreceive', (packet) => {

@@ -13,6 +13,8 @@ export const MAX_BATCH_BYTES = 4 * 1024 * 1024
 export const MAX_CREDIT = 1000
 /** A notice that is not published within this time goes back to its task. */
 export const PUBLISH_WITHIN_MS = 5_000
+/** So long without a sign of the active bridge, and a standby of the same name takes over. */
+export const LEASE_MS = 15_000
 /** An idle bridge still says `upTo` this often. */
 export const UP_TO_INTERVAL_MS = 10_000
 /** Answered by the runtime without waking the hub. */

@@ -1,8 +1,5 @@
-import { FRAME_VERSION } from './frames.ts'
+import { FRAME_VERSION, LEASE_MS } from './frames.ts'
 import { attachmentOf, lastSignOf, send } from './socket.ts'
-
-/** So long without a sign of the active bridge, and a standby of the same name takes over. */
-export const LEASE_MS = 15_000
 
 /** Which of the bridges of one name is the active one. */
 export interface Lease {

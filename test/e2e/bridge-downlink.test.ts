@@ -27,7 +27,9 @@ async function connectedHub() {
 it('greets the hub with its credit', async () => {
   await f.start({ credit: 17 })
   await connectedHub()
-  expect(f.worker.credits).toEqual([{ v: 1, t: 'hello', bridge: 'default', credit: 17 }])
+  expect(f.worker.credits).toEqual([
+    { v: 1, t: 'hello', bridge: 'default', instance: expect.any(String), credit: 17 },
+  ])
 })
 
 it('records a notice as sent before the device has it, then as taken, then gives credit back', async () => {

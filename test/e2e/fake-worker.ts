@@ -37,6 +37,8 @@ export interface FakeWorker {
   /** username → password of those who may connect; `numbers`: username → number for the later family. */
   users: Map<string, string>
   numbers: Map<string, string>
+  /** What each hello is answered. */
+  lease: { number: number; active: boolean }
   /** Cuts every connection and accepts none. */
   away: boolean
   /** The Worker's clock. */
@@ -71,6 +73,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
         const frame = readFrame(frameFromBridge, String(data))
         if (!frame) throw new Error(`the bridge sent a frame that is none: ${data}`)
         fake.credits.push(frame)
+        if (frame.t === 'hello') ws.send(JSON.stringify({ v: FRAME_VERSION, t: 'lease', ...fake.lease }))
       })
     })
   })
@@ -98,7 +101,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
         const results = items.map((item) => ({ id: item.id, status: fake.judge(item) }))
         fake.batches.push({ upTo, items })
         fake.taken.push(...items.filter((_, at) => results[at]?.status === 'taken'))
-        return void reply(200, { results, now: fake.now() })
+        return void reply(200, { results, now: fake.now(), lease: fake.lease.number })
       }
       default:
         reply(404, {})
@@ -120,6 +123,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
     refuse: () => undefined,
     users: new Map(),
     numbers: new Map(),
+    lease: { number: 1, active: true },
     away: false,
     now: () => Date.now(),
     notices: (...items) => fake.send({ t: 'notices', items }),

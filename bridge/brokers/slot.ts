@@ -1,0 +1,47 @@
+import type { Broker } from './broker.ts'
+
+/** The broker of a bridge while it is the active one; while it stands by there is none, and nothing gets through. */
+export interface BrokerSlot extends Broker {
+  /** Opens the broker, or joins it. Rejects where that fails; harmless while one is open. */
+  open(): Promise<void>
+}
+
+export function createBrokerSlot(openBroker: () => Promise<Broker>): BrokerSlot {
+  let current: Broker | undefined
+  let counts: Record<string, number> = {}
+  /** One change at a time: a close waits for the opening before it. */
+  let line: Promise<void> = Promise.resolve()
+
+  const inLine = (work: () => Promise<void>): Promise<void> => {
+    const done = line.then(work)
+    line = done.catch(() => {})
+    return done
+  }
+
+  return {
+    get mqttPort() {
+      return current?.mqttPort
+    },
+    get counts() {
+      return current ? current.counts : counts
+    },
+    open: () =>
+      inLine(async () => {
+        current ??= await openBroker()
+      }),
+    close: () =>
+      inLine(async () => {
+        const last = current
+        current = undefined
+        counts = { ...last?.counts }
+        await last?.close()
+      }),
+    ready: async (withinMs) => (await current?.ready(withinMs)) ?? false,
+    hasSubscriber: async (topic) => current?.hasSubscriber(topic),
+    publish: async (topic, payload, options) =>
+      (await current?.publish(topic, payload, options)) ?? 'returned',
+    dropSessions: (username) => current?.dropSessions(username),
+    receivedUpTo: () => current?.receivedUpTo(),
+    stopAccepting: () => current?.stopAccepting(),
+  }
+}
