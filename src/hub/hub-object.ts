@@ -212,7 +212,7 @@ export class BridgeHub extends DurableObject<Env> {
       nextPassing(this.ctx),
     ].filter((at) => at !== null)
     if (times.length === 0) return
-    const at = Math.max(Math.min(...times), notBefore)
+    const at = Math.max(Math.min(...times), notBefore, Date.now())
     const planned = await storage.getAlarm()
     if (planned === null || planned > at) await storage.setAlarm(at)
   }
