@@ -117,7 +117,7 @@ export async function startBridge(
   }
   await role.first.catch(async (error: unknown) => {
     role.stop()
-    hub.stop()
+    await hub.stop()
     await uplink.stop(0)
     intake.close()
     spool.close()
@@ -133,7 +133,7 @@ export async function startBridge(
     if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
     await uplink.stop(LAST_BATCH_WITHIN_MS)
     // Only now may another bridge take over.
-    hub?.stop()
+    await hub?.stop()
     intake.close()
     log.info({ spooled: spool.depth() }, 'the bridge ended')
     spool.close()
@@ -168,6 +168,7 @@ function spoolEvents(intake: Intake): BrokerEvents {
         { kind: 'message', username, topic, payload: Buffer.from(payload).toString('base64') },
         gone,
       ),
+    isFull: intake.isFull,
     room: intake.room,
     connected: (username) => intake.keep(username, { kind: 'presence', event: 'connected', username }),
     disconnected: (username) => intake.keep(username, { kind: 'presence', event: 'disconnected', username }),

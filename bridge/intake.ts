@@ -8,6 +8,8 @@ export interface Intake {
    * cannot be written or `gone()`: then it must not be acknowledged.
    */
   message(key: string, item: SpoolItem, gone: () => boolean): Promise<void>
+  /** From SPOOL_MAX_MB on, until a tenth of it is free again. */
+  isFull(): boolean
   /** Waits while the spool is full. */
   room(gone: () => boolean): Promise<void>
   /** A record that must be durable before what follows; not held up by a full spool. Rejects when not written. */
@@ -35,6 +37,8 @@ interface Waiting {
 
 const RETRY_MS = 1_000
 const LOOK_FOR_GONE_MS = 5_000
+/** A spool that was full takes in again from here on. */
+const EMPTY_ENOUGH = 0.9
 /** Of those that wait, per batch that left: no more come in than went out. */
 const RELEASED_AT_ONCE = 1_000
 
@@ -51,7 +55,12 @@ export function createIntake(
   const logFailure = limited((count) => options.log.error(count, 'the spool cannot be written'))
   const logFull = limited((count) => options.log.warn(count, 'the spool is full: devices wait'))
 
-  const full = () => spool.bytes() + pendingBytes >= options.maxBytes
+  let wasFull = false
+  function full(): boolean {
+    const bytes = spool.bytes() + pendingBytes
+    wasFull = bytes >= options.maxBytes || (wasFull && bytes >= options.maxBytes * EMPTY_ENOUGH)
+    return wasFull
+  }
 
   function flush(): void {
     clearImmediate(scheduled)
@@ -116,6 +125,7 @@ export function createIntake(
     // Without a wait the item is in line before this returns, so a client's messages keep their order.
     message: (key, item, gone) =>
       !full() && held.length === 0 ? written(key, [item]) : room(gone).then(() => written(key, [item])),
+    isFull: full,
     room,
     record: written,
     keep: (key, item) => add(key, [item], true, () => {}),

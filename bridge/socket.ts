@@ -19,14 +19,15 @@ export interface HubSocket {
   send(frame: Unversioned<FrameFromBridge>): boolean
   /** Asks once more whether this bridge is the active one; the credit begins anew. */
   ask(): void
-  /** Gives the lease back. */
-  stop(): void
+  /** Gives the lease back; at most 1 s. */
+  stop(): Promise<void>
   counts: { connects: number; unreadable: number }
 }
 
 /** Often enough to hold the lease. */
 const PING_INTERVAL_MS = LEASE_MS / 3
 const PONG_WITHIN_MS = 10_000
+const CLOSE_WITHIN_MS = 1_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const MAX_FRAME_BYTES = 16 * 1024 * 1024
 
@@ -121,13 +122,18 @@ export function connectHub(options: {
     counts,
     send,
     ask: () => void hello(),
-    stop() {
+    async stop() {
       stopped = true
       clearTimeout(reconnect)
       const last = socket
-      last?.close(1000)
+      if (!last) return
+      const closed = new Promise((resolve) => last.once('close', resolve))
+      send({ t: 'bye' })
+      last.close(1000)
       // A peer that does not answer the close frame must not hold up the end.
-      setTimeout(() => last?.terminate(), 1_000).unref()
+      const impatience = setTimeout(() => last.terminate(), CLOSE_WITHIN_MS)
+      await closed
+      clearTimeout(impatience)
     },
   }
 }

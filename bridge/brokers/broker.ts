@@ -31,6 +31,8 @@ export interface Broker {
 export interface BrokerEvents {
   /** A device published. Resolves when it is durable; rejects when it must not be acknowledged. */
   message(username: string, topic: string, payload: Uint8Array, gone: () => boolean): Promise<void>
+  /** No more can be taken in for now. */
+  isFull(): boolean
   /** Waits while no more can be taken in. */
   room(gone: () => boolean): Promise<void>
   connected(username: string): void

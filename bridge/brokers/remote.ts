@@ -25,9 +25,10 @@ export function joinBroker(options: {
   log: Log
 }): Broker {
   const { identity, events, log } = options
-  const counts = { connects: 0, unidentified: 0 }
+  const counts = { connects: 0, unidentified: 0, stoodAside: 0 }
   const logUnidentified = limited((count) => log.warn(count, 'messages without a publisher were left out'))
   const logAway = limited((count) => log.warn(count, 'no connection to the broker'))
+  const logFull = limited((count) => log.warn(count, 'the spool is full: the broker is left to queue'))
   const logMessage = limited((count) => log.warn(count, 'messages could not be spooled'))
   const markerTopic = `ota/bridge/${options.bridge}/marker`
 
@@ -42,6 +43,8 @@ export function joinBroker(options: {
     resubscribe: false,
   })
   let connection = 0
+  let isAside = false
+  let isClosed = false
   let receivedUpTo: number | undefined
   let marker: { nonce: string; at: number } | undefined
   /** Message ids of which the PUBACK said so: the publish callback hides it. */
@@ -110,7 +113,29 @@ export function joinBroker(options: {
     logUnidentified()
   }
 
+  /**
+   * Reads nothing more until there is room: the broker queues for the session. Only not to acknowledge would hold up
+   * the answers to pings too, and the connection would end again and again.
+   */
+  function standAside(): void {
+    if (isAside) return
+    isAside = true
+    counts.stoodAside++
+    logFull()
+    client.end(true)
+    void events
+      .room(() => isClosed)
+      .then(
+        () => {
+          isAside = false
+          if (!isClosed) client.reconnect()
+        },
+        () => {},
+      )
+  }
+
   client.handleMessage = (packet, done) => {
+    if (events.isFull()) return standAside()
     const arrivedOn = connection
     const gone = () => connection !== arrivedOn
     const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
@@ -162,6 +187,7 @@ export function joinBroker(options: {
     receivedUpTo: () => receivedUpTo,
     stopAccepting() {},
     async close() {
+      isClosed = true
       clearInterval(markers)
       const timer = setTimeout(() => client.end(true), CLOSE_WITHIN_MS)
       await client.endAsync()

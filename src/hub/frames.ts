@@ -135,6 +135,8 @@ export const frameFromBridge = z.discriminatedUnion('t', [
     t: z.literal('credit'),
     add: z.number().int().min(1).max(MAX_CREDIT),
   }),
+  /** The bridge ends on purpose: another one may take over at once. */
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('bye') }),
 ])
 export type FrameFromBridge = z.infer<typeof frameFromBridge>
 

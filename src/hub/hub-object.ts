@@ -65,8 +65,6 @@ const REJECTIONS_WRITE_MS = 60_000
 const MAX_FRAME_BYTES = 64 * 1024
 /** The platform's own retries of an alarm come to an end. */
 const ALARM_RETRY_MS = 60_000
-/** The bridge ended its connection on purpose. */
-const NORMAL_CLOSURE = 1000
 
 const bridgeOf = (hub: string) => hub.slice(hub.indexOf('/') + 1)
 
@@ -264,6 +262,10 @@ export class BridgeHub extends DurableObject<Env> {
       }
       this.#welcome(socket, frame, Date.now())
       await this.#arm()
+    } else if (frame.t === 'bye') {
+      this.#left(socket, true)
+      await this.#arm()
+      return
     } else {
       const attachment = attachmentOf(socket)
       if (!attachment) {
@@ -296,19 +298,23 @@ export class BridgeHub extends DurableObject<Env> {
     markPresent(this.ctx.storage, now)
   }
 
-  override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
+  /** `isOver`: it will not be back. */
+  #left(socket: WebSocket, isOver: boolean): void {
     const now = Date.now()
     markLeft(this.ctx, socket, now)
-    leaveLease(this.ctx, socket, code === NORMAL_CLOSURE, now)
+    leaveLease(this.ctx, socket, isOver, now)
+    socket.serializeAttachment(null)
+  }
+
+  override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
+    this.#left(socket, false)
     await this.#arm()
     // 1005 and 1006 say that no code came; they may not be sent.
     socket.close(code === 1005 || code === 1006 ? 1000 : code, 'closed')
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
-    const now = Date.now()
-    markLeft(this.ctx, socket, now)
-    leaveLease(this.ctx, socket, false, now)
+    this.#left(socket, false)
     await this.#arm()
     socket.close(1011, 'socket error')
   }

@@ -10,6 +10,7 @@ const bridgeAnswer = z
     name: z.string(),
     scope: z.enum(['tenant', 'installation']),
     connected: z.boolean(),
+    standbys: z.number().int().openapi({ description: 'Bridges of the same name that wait to take over' }),
     upTo: z
       .string()
       .nullable()
@@ -39,11 +40,12 @@ export const hubRoutes = createRouter().openapi(
     const hubs = await listBridges(c.env.DB, tenantOf(c))
     const items = await Promise.all(
       hubs.map(async ({ hub, name, isOwn }) => {
-        const { connected, upTo, credit, rejected } = await hubStub(c.env, hub).status()
+        const { connected, standbys, upTo, credit, rejected } = await hubStub(c.env, hub).status()
         return {
           name,
           scope: isOwn ? ('tenant' as const) : ('installation' as const),
           connected,
+          standbys,
           upTo: upTo === 0 ? null : iso(upTo),
           credit,
           // What other tenants' devices sent is none of this tenant's business.

@@ -88,7 +88,7 @@ it('passes the lease on at once where its holder ends on purpose', async () => {
   await isTold(first, { number: 1, active: true })
   const second = await greet(client, 'two')
   await isTold(second, { number: 1, active: false })
-  first.close(1000)
+  first.send({ v: 1, t: 'bye' })
   await isTold(second, { number: 2, active: true })
 })
 

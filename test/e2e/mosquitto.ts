@@ -1,0 +1,149 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer, connect as tcpConnect } from 'node:net'
+import { join } from 'node:path'
+import { vi } from 'vitest'
+
+/** A real Mosquitto with the plugin, configured by the file that we give to operators. */
+export interface Mosquitto {
+  port: number
+  url: string
+  /** The bridge's own account. */
+  bridge: { mqttUsername: string; mqttPassword: string }
+  /** What it has said on stderr, over all its runs. */
+  log(): string
+  pid(): number
+  /** SIGKILL; resolves when it is gone. */
+  kill(): Promise<void>
+  /** SIGTERM; resolves when it has written what it keeps and ended. */
+  stop(): Promise<void>
+  /** Starts it again on the same port and files, after a graceful stop where it runs. */
+  restart(): Promise<void>
+}
+
+export interface MosquittoOptions {
+  /** Absent: a free one. */
+  port?: number
+  /** For its files. */
+  directory: string
+  /** Of the bridge (PLUGIN_SOCKET). */
+  socket: string
+  bridgePassword: string
+  /** True: as in our mosquitto.conf, after every change; false: nothing survives a restart. */
+  persistence: boolean
+  /** Further lines of its configuration. */
+  more?: string[]
+}
+
+const SOURCES = 'bridge/brokers/mosquitto'
+export const BRIDGE_USERNAME = 'edge-ota-bridge'
+const PATH = `${process.env.PATH}:/usr/sbin`
+const environment = { ...process.env, PATH }
+const has = (tool: string) => spawnSync('which', [tool], { env: environment }).status === 0
+
+const missing = [
+  ...['mosquitto', 'mosquitto_pub', 'mosquitto_sub', 'gcc', 'make'].filter((tool) => !has(tool)),
+  ...(existsSync('/usr/include/mosquitto_plugin.h') ? [] : ['mosquitto-dev']),
+]
+
+/** Whether the tests can run here; without the tools they are left out loudly, which is an error under CI. */
+export function hasMosquitto(): boolean {
+  if (missing.length === 0) return true
+  const text = `No Mosquitto with its plugin can be run here; missing: ${missing.join(', ')}`
+  if (process.env.CI) throw new Error(text)
+  console.warn(`${text}. SKIPPED.`)
+  return false
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+/** Our own file, with the places of this test: so the tests run what operators run. */
+function configuration(port: number, plugin: string, passwordFile: string, options: MosquittoOptions): string {
+  const places: Record<string, string> = {
+    listener: `${port} 127.0.0.1`,
+    plugin,
+    plugin_opt_socket: options.socket,
+    plugin_opt_bridge_password_file: passwordFile,
+    persistence: String(options.persistence),
+    persistence_location: `${options.directory}/`,
+  }
+  const lines = readFileSync(join(SOURCES, 'mosquitto.conf'), 'utf8').split('\n')
+  const set = lines.map((line) => {
+    const [key = ''] = line.split(' ')
+    return key in places ? `${key} ${places[key]}` : line
+  })
+  // Started as root it would change to a user who cannot read the test's directory.
+  const user = process.getuid?.() === 0 ? ['user root'] : []
+  return [...set, ...user, ...(options.more ?? [])].join('\n')
+}
+
+function isOpen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = tcpConnect(port, '127.0.0.1')
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+  })
+}
+
+/** Builds the plugin and starts the broker; resolves when it takes connections. */
+export async function startMosquitto(options: MosquittoOptions): Promise<Mosquitto> {
+  const { directory } = options
+  const port = options.port ?? (await freePort())
+  mkdirSync(directory, { recursive: true })
+  execFileSync('make', ['-s', '-C', SOURCES, `OUT=${directory}`], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const passwordFile = join(directory, 'bridge-password')
+  writeFileSync(passwordFile, `${options.bridgePassword}\n`, { mode: 0o600 })
+  const file = join(directory, 'mosquitto.conf')
+  writeFileSync(file, configuration(port, join(directory, 'edge_ota.so'), passwordFile, options))
+
+  let child: ChildProcess | undefined
+  let log = ''
+
+  async function start(): Promise<void> {
+    const started = spawn('mosquitto', ['-c', file], { stdio: ['ignore', 'ignore', 'pipe'], env: environment })
+    child = started
+    started.stderr.on('data', (chunk) => {
+      log += chunk
+    })
+    await vi.waitUntil(
+      () => {
+        if (started.exitCode !== null) throw new Error(`mosquitto ended at its start: ${log}`)
+        return isOpen(port)
+      },
+      { timeout: 10_000, interval: 20 },
+    )
+  }
+
+  async function end(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    const ending = child
+    child = undefined
+    if (!ending || ending.exitCode !== null || ending.signalCode !== null) return
+    const ended = new Promise((resolve) => ending.once('exit', resolve))
+    ending.kill(signal)
+    await ended
+  }
+
+  await start()
+  return {
+    port,
+    url: `mqtt://127.0.0.1:${port}`,
+    bridge: { mqttUsername: BRIDGE_USERNAME, mqttPassword: options.bridgePassword },
+    log: () => log,
+    pid: () => child?.pid ?? 0,
+    kill: () => end('SIGKILL'),
+    stop: () => end('SIGTERM'),
+    async restart() {
+      await end('SIGTERM')
+      await start()
+    },
+  }
+}
