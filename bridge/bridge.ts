@@ -1,4 +1,5 @@
 import { PUBLISH_WITHIN_MS, UP_TO_INTERVAL_MS } from '../src/hub/frames.ts'
+import { awaitDisk } from './await-disk.ts'
 import { BACKOFF_BASE_MS } from './backoff.ts'
 import { createAccess } from './brokers/access.ts'
 import type { Broker, BrokerEvents } from './brokers/broker.ts'
@@ -51,10 +52,11 @@ export async function startBridge(
   log: Log = createLog(config.logLevel),
 ): Promise<Bridge> {
   const timing = { ...TIMING, ...config.timing }
-  const spool = openSpool(config.spoolFile, {
-    sync: config.spoolSync,
-    hardLimitBytes: config.spoolMaxBytes * HARD_LIMIT + HARD_LIMIT_SPARE_BYTES,
-  })
+  const hardLimitBytes = config.spoolMaxBytes * HARD_LIMIT + HARD_LIMIT_SPARE_BYTES
+  const spool = await awaitDisk(
+    () => openSpool(config.spoolFile, { sync: config.spoolSync, hardLimitBytes }),
+    log,
+  )
   const clock = createWorkerClock()
   const worker = createWorkerClient({ ...config, requestTimeoutMs: timing.requestTimeoutMs })
   const workerTime = () => clock.at(performance.now())

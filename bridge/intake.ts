@@ -36,6 +36,8 @@ interface Waiting {
 }
 
 const RETRY_MS = 1_000
+/** Facts that wait for a disk to be written to. */
+const MAX_KEPT = 50_000
 const LOOK_FOR_GONE_MS = 5_000
 /** A spool that was full takes in again from here on. */
 const EMPTY_ENOUGH = 0.9
@@ -74,13 +76,21 @@ export function createIntake(
     } catch {
       logFailure()
       // What must not be lost stays in front; the rest is refused, and its senders send it again.
-      pending = group.filter((part) => part.kept)
+      pending = boundKept(group.filter((part) => part.kept))
       for (const part of group) if (!part.kept) part.done(new Error('the spool cannot be written'))
       if (pending.length > 0) retry ??= setTimeout(retryNow, RETRY_MS)
       return
     }
     for (const part of group) part.done()
     for (const listener of listeners) listener()
+  }
+
+  /** A disk that stays full for long must not fill the memory: who came and went first is forgotten. */
+  function boundKept(kept: Pending[]): Pending[] {
+    const tooMany = kept.length - MAX_KEPT
+    if (tooMany <= 0) return kept
+    options.log.error({ forgotten: tooMany }, 'facts that could not be spooled are given up')
+    return kept.slice(tooMany)
   }
 
   function retryNow(): void {

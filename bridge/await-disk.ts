@@ -1,0 +1,24 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Log, limited } from './log.ts'
+
+const RETRY_MS = 5_000
+const SQLITE_IOERR = 10
+const SQLITE_FULL = 13
+
+/**
+ * Opens a file of SQLite. A disk that is full, or cannot be read for now, is waited for and said: a process that ended
+ * would only be started again, and again.
+ */
+export async function awaitDisk<T>(open: () => T, log: Log): Promise<T> {
+  const logDisk = limited((count) => log.error(count, 'the disk is full or cannot be read: waiting for it'))
+  for (;;) {
+    try {
+      return open()
+    } catch (error) {
+      const code = (error as { errcode?: number }).errcode ?? 0
+      if (![SQLITE_IOERR, SQLITE_FULL].includes(code & 0xff)) throw error
+      logDisk()
+      await sleep(RETRY_MS)
+    }
+  }
+}
