@@ -307,12 +307,13 @@ class Player {
     const { model, system, fleet } = this
     await this.take({ do: 'unfreeze' })
     await this.take({ do: 'bridgeBack' })
-    // Lists may have counts of 10 s ago.
-    for (let times = 0; times < 2; times++) {
+    let seen = await system.see()
+    // Lists may have counts of 10 s ago; what happens meanwhile is written 10 s later.
+    for (let times = 0; times < 2 || seen.run.unwritten !== 'no'; times++) {
       await this.take({ do: 'wait', seconds: 11 })
       await this.ring()
+      seen = await system.see()
     }
-    const seen = await system.see()
     this.compare(seen)
     const stored = await system.seeDatabase()
     expect(stored.status).toBe(model.status)
