@@ -309,7 +309,7 @@ class Player {
     await this.take({ do: 'bridgeBack' })
     let seen = await system.see()
     // Lists may have counts of 10 s ago; what happens meanwhile is written 10 s later.
-    for (let times = 0; times < 2 || seen.run.unwritten !== 'no'; times++) {
+    for (let times = 0; times < 2 || (seen.run.unwritten !== 'no' && times < 30); times++) {
       await this.take({ do: 'wait', seconds: 11 })
       await this.ring()
       seen = await system.see()
