@@ -1,10 +1,24 @@
+import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 
 const count = (fallback: number, least = 1, most = 1_000_000_000) =>
   z.coerce.number().int().min(least).max(most).default(fallback)
 
+/** The kernel's limit for the path of a Unix socket. */
+const MAX_SOCKET_PATH = 107
+
 const url = (protocol: RegExp) =>
   z.url({ protocol, error: 'must be a URL' }).transform((text) => text.replace(/\/+$/, ''))
+
+/** The path of a file → what is in it. */
+const file = z.string().transform((path, context) => {
+  try {
+    return readFileSync(path)
+  } catch {
+    context.addIssue({ code: 'custom', message: 'names a file that cannot be read' })
+    return z.NEVER
+  }
+})
 
 /** A variable that is set but empty counts as absent. */
 const fromEnvironment = z.object({
@@ -17,14 +31,58 @@ const fromEnvironment = z.object({
   HOST: z.string().default('127.0.0.1'),
   MQTT_PORT: count(1883, 0, 65_535),
   MQTT_URL: url(/^(mqtt|mqtts|tcp|ssl|ws|wss)$/).optional(),
+  MQTT_USERNAME: z.string().optional(),
+  MQTT_PASSWORD: z.string().optional(),
+  MQTT_PASSWORD_FILE: file.transform((bytes) => bytes.toString().trimEnd()).optional(),
+  MQTT_CA_FILE: file.optional(),
+  MQTT_CERT_FILE: file.optional(),
+  MQTT_KEY_FILE: file.optional(),
+  MQTT_SHARED_GROUP: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -')
+    .optional(),
+  IDENTITY: z.enum(['topic', 'user-property', 'envelope']).default('topic'),
+  PLUGIN_SOCKET: z.string().max(MAX_SOCKET_PATH, `must be at most ${MAX_SOCKET_PATH} characters`).optional(),
   SPOOL_FILE: z.string().default('.bridge/spool.db'),
+  CREDENTIALS_FILE: z.string().optional(),
   SPOOL_SYNC: z.enum(['normal', 'full']).default('normal'),
   SPOOL_MAX_MB: count(1024),
   CREDIT: count(200, 1, 1000),
   MAX_CONNECTIONS: count(20_000),
   AUTH_CONCURRENCY: count(50, 1, 1000),
+  HEALTH_HOST: z.string().default('127.0.0.1'),
+  HEALTH_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
+
+const NEED_A_BROKER = [
+  ...[
+    'MQTT_USERNAME',
+    'MQTT_PASSWORD',
+    'MQTT_PASSWORD_FILE',
+    'MQTT_CA_FILE',
+    'MQTT_CERT_FILE',
+    'MQTT_KEY_FILE',
+  ],
+  ...['MQTT_SHARED_GROUP', 'PLUGIN_SOCKET'],
+]
+
+/** What one variable means only beside another. */
+function faultsTogether(set: Record<string, string | undefined>): string[] {
+  const faults: string[] = []
+  if (set.MQTT_URL === undefined) {
+    const idle = NEED_A_BROKER.filter((name) => set[name] !== undefined)
+    if (set.IDENTITY !== undefined && set.IDENTITY !== 'topic') idle.push('IDENTITY')
+    faults.push(...idle.map((name) => `${name}: needs MQTT_URL`))
+  }
+  if ((set.MQTT_CERT_FILE === undefined) !== (set.MQTT_KEY_FILE === undefined)) {
+    faults.push('MQTT_CERT_FILE, MQTT_KEY_FILE: certificate and key go together')
+  }
+  if (set.MQTT_PASSWORD !== undefined && set.MQTT_PASSWORD_FILE !== undefined) {
+    faults.push('MQTT_PASSWORD, MQTT_PASSWORD_FILE: give one of them')
+  }
+  return faults
+}
 
 /** What a bridge runs with. Times are in ms, sizes in bytes, where the name does not say otherwise. */
 export interface BridgeConfig {
@@ -36,7 +94,17 @@ export interface BridgeConfig {
   mqttPort: number
   /** Absent: the embedded broker. */
   mqttUrl?: string | undefined
+  /** How the bridge logs in to a joined broker. */
+  mqttLogin?: MqttLogin
+  /** Where a joined broker says who published. */
+  identity?: IdentityName
+  /** Joined with others of this group (`$share`), where the broker hashes by client id. */
+  sharedGroup?: string | undefined
+  /** Where a plugin of the broker asks (brokers/plugin-socket.ts). */
+  pluginSocket?: string | undefined
   spoolFile: string
+  /** What is known of the devices' credentials; beside the spool where absent. */
+  credentialsFile?: string | undefined
   spoolSync: 'normal' | 'full'
   spoolMaxBytes: number
   /** How many notices may be on their way through this bridge. */
@@ -44,6 +112,8 @@ export interface BridgeConfig {
   maxConnections: number
   authConcurrency: number
   logLevel: string
+  /** Absent: neither /healthz nor /metrics. */
+  health?: { host: string; port: number } | undefined
   /** For tests, where the protocol's own times are too long. */
   timing?: Partial<Timing>
 }
@@ -57,13 +127,28 @@ export interface Timing {
   leaseWaitMs: number
 }
 
+export type IdentityName = 'topic' | 'user-property' | 'envelope'
+
+/** PEM texts; whoever joins over TLS verifies the broker, and there is no way not to. */
+export interface MqttLogin {
+  username?: string | undefined
+  password?: string | undefined
+  ca?: Buffer | undefined
+  cert?: Buffer | undefined
+  key?: Buffer | undefined
+}
+
 /** Reads the environment; throws one Error that names every fault, never a value. */
 export function readConfig(environment: Record<string, string | undefined>): BridgeConfig {
   const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''))
   const parsed = fromEnvironment.safeParse(set)
-  if (!parsed.success) {
-    const faults = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`)
-    throw new Error(`The bridge's configuration is not valid:\n${faults.join('\n')}`)
+  const faults = parsed.success
+    ? []
+    : parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+  faults.push(...faultsTogether(set))
+  if (!parsed.success || faults.length > 0) {
+    const lines = faults.map((fault) => `  ${fault}`)
+    throw new Error(`The bridge's configuration is not valid:\n${lines.join('\n')}`)
   }
   const e = parsed.data
   return {
@@ -73,12 +158,24 @@ export function readConfig(environment: Record<string, string | undefined>): Bri
     host: e.HOST,
     mqttPort: e.MQTT_PORT,
     mqttUrl: e.MQTT_URL,
+    mqttLogin: {
+      username: e.MQTT_USERNAME,
+      password: e.MQTT_PASSWORD ?? e.MQTT_PASSWORD_FILE,
+      ca: e.MQTT_CA_FILE,
+      cert: e.MQTT_CERT_FILE,
+      key: e.MQTT_KEY_FILE,
+    },
+    identity: e.IDENTITY,
+    sharedGroup: e.MQTT_SHARED_GROUP,
+    pluginSocket: e.PLUGIN_SOCKET,
     spoolFile: e.SPOOL_FILE,
+    credentialsFile: e.CREDENTIALS_FILE,
     spoolSync: e.SPOOL_SYNC,
     spoolMaxBytes: e.SPOOL_MAX_MB * 1024 * 1024,
     credit: e.CREDIT,
     maxConnections: e.MAX_CONNECTIONS,
     authConcurrency: e.AUTH_CONCURRENCY,
     logLevel: e.LOG_LEVEL,
+    health: e.HEALTH_PORT === undefined ? undefined : { host: e.HEALTH_HOST, port: e.HEALTH_PORT },
   }
 }
