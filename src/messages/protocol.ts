@@ -167,11 +167,16 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 /** More of a description is not looked at, nor kept. */
 const MAX_READ_DESCRIPTION_LENGTH = 2048
-const DOWNLOAD_LINK = /https?:\/\/\S*(?:[?&]X-Amz-|\/d\/)\S*/gi
+/** A presigned link, or one through the Worker: with or without its beginning, also percent-encoded. */
+const DOWNLOAD_LINK = /(?:[?&]|%3f|%26)x-amz-|(?:\/|%2f)d(?:\/|%2f)[a-z0-9_-]{32}/i
 
 /** A device that failed to download may say what: its link must not stand in histories, reports and webhooks. */
 const withoutLinks = (text: string) =>
-  text.slice(0, MAX_READ_DESCRIPTION_LENGTH).replace(DOWNLOAD_LINK, '(link)')
+  text
+    .slice(0, MAX_READ_DESCRIPTION_LENGTH)
+    .split(/(\s+)/)
+    .map((word) => (DOWNLOAD_LINK.test(word) ? '(link)' : word))
+    .join('')
 
 /** By code points, so that no character is cut in half. */
 const cut = (text: string) => Array.from(text).slice(0, MAX_DESCRIPTION_LENGTH).join('')

@@ -2,6 +2,8 @@ import { createRoute } from '@hono/zod-openapi'
 import { auditDone } from '../audit/audit.ts'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { openDb } from '../db/client.ts'
+import { workerLinksFault } from '../downloads/linker.ts'
+import type { Env } from '../env.ts'
 import { AppError, conflict, notFound } from '../errors.ts'
 import { newId } from '../ids.ts'
 import {
@@ -45,6 +47,12 @@ const found = (product: Product | undefined) => {
   return toProductAnswer(product)
 }
 
+/** No product asks for links that this installation cannot make. */
+function refuseImpossible(env: Env, downloads: Product['downloads'] | undefined): void {
+  const fault = downloads === 'worker' ? workerLinksFault(env) : null
+  if (fault !== null) throw conflict('downloads.not_set_up', `Not here: ${fault}.`)
+}
+
 export const productRoutes = createRouter()
   .openapi(
     createRoute({
@@ -56,6 +64,7 @@ export const productRoutes = createRouter()
     }),
     async (c) => {
       const { description = null, defaultModuleParam = null, ...body } = c.req.valid('json')
+      refuseImpossible(c.env, body.downloads)
       const product: Product = {
         id: newId('prd'),
         tenantId: tenantOf(c),
@@ -104,7 +113,9 @@ export const productRoutes = createRouter()
     }),
     async (c) => {
       const { id } = c.req.valid('param')
-      return c.json(found(await updateProduct(openDb(c.env.DB), tenantOf(c), id, c.req.valid('json'))), 200)
+      const changes = c.req.valid('json')
+      refuseImpossible(c.env, changes.downloads)
+      return c.json(found(await updateProduct(openDb(c.env.DB), tenantOf(c), id, changes)), 200)
     },
   )
   .openapi(

@@ -6,7 +6,7 @@ import type { TaskContext } from './task-context.ts'
 export type DownloadAnswer =
   /** `size` in bytes, `sign` as the notice has it. */
   | { state: 'ok'; storageKey: string; size: number; sign: string }
-  /** For now: the task is paused, or its product frozen. */
+  /** For now: the task is paused, its product frozen, or the device disabled. */
   | { state: 'paused' }
   /** For good: cancelled, recalled, or never in the task. */
   | { state: 'gone' }
@@ -19,7 +19,7 @@ export async function openDownload(
 ): Promise<DownloadAnswer> {
   const answer = look(task, deviceId, packageIndex)
   if (answer.state !== 'ok') return answer
-  if (await isFrozen(task)) return { state: 'paused' }
+  if (!(await isServed(task, deviceId))) return { state: 'paused' }
   // It may have been paused or cancelled meanwhile.
   return look(task, deviceId, packageIndex)
 }
@@ -34,11 +34,17 @@ function look({ spec, run, storage }: TaskContext, deviceId: string, packageInde
   return { state: 'ok', storageKey, size, sign }
 }
 
-/** Read here and not by the Worker, whose queries are counted over the whole of a download. */
-const isFrozen = async ({ env, spec }: TaskContext): Promise<boolean> =>
-  (await env.DB.prepare('SELECT 1 FROM products WHERE id = ? AND tenant_id = ? AND frozen_at IS NULL')
-    .bind(spec.productId, spec.tenantId)
-    .first()) === null
+/**
+ * Is the device enabled, and its product not frozen? Read here and not by the Worker, whose queries are counted over
+ * the whole of a download.
+ */
+const isServed = async ({ env, spec }: TaskContext, deviceId: string): Promise<boolean> =>
+  (await env.DB.prepare(
+    `SELECT 1 FROM devices d JOIN products p ON p.id = d.product_id
+     WHERE d.id = ? AND d.enabled = 1 AND p.id = ? AND p.tenant_id = ? AND p.frozen_at IS NULL`,
+  )
+    .bind(deviceId, spec.productId, spec.tenantId)
+    .first()) !== null
 
 /**
  * Keeps in the device's history that it began, or has the last byte: once an attempt and package, however often it

@@ -18,6 +18,8 @@ import type { UpgradeEvent, UpgradeStatus } from './upgrade.ts'
 const END_PAGE_SIZE = 500
 /** Counts go to D1 for lists at most this often; the object always has the present ones. */
 const COUNTS_WRITE_MS = 10_000
+/** However far away the next thing due is. */
+const LOOK_ALL_THE_SAME_MS = 30 * 24 * 3_600_000
 /** After this the alarm ends and is set anew, so that one run stays short. */
 const WORK_FOR_MS = 10_000
 
@@ -69,7 +71,7 @@ export function nextAlarm(task: TaskContext, now: number): number | null {
   if (plan.open && run.cuts !== null && run.sendCursor !== null && run.enrolment === null)
     times.push(notBefore)
   const due = earliest(...times)
-  return due === null ? null : Math.max(due, now)
+  return due === null ? null : Math.min(Math.max(due, now), now + LOOK_ALL_THE_SAME_MS)
 }
 
 /** What it soaks from is to be written down. */

@@ -95,7 +95,7 @@ export const taskRoutes = createRouter()
       if (status === 'finished' || status === 'cancelled') {
         throw conflict(`task.${status}`, `The task is ${status}.`)
       }
-      if (changes.endAt && changes.endAt <= Math.max(Date.parse(startAt), Date.now())) {
+      if (changes.endAt != null && changes.endAt <= Math.max(Date.parse(startAt), Date.now())) {
         throw invalid([{ path: 'endAt', message: 'must be later than startAt and now' }])
       }
       return c.json(await task.patch(changes), 200)

@@ -6,10 +6,13 @@ import { haltOn, ratePerMinute, taskPolicy } from './task.ts'
 const MAX_LISTED_DEVICES = 100_000
 const MAX_FILTER_VALUES = 100
 const MAX_PACKAGES = 50
+/** The platform's alarms know no time long after. */
+const LATEST_TIME = Date.UTC(2100)
 
 const time = z.iso
   .datetime({ offset: true, error: 'must be a time as ISO 8601, such as 2026-01-31T12:00:00Z' })
   .transform((value) => Date.parse(value))
+  .refine((at) => at < LATEST_TIME, 'must be before the year 2100')
 
 const listOfText = z
   .array(z.string().min(1).max(64))

@@ -1,3 +1,4 @@
+import { downloadsMode, workerLinksFault } from '../downloads/linker.ts'
 import { changeStored } from './change-device.ts'
 import { decideSlot, type SlotDecision } from './slot.ts'
 import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from './slot-store.ts'
@@ -53,11 +54,17 @@ export async function takeTurn(
   }
   // Before the next `await`: a call that comes meanwhile, because it was unfrozen, lifts it again.
   if (frozen) freeze(task, now())
+  const fault = product && linksFault(task, product)
+  if (fault) block(task, fault, now() + FROZEN_LOOK_AGAIN_MS)
   task.storage.writeRun(task.run)
   for (const [holder, deviceIds] of busy) await meetHolder(task, holder, deviceIds, now)
   task.storage.writeRun(task.run)
-  return frozen || product === null ? null : { product, claims, freezes }
+  return frozen || fault || product === null ? null : { product, claims, freezes }
 }
+
+/** Nothing is sent while no link can be made. */
+const linksFault = ({ env }: TaskContext, { downloads }: DueProduct): string | null =>
+  downloadsMode(env, downloads) === 'worker' ? workerLinksFault(env) : null
 
 /** No notice of this task before `until` (ms), for the reason that operators see. */
 function block(task: TaskContext, by: string, until: number): void {

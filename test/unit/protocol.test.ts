@@ -97,9 +97,13 @@ it('keeps no download link that a device repeats in its description', () => {
   const read = (desc: string) => readProgress({ step: -2, desc })
   const presigned = 'https://x.r2.cloudflarestorage.com/b/packages/k?X-Amz-Expires=60&X-Amz-Signature=0123'
   expect(read(`GET ${presigned} failed`)).toMatchObject({ value: { description: 'GET (link) failed' } })
-  expect(read('no answer: https://ota.example.com/d/AAZ0')).toMatchObject({
+  expect(read(`no answer: https://ota.example.com/d/${'A'.repeat(71)}`)).toMatchObject({
     value: { description: 'no answer: (link)' },
   })
+  const token = 'Ab-_'.repeat(18).slice(1)
+  for (const spelling of [`GET /d/${token} HTTP/1.1`, `GET host/d/${token}?x`, `GET %2Fd%2F${token}`]) {
+    expect(read(spelling)).toMatchObject({ value: { description: expect.stringContaining('GET (link)') } })
+  }
   expect(read('see https://example.com/help')).toMatchObject({
     value: { description: 'see https://example.com/help' },
   })

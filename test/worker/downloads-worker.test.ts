@@ -5,7 +5,7 @@ import { createLinker } from '../../src/downloads/linker.ts'
 import { importTokenKey, makeToken } from '../../src/downloads/token.ts'
 import { newId } from '../../src/ids.ts'
 import { UpgradeTask } from '../../src/tasks/task-object.ts'
-import { type Lab, type LabDevice, makeLab, over, progresses } from './lab.ts'
+import { type Lab, type LabDevice, makeLab, over, progresses, requests } from './lab.ts'
 import { moveClock, until } from './lab-clock.ts'
 import { putBytes, randomBytes } from './packages-fixture.ts'
 
@@ -145,7 +145,7 @@ describe('a link through the Worker', () => {
     expect(asked).toHaveBeenCalledOnce()
   })
 
-  it('stops while the task is paused or its product frozen, and goes on afterwards', async () => {
+  it('stops while the task is paused, its product frozen or the device disabled, and goes on afterwards', async () => {
     const lab = await makeWorkerLab()
     const task = await lab.upgradeTo('v2')
     const url = await pushedLink(lab)
@@ -158,6 +158,11 @@ describe('a link through the Worker', () => {
     expect((await lab.admin.call('POST', `${path}/freeze`)).status).toBe(200)
     expect((await fetchLink(url)).status).toBe(503)
     expect((await lab.admin.call('POST', `${path}/unfreeze`)).status).toBe(200)
+    expect((await fetchLink(url)).status).toBe(200)
+    const device = `/api/v1/devices/${lab.devices[0]!.id}`
+    await lab.admin.call('PATCH', device, { enabled: false })
+    expect((await fetchLink(url)).status).toBe(503)
+    await lab.admin.call('PATCH', device, { enabled: true })
     expect((await fetchLink(url)).status).toBe(200)
   })
 
@@ -314,5 +319,27 @@ describe('an installation', () => {
     await expect(link({ PUBLIC_URL: `${longest}b` })).rejects.toThrow('PUBLIC_URL of at most 53 characters')
     await expect(link({ PUBLIC_URL: '' })).rejects.toThrow('PUBLIC_URL')
     await expect(link({ DOWNLOAD_SIGNING_KEY: '' })).rejects.toThrow('DOWNLOAD_SIGNING_KEY')
+  })
+
+  it('is asked for by no product, and waited for by its tasks, where the Worker is not set up for it', async () => {
+    const lab = await makeWorkerLab()
+    const key = env.DOWNLOAD_SIGNING_KEY!
+    env.DOWNLOAD_SIGNING_KEY = ''
+    onTestFinished(() => {
+      env.DOWNLOAD_SIGNING_KEY = key
+    })
+    const asked = { name: 'lamp', downloads: 'worker' }
+    const answers = [
+      await lab.admin.call('POST', '/api/v1/products', asked),
+      await lab.admin.call('PATCH', `/api/v1/products/${lab.productId}`, asked),
+    ]
+    for (const { status, body } of answers) expect([status, body.code]).toEqual([409, 'downloads.not_set_up'])
+    const task = await lab.upgradeTo('v2')
+    const [device] = lab.devices as [LabDevice]
+    await until('it waits', async () => /need the secret/.test((await task.get()).waitingFor))
+    const due = await over(device)('GET', '/device/v1/upgrade')
+    expect(due).toMatchObject({ status: 200, body: { params: {} } })
+    const [result] = await lab.bridge.post([requests(device, '17')])
+    expect(result).toMatchObject({ status: 'taken' })
   })
 })

@@ -195,6 +195,9 @@ describe('a preview', () => {
       ...[404, 'device.not_found', ['devices.ids.0']],
     ])
     expect(await refused({ endAt: '2020-01-01T00:00:00Z' })).toEqual(invalid('endAt'))
+    // An alarm knows no time so far away.
+    expect(await refused({ endAt: '9999-12-31T23:59:59Z' })).toEqual(invalid('endAt'))
+    expect(await refused({ startAt: '2190-01-01T00:00:00Z' })).toEqual(invalid('startAt'))
     expect(await refused({ policy: { ratePerMinute: 0 } })).toEqual(invalid('policy.ratePerMinute'))
     expect(await refused({ policy: { window: { ...window, to: '01:00' } } })).toEqual(
       invalid('policy.window.to'),

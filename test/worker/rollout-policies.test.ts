@@ -109,6 +109,8 @@ describe('an invalid policy', () => {
       [{ policy: { ratePerMinute: 0 } }, 'policy.ratePerMinute'],
       [{ policy: { waves: [{ percent: 100 }] } }, 'policy.waves'],
       [{ endAt: 'tomorrow' }, 'endAt'],
+      [{ endAt: '9999-12-31T23:59:59Z' }, 'endAt'],
+      [{ endAt: '1970-01-01T00:00:00Z' }, 'endAt'],
     ] as const) {
       const { status, body } = await task.patch(changes)
       expect({ status, named: fieldsOf(body) }).toEqual({ status: 422, named: [field] })
