@@ -4,13 +4,18 @@ import { BACKOFF_BASE_MS } from './backoff.ts'
 import { createAccess } from './brokers/access.ts'
 import type { Broker, BrokerEvents } from './brokers/broker.ts'
 import { startEmbeddedBroker } from './brokers/embedded.ts'
+import { listenForPlugin } from './brokers/plugin-socket.ts'
 import { joinBroker } from './brokers/remote.ts'
 import { createBrokerSlot } from './brokers/slot.ts'
+import { withPlugin } from './brokers/with-plugin.ts'
 import type { BridgeConfig, Timing } from './config.ts'
+import { type Credentials, openCredentials } from './credentials.ts'
 import { createDownlink } from './downlink.ts'
-import { topicSuffix } from './identity.ts'
+import { startHealthServer } from './health.ts'
+import { IDENTITIES, topicSuffix } from './identity.ts'
 import { createIntake, type Intake } from './intake.ts'
 import { createLog, type Log } from './log.ts'
+import { createSources, readCounts } from './report.ts'
 import { createRole, type Role } from './role.ts'
 import { connectHub, type HubSocket } from './socket.ts'
 import { openSpool } from './spool.ts'
@@ -21,6 +26,8 @@ import { createWorkerClient, type WorkerClient } from './worker-client.ts'
 export interface Bridge {
   /** The embedded broker's port; undefined where the bridge joined another broker. */
   readonly mqttPort: number | undefined
+  /** Of /healthz and /metrics; undefined where there are none. */
+  readonly healthPort: number | undefined
   /** It is the active one of its name; else it stands by. */
   isActive(): boolean
   /** What is in the spool, and what was done since the start. */
@@ -34,10 +41,11 @@ const TIMING: Timing = {
   upToIntervalMs: UP_TO_INTERVAL_MS,
   backoffBaseMs: BACKOFF_BASE_MS,
   authCacheMs: 60_000,
+  credentialsPollMs: 20_000,
   requestTimeoutMs: 30_000,
   leaseWaitMs: 5_000,
 }
-const SETTLE_WITHIN_MS = 5_000
+const SETTLE_WITHIN_MS = 4_000
 const LAST_BATCH_WITHIN_MS = 2_500
 /** The file may outgrow SPOOL_MAX_MB by what is never held up: presence, `sent` and `taken`. */
 const HARD_LIMIT = 1.5
@@ -53,23 +61,40 @@ export async function startBridge(
 ): Promise<Bridge> {
   const timing = { ...TIMING, ...config.timing }
   const hardLimitBytes = config.spoolMaxBytes * HARD_LIMIT + HARD_LIMIT_SPARE_BYTES
+  const health = config.health && (await startHealthServer(config.health))
   const spool = await awaitDisk(
     () => openSpool(config.spoolFile, { sync: config.spoolSync, hardLimitBytes }),
     log,
-  )
+  ).catch(async (error: unknown) => {
+    await health?.close()
+    throw error
+  })
   const clock = createWorkerClock()
   const worker = createWorkerClient({ ...config, requestTimeoutMs: timing.requestTimeoutMs })
+  const credentials = await awaitDisk(() => readCredentials(config, timing, worker, log), log).catch(
+    async (error: unknown) => {
+      await health?.close()
+      spool.close()
+      throw error
+    },
+  )
   const workerTime = () => clock.at(performance.now())
   const intake = createIntake(spool, { maxBytes: config.spoolMaxBytes, workerTime, log })
   const events = spoolEvents(intake)
+
+  const reset = () => {
+    intake.keep('', { kind: 'presence', event: 'reset' })
+    credentials.unwatchAll()
+  }
 
   let hub: HubSocket | undefined
   let role: Role | undefined
   const broker = createBrokerSlot(() => {
     // Before anything else is heard: whatever sessions the broker had are over.
-    if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
-    return openBroker(config, timing, worker, events, () => role?.fenced(), log)
+    if (config.mqttUrl === undefined) reset()
+    return openBroker(config, timing, worker, credentials, events, reset, () => role?.fenced(), log)
   })
+  credentials.onRevoked(broker.dropSessions)
   const downlink = createDownlink({
     broker,
     intake,
@@ -99,7 +124,11 @@ export async function startBridge(
     onFrame(frame) {
       if (frame.t === 'welcome') clock.learn(frame.now, performance.now())
       else if (frame.t === 'lease') onLease(frame)
-      else downlink.receive(frame)
+      else {
+        // Before its session ends and it comes again.
+        if (frame.t === 'drop') credentials.doubt(frame.username)
+        downlink.receive(frame)
+      }
     },
     backoffBaseMs: timing.backoffBaseMs,
     log,
@@ -117,10 +146,25 @@ export async function startBridge(
     spool.setLease({ own: active ? number : own, known: number })
     role?.told(active)
   }
+  const parts = {
+    spool,
+    intake,
+    uplink,
+    downlink,
+    hub,
+    broker,
+    credentials,
+    role,
+    maxBytes: config.spoolMaxBytes,
+    workerTime,
+  }
+  health?.tell(createSources(parts))
   await role.first.catch(async (error: unknown) => {
     role.stop()
+    await health?.close()
     await hub.stop()
     await uplink.stop(0)
+    await credentials.close()
     intake.close()
     spool.close()
     throw error
@@ -136,6 +180,8 @@ export async function startBridge(
     await uplink.stop(LAST_BATCH_WITHIN_MS)
     // Only now may another bridge take over.
     await hub?.stop()
+    await health?.close()
+    await credentials.close()
     intake.close()
     log.info({ spooled: spool.depth() }, 'the bridge ended')
     spool.close()
@@ -147,19 +193,25 @@ export async function startBridge(
       return broker.mqttPort
     },
     isActive: () => role.isActive(),
-    stats: () => ({
-      spool: { depth: spool.depth(), bytes: spool.bytes() },
-      uplink: { ...uplink.counts },
-      downlink: { ...downlink.counts },
-      hub: { ...hub?.counts },
-      broker: { ...broker.counts },
-    }),
+    stats: () => readCounts(parts),
+    healthPort: health?.port,
     stop: () => {
       stopped ??= stop()
       return stopped
     },
   }
 }
+
+/** What the Worker tells of devices, beside the spool. */
+const readCredentials = (config: BridgeConfig, timing: Timing, worker: WorkerClient, log: Log): Credentials =>
+  openCredentials({
+    file: config.credentialsFile ?? config.spoolFile.replace(/(\.db)?$/, '.credentials.db'),
+    origin: `${config.workerUrl} ${config.bridgeName}`,
+    pull: worker.readCredentials,
+    pollMs: timing.credentialsPollMs,
+    backoffBaseMs: timing.backoffBaseMs,
+    log,
+  })
 
 /** What the broker hears, into the spool, in the order in which it hears it. */
 function spoolEvents(intake: Intake): BrokerEvents {
@@ -183,15 +235,45 @@ async function openBroker(
   config: BridgeConfig,
   timing: Timing,
   worker: WorkerClient,
+  credentials: Credentials,
   events: BrokerEvents,
+  reset: () => void,
   onFenced: () => void,
   log: Log,
 ): Promise<Broker> {
   if (config.mqttUrl !== undefined) {
-    const { mqttUrl: url, bridgeName: bridge } = config
-    return joinBroker({ url, bridge, identity: topicSuffix, events, onFenced, log })
+    const { mqttUrl: url, bridgeName: bridge, mqttLogin: login, sharedGroup } = config
+    const identity = IDENTITIES[config.identity ?? 'topic']
+    // Rules are believed where topics are; a plugin tells by itself.
+    const presenceByRules = identity === topicSuffix && config.pluginSocket === undefined
+    const join = () =>
+      joinBroker({ url, bridge, identity, login, sharedGroup, presenceByRules, events, onFenced, log })
+    if (config.pluginSocket === undefined) return join()
+    const watched = watchSessions(events, credentials)
+    const plugin = await listenForPlugin({
+      path: config.pluginSocket,
+      credentials,
+      events: watched,
+      reset,
+      log,
+    })
+    return withPlugin(join(), plugin)
   }
-  const access = createAccess(worker, { concurrency: config.authConcurrency, cacheMs: timing.authCacheMs })
-  const { host, mqttPort: port, maxConnections } = config
-  return startEmbeddedBroker({ host, port, maxConnections, access, events, log })
+  const { host, mqttPort: port, maxConnections, authConcurrency: concurrency } = config
+  const access = createAccess(worker, credentials, { concurrency, cacheMs: timing.authCacheMs })
+  const watched = watchSessions(events, credentials)
+  return startEmbeddedBroker({ host, port, maxConnections, access, events: watched, log })
 }
+
+/** Who is connected is to be told when its credentials end. */
+const watchSessions = (events: BrokerEvents, credentials: Credentials): BrokerEvents => ({
+  ...events,
+  connected(username) {
+    credentials.watch(username)
+    events.connected(username)
+  },
+  disconnected(username) {
+    credentials.unwatch(username)
+    events.disconnected(username)
+  },
+})

@@ -1,11 +1,12 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 
 const count = (fallback: number, least = 1, most = 1_000_000_000) =>
   z.coerce.number().int().min(least).max(most).default(fallback)
 
-/** The kernel's limit for the path of a Unix socket. */
-const MAX_SOCKET_PATH = 107
+/** The kernel's limit for the path of a Unix socket, 107, less a process id: it is made beside its place. */
+const MAX_SOCKET_PATH = 99
 
 const url = (protocol: RegExp) =>
   z.url({ protocol, error: 'must be a URL' }).transform((text) => text.replace(/\/+$/, ''))
@@ -19,6 +20,19 @@ const file = z.string().transform((path, context) => {
     return z.NEVER
   }
 })
+
+/** A file of which something is made; said in these words where it cannot be. */
+const pem = (read: (bytes: Buffer) => unknown, message: string) =>
+  file.refine((bytes) => {
+    try {
+      read(bytes)
+      return true
+    } catch {
+      return false
+    }
+  }, message)
+const certificate = pem((bytes) => new X509Certificate(bytes), 'holds no certificate in PEM')
+const privateKey = pem(createPrivateKey, 'holds no private key in PEM without a passphrase')
 
 /** A variable that is set but empty counts as absent. */
 const fromEnvironment = z.object({
@@ -34,9 +48,9 @@ const fromEnvironment = z.object({
   MQTT_USERNAME: z.string().optional(),
   MQTT_PASSWORD: z.string().optional(),
   MQTT_PASSWORD_FILE: file.transform((bytes) => bytes.toString().trimEnd()).optional(),
-  MQTT_CA_FILE: file.optional(),
-  MQTT_CERT_FILE: file.optional(),
-  MQTT_KEY_FILE: file.optional(),
+  MQTT_CA_FILE: certificate.optional(),
+  MQTT_CERT_FILE: certificate.optional(),
+  MQTT_KEY_FILE: privateKey.optional(),
   MQTT_SHARED_GROUP: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -')
@@ -55,17 +69,11 @@ const fromEnvironment = z.object({
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
 
-const NEED_A_BROKER = [
-  ...[
-    'MQTT_USERNAME',
-    'MQTT_PASSWORD',
-    'MQTT_PASSWORD_FILE',
-    'MQTT_CA_FILE',
-    'MQTT_CERT_FILE',
-    'MQTT_KEY_FILE',
-  ],
-  ...['MQTT_SHARED_GROUP', 'PLUGIN_SOCKET'],
-]
+const LOGIN = ['MQTT_USERNAME', 'MQTT_PASSWORD', 'MQTT_PASSWORD_FILE']
+const TLS = ['MQTT_CA_FILE', 'MQTT_CERT_FILE', 'MQTT_KEY_FILE']
+const NEED_A_BROKER = [...LOGIN, ...TLS, 'MQTT_SHARED_GROUP', 'PLUGIN_SOCKET']
+const SECURE_URL = /^(mqtts|ssl|wss):/
+const URL_WITH_LOGIN = /^[^/]*\/\/[^/]*@/
 
 /** What one variable means only beside another. */
 function faultsTogether(set: Record<string, string | undefined>): string[] {
@@ -74,6 +82,16 @@ function faultsTogether(set: Record<string, string | undefined>): string[] {
     const idle = NEED_A_BROKER.filter((name) => set[name] !== undefined)
     if (set.IDENTITY !== undefined && set.IDENTITY !== 'topic') idle.push('IDENTITY')
     faults.push(...idle.map((name) => `${name}: needs MQTT_URL`))
+  } else {
+    // Whoever names a CA believes to be on TLS.
+    const open = SECURE_URL.test(set.MQTT_URL) ? [] : TLS.filter((name) => set[name] !== undefined)
+    faults.push(...open.map((name) => `${name}: needs TLS, an MQTT_URL that begins with mqtts: or wss:`))
+    if (URL_WITH_LOGIN.test(set.MQTT_URL) && LOGIN.some((name) => set[name] !== undefined)) {
+      faults.push('MQTT_URL, MQTT_USERNAME: give the login in one of them')
+    }
+    if (set.PLUGIN_SOCKET !== undefined && (set.IDENTITY ?? 'topic') !== 'topic') {
+      faults.push('PLUGIN_SOCKET: the plugin names the publisher in the topic, so IDENTITY is topic')
+    }
   }
   if ((set.MQTT_CERT_FILE === undefined) !== (set.MQTT_KEY_FILE === undefined)) {
     faults.push('MQTT_CERT_FILE, MQTT_KEY_FILE: certificate and key go together')
@@ -123,6 +141,7 @@ export interface Timing {
   upToIntervalMs: number
   backoffBaseMs: number
   authCacheMs: number
+  credentialsPollMs: number
   requestTimeoutMs: number
   leaseWaitMs: number
 }

@@ -8,6 +8,10 @@ export interface Intake {
    * cannot be written or `gone()`: then it must not be acknowledged.
    */
   message(key: string, item: SpoolItem, gone: () => boolean): Promise<void>
+  /** Device messages that were made durable since the start. */
+  counts: { messages: number }
+  /** What was given last could not be written: the disk is full, most likely. */
+  hasFailed(): boolean
   /** From SPOOL_MAX_MB on, until a tenth of it is free again. */
   isFull(): boolean
   /** Waits while the spool is full. */
@@ -57,6 +61,8 @@ export function createIntake(
   const logFailure = limited((count) => options.log.error(count, 'the spool cannot be written'))
   const logFull = limited((count) => options.log.warn(count, 'the spool is full: devices wait'))
 
+  const counts = { messages: 0 }
+  let failed = false
   let wasFull = false
   function full(): boolean {
     const bytes = spool.bytes() + pendingBytes
@@ -73,7 +79,9 @@ export function createIntake(
     pendingBytes = 0
     try {
       spool.append(group.flatMap((part) => part.entries))
+      failed = false
     } catch {
+      failed = true
       logFailure()
       // What must not be lost stays in front; the rest is refused, and its senders send it again.
       pending = boundKept(group.filter((part) => part.kept))
@@ -133,8 +141,14 @@ export function createIntake(
 
   return {
     // Without a wait the item is in line before this returns, so a client's messages keep their order.
-    message: (key, item, gone) =>
-      !full() && held.length === 0 ? written(key, [item]) : room(gone).then(() => written(key, [item])),
+    async message(key, item, gone) {
+      await (!full() && held.length === 0
+        ? written(key, [item])
+        : room(gone).then(() => written(key, [item])))
+      counts.messages++
+    },
+    counts,
+    hasFailed: () => failed,
     isFull: full,
     room,
     record: written,

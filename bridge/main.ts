@@ -1,4 +1,4 @@
-import { startBridge } from './bridge.ts'
+import { type Bridge, startBridge } from './bridge.ts'
 import { readConfig } from './config.ts'
 import { createLog } from './log.ts'
 
@@ -15,16 +15,24 @@ function configured() {
 
 const config = configured()
 const log = createLog(config.logLevel)
-const bridge = await startBridge(config, log).catch((error: unknown) => {
-  log.fatal({ err: error }, 'the bridge cannot start')
-  process.exit(1)
-})
+let bridge: Bridge | undefined
 
 async function stop(): Promise<void> {
   // A second signal ends it at once; the spool is safe at any moment.
   setTimeout(() => process.exit(1), STOP_WITHIN_MS).unref()
-  await bridge.stop()
+  await bridge?.stop()
   process.exit(0)
 }
+// From the beginning: it may have to wait for its disk for long, and as the first process of a container no signal
+// would end it by itself.
 process.once('SIGTERM', () => void stop())
 process.once('SIGINT', () => void stop())
+process.on('uncaughtException', (error) => {
+  log.fatal({ err: error }, 'the bridge ends by a fault of its own')
+  process.exit(1)
+})
+
+bridge = await startBridge(config, log).catch((error: unknown) => {
+  log.fatal({ err: error }, 'the bridge cannot start')
+  process.exit(1)
+})

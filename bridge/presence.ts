@@ -5,6 +5,7 @@
 export interface Presence {
   opened(username: string): void
   closed(username: string): void
+  isOpen(username: string): boolean
 }
 
 export function createPresence(events: {
@@ -13,6 +14,7 @@ export function createPresence(events: {
 }): Presence {
   const open = new Map<string, number>()
   return {
+    isOpen: (username) => open.has(username),
     opened(username) {
       const before = open.get(username) ?? 0
       open.set(username, before + 1)

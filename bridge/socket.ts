@@ -17,6 +17,7 @@ type Unversioned<T> = T extends unknown ? Omit<T, 'v'> : never
 export interface HubSocket {
   /** False where the socket is not open: what it says is then told by the next hello. */
   send(frame: Unversioned<FrameFromBridge>): boolean
+  isOpen(): boolean
   /** Asks once more whether this bridge is the active one; the credit begins anew. */
   ask(): void
   /** Gives the lease back; at most 1 s. */
@@ -121,6 +122,7 @@ export function connectHub(options: {
   return {
     counts,
     send,
+    isOpen: () => socket?.readyState === WebSocket.OPEN,
     ask: () => void hello(),
     async stop() {
       stopped = true

@@ -57,19 +57,14 @@ export interface Spool {
 const PAGE_BYTES = 4096
 const MAX_DEAD_LETTERS = 1000
 
-/**
- * The write-ahead spool (ARCHITECTURE.md): one table in one order, in a file that only one bridge opens. Item
- * ids are the file's own random name and a sequence that never starts again, so they are unique for ever.
- * `hardLimitBytes` is the size past which the file itself refuses to grow.
- */
-export function openSpool(
-  file: string,
-  options: { sync: 'normal' | 'full'; hardLimitBytes?: number | undefined },
-): Spool {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-  const db = new DatabaseSync(file, { timeout: 2_000 })
+interface SpoolOptions {
+  sync: 'normal' | 'full'
+  hardLimitBytes?: number | undefined
+}
+
+function prepareFile(db: DatabaseSync, { sync, hardLimitBytes }: SpoolOptions): void {
   // Exclusive: two bridges on one file would post everything twice.
-  db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.sync};
+  db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = ${sync};
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS items (seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, at INTEGER,
       lease INTEGER, body TEXT NOT NULL) STRICT;
@@ -77,12 +72,29 @@ export function openSpool(
   const hasLease = db.prepare(`SELECT 1 FROM pragma_table_info('items') WHERE name = 'lease'`).get()
   // A file of an earlier version.
   if (!hasLease) db.exec('ALTER TABLE items ADD COLUMN lease INTEGER')
-  if (options.hardLimitBytes !== undefined) {
-    db.exec(`PRAGMA max_page_count = ${Math.ceil(options.hardLimitBytes / PAGE_BYTES)}`)
+  if (hardLimitBytes !== undefined) {
+    db.exec(`PRAGMA max_page_count = ${Math.ceil(hardLimitBytes / PAGE_BYTES)}`)
   }
   db.prepare(`INSERT OR IGNORE INTO meta VALUES ('id', ?)`).run(
     randomBytes(5).toString('base64url').slice(0, 6),
   )
+}
+
+/**
+ * The write-ahead spool (ARCHITECTURE.md): one table in one order, in a file that only one bridge opens. Item
+ * ids are the file's own random name and a sequence that never starts again, so they are unique for ever.
+ * `hardLimitBytes` is the size past which the file itself refuses to grow.
+ */
+export function openSpool(file: string, options: SpoolOptions): Spool {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  const db = new DatabaseSync(file, { timeout: 2_000 })
+  try {
+    prepareFile(db, options)
+  } catch (error) {
+    // It would hold the lock against the next try.
+    db.close()
+    throw error
+  }
   const readMeta = (what: string) =>
     (db.prepare('SELECT value FROM meta WHERE name = ?').get(what) as { value: string } | undefined)?.value
   const name = readMeta('id')!

@@ -12,6 +12,18 @@ export interface Uplink {
   /** Posts what is left once more if the Worker was there last time, and ends. */
   stop(withinMs: number): Promise<void>
   counts: { batches: number; taken: number; rejected: number; retried: number; dead: number }
+  /** How the Worker answers; `unknown` before it was first asked. */
+  worker(): WorkerHealth
+  /** What was handed over could not be taken out of the spool: its disk, most likely. */
+  hasStumbled(): boolean
+}
+
+export interface WorkerHealth {
+  state: 'ok' | 'away' | 'unknown'
+  /** Of the last failure: a status or the name of an error. */
+  reason?: string | undefined
+  /** ISO 8601; null before the first. */
+  lastAnswerAt: string | null
 }
 
 /** Single messages go up quickly, bursts in one batch. */
@@ -60,6 +72,7 @@ export function startUplink(options: UplinkOptions): Uplink {
   let lastPostAt = Number.NEGATIVE_INFINITY
   /** An answer of this run has said which lease is the newest: what was spooled before may be older. */
   let knowsLease = false
+  let stumbled = false
 
   intake.onWritten(() => wake?.())
 
@@ -182,7 +195,9 @@ export function startUplink(options: UplinkOptions): Uplink {
     while (!stopping) {
       try {
         await step()
+        stumbled = false
       } catch (error) {
+        stumbled = true
         // The spool's disk, most likely. Items that could not be dropped go up twice, which changes nothing.
         log.error({ err: error }, 'the uplink stumbled')
         await sleep(SPOOL_RETRY_MS, false)
@@ -194,6 +209,17 @@ export function startUplink(options: UplinkOptions): Uplink {
 
   return {
     counts,
+    worker: () => {
+      const hasAnswered = Number.isFinite(lastPostAt)
+      return {
+        state: failures > 0 ? 'away' : hasAnswered ? 'ok' : 'unknown',
+        reason: failures > 0 ? lastFailure : undefined,
+        lastAnswerAt: hasAnswered
+          ? new Date(Date.now() - (performance.now() - lastPostAt)).toISOString()
+          : null,
+      }
+    },
+    hasStumbled: () => stumbled,
     async stop(withinMs) {
       stopping = true
       wake?.()

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { type FeedPage, feedPage } from '../src/broker/feed.ts'
 import { type BatchAnswer, batchAnswer } from '../src/hub/frames.ts'
 
 export type PostOutcome =
@@ -26,11 +27,14 @@ export interface WorkerClient {
   postBatch(body: string, signal?: AbortSignal): Promise<PostOutcome>
   authenticate(request: AuthRequest): Promise<Decision>
   maySubscribe(request: AclRequest): Promise<Decision>
+  /** The page of the feed of credentials after this cursor; undefined where there is no answer. Never throws. */
+  readCredentials(after: string | undefined, signal: AbortSignal): Promise<FeedPage | undefined>
 }
 
 const REFUSALS = [400, 413, 422]
 const MAX_RETRY_AFTER_MS = 300_000
 const DECISION_TIMEOUT_MS = 5_000
+const PAGE_TIMEOUT_MS = 10_000
 
 const decision = z.object({ result: z.enum(['allow', 'deny']) })
 
@@ -82,6 +86,20 @@ export function createWorkerClient(options: {
     },
     authenticate: (request) => decide('/broker/v1/auth', request),
     maySubscribe: (request) => decide('/broker/v1/acl', { ...request, action: 'subscribe' }),
+    async readCredentials(after, signal) {
+      const query = after === undefined ? '' : `?${new URLSearchParams({ after })}`
+      try {
+        const response = await fetch(`${options.workerUrl}/bridge/v1/credentials${query}`, {
+          headers,
+          redirect: 'error',
+          signal: AbortSignal.any([AbortSignal.timeout(PAGE_TIMEOUT_MS), signal]),
+        })
+        const page = feedPage.safeParse(await response.json())
+        return response.ok && page.success ? page.data : undefined
+      } catch {
+        return undefined
+      }
+    },
   }
 }
 

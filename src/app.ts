@@ -4,7 +4,7 @@ import { auditChanges } from './audit/middleware.ts'
 import { auditRoutes } from './audit/routes.ts'
 import { requireKey } from './auth/middleware.ts'
 import { keyRoutes } from './auth/routes.ts'
-import { brokerRoutes } from './broker/routes.ts'
+import { brokerRoutes, denyOnFailure } from './broker/routes.ts'
 import { deviceHistoryRoutes } from './devices/history-routes.ts'
 import { deviceImportRoutes } from './devices/import-routes.ts'
 import { deviceRoutes } from './devices/routes.ts'
@@ -44,7 +44,7 @@ app.notFound(onNotFound)
 
 app.use('/api/*', requireKey)
 app.use('/bridge/*', requireKey)
-app.use('/broker/*', requireKey)
+app.use('/broker/*', denyOnFailure, requireKey)
 
 const limitJson = bodyLimit({
   maxSize: MAX_JSON_BYTES,

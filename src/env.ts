@@ -13,6 +13,8 @@ export interface Env {
   PACKAGE_VERIFIER: DurableObjectNamespace<PackageVerifier>
   WEBHOOK_SENDER: DurableObjectNamespace<WebhookSender>
   DEVICE_LIMIT: RateLimit
+  BROKER_LIMIT: RateLimit
+  BROKER_PEER_LIMIT: RateLimit
   DOWNLOAD_TTL_SECONDS: string
   R2_S3_ENDPOINT: string
   R2_BUCKET: string

@@ -1,9 +1,13 @@
 import { createHash } from 'node:crypto'
-import { parseDownlinkTopic, TOPIC_NAME } from '../../src/messages/protocol.ts'
+import { TOPIC_NAME } from '../../src/messages/protocol.ts'
+import type { Credentials, Knowledge } from '../credentials.ts'
 import type { AclRequest, AuthRequest, Decision, WorkerClient } from '../worker-client.ts'
 import { createGate } from './gate.ts'
 
-/** Who may connect and listen (PROTOCOL.md, section 1): the Worker knows; a yes is remembered for a short time. */
+/**
+ * Who may connect and listen (PROTOCOL.md, section 1): what the feed of credentials brought decides. Only while that was
+ * never read to its end the Worker is asked for each, and a yes of it remembered for a short time.
+ */
 export interface Access {
   /** `gone` says that nobody waits for the answer any more. */
   connect(request: AuthRequest, gone: () => boolean): Promise<Decision>
@@ -17,7 +21,8 @@ export interface Access {
 const MAX_REMEMBERED = 50_000
 
 export function createAccess(
-  worker: WorkerClient,
+  worker: Pick<WorkerClient, 'authenticate' | 'maySubscribe'>,
+  credentials: Pick<Credentials, 'check' | 'maySubscribe' | 'isComplete' | 'catchUp'>,
   options: { concurrency: number; cacheMs: number },
 ): Access {
   const gate = createGate(options.concurrency)
@@ -39,7 +44,24 @@ export function createAccess(
     for (const [key, until] of known) if (until < performance.now()) known.delete(key)
   }
 
-  async function decide(username: string, what: string, gone: () => boolean, ask: () => Promise<Decision>) {
+  async function decide(known: () => Promise<Knowledge>, gone: () => boolean, ask: () => Promise<Decision>) {
+    let decision = await known()
+    if (decision === 'unknown' && credentials.isComplete()) {
+      // A device that is new, or a stranger: all who wait share one look.
+      const isUpToDate = await credentials.catchUp()
+      if (gone()) return 'unavailable'
+      decision = await known()
+      if (decision === 'unknown') return isUpToDate ? 'deny' : 'unavailable'
+    }
+    return decision === 'unknown' ? ask() : decision
+  }
+
+  async function askWorker(
+    username: string,
+    what: string,
+    gone: () => boolean,
+    ask: () => Promise<Decision>,
+  ): Promise<Decision> {
     const isKnown = () => (allowed.get(username)?.get(what) ?? 0) > performance.now()
     if (isKnown()) return 'allow'
     return gate(async () => {
@@ -56,15 +78,23 @@ export function createAccess(
   return {
     async connect(request, gone) {
       if (!TOPIC_NAME.test(request.username)) return 'deny'
-      const secret = createHash('sha256').update(`${request.username}\0${request.password}`).digest('base64')
-      return decide(request.username, `connect ${secret}`, gone, () => worker.authenticate(request))
+      const { username, password } = request
+      const secret = createHash('sha256').update(`${username}\0${password}`).digest('base64')
+      const ask = () => worker.authenticate(request)
+      return decide(
+        () => credentials.check(username, password),
+        gone,
+        () => askWorker(username, `connect ${secret}`, gone, ask),
+      )
     },
     async subscribe(request, gone) {
-      // Wildcards, $share and $SYS are no downlink topics either.
-      const topic = parseDownlinkTopic(request.topic)
-      if (topic === undefined) return 'deny'
-      if (topic.family === 'device') return topic.name === request.username ? 'allow' : 'deny'
-      return decide(request.username, `subscribe ${topic.name}`, gone, () => worker.maySubscribe(request))
+      const { username, topic } = request
+      const ask = () => worker.maySubscribe(request)
+      return decide(
+        async () => credentials.maySubscribe(username, topic),
+        gone,
+        () => askWorker(username, `subscribe ${topic}`, gone, ask),
+      )
     },
     forget(username) {
       allowed.delete(username)

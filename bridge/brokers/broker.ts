@@ -7,10 +7,17 @@ export interface PublishOptions {
 /** `taken`: PUBACK. `offline`: the broker says that nobody subscribes. `returned`: it did not reach the broker. */
 export type PublishResult = 'taken' | 'offline' | 'returned'
 
+/** `away`: nobody is heard through it now, for a reason that names no address and no user. */
+export interface BrokerHealth {
+  state: 'ok' | 'away'
+  reason?: string | undefined
+}
+
 /** A broker as the bridge sees it: the embedded one, or another that it joins. */
 export interface Broker {
   /** The port that devices connect to; undefined where the broker is not ours. */
   mqttPort: number | undefined
+  health(): BrokerHealth
   /** Whether a publish can reach the broker within this time (ms). */
   ready(withinMs: number): Promise<boolean>
   /** Whether a live or stored session subscribes to the topic; undefined where the broker cannot tell beforehand. */

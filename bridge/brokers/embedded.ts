@@ -226,6 +226,7 @@ export async function startEmbeddedBroker(options: {
   return {
     counts,
     mqttPort: (server.address() as AddressInfo).port,
+    health: () => ({ state: closing ? 'away' : 'ok' }),
     ready: async () => !closing,
     hasSubscriber: async (topic) => listeners.has(topic) || sessions.hasSubscriber(topic),
     publish: (topic, payload) =>

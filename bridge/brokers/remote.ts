@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { connect } from 'mqtt'
-import { MAX_PAYLOAD_BYTES } from '../../src/messages/protocol.ts'
+import type { MqttLogin } from '../config.ts'
 import type { Identity } from '../identity.ts'
 import { type Log, limited } from '../log.ts'
 import type { Broker, BrokerEvents, PublishResult } from './broker.ts'
+import { createPresenceReader, PRESENCE_FILTER } from './presence-topics.ts'
 
 const MARKER_EVERY_MS = 2_000
 const MARKER_LOST_MS = 30_000
@@ -12,13 +14,28 @@ const RECONNECT_MS = 2_000
 const SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
 const NO_SUBSCRIBER = 0x10
 const SESSION_TAKEN_OVER = 0x8e
+/** CONNACK of a broker without MQTT 5, in its own words and in those of MQTT 5. */
+const UNKNOWN_PROTOCOL = [0x01, 0x84]
 const CLOSE_WITHIN_MS = 2_000
 
-/** Joins a broker that is not ours, over MQTT 5, as one client with a session of its own. */
+interface Received {
+  topic: string
+  payload: Buffer
+  properties?: { userProperties?: Record<string, string | string[]> | undefined } | undefined
+}
+
+/**
+ * Joins a broker that is not ours as one client with a session of its own: over MQTT 5, or over 3.1.1 where the broker
+ * has no more.
+ */
 export function joinBroker(options: {
   url: string
   bridge: string
   identity: Identity
+  login?: MqttLogin | undefined
+  sharedGroup?: string | undefined
+  /** Rules of the broker may say who comes and goes (presence-topics.ts). */
+  presenceByRules: boolean
   events: BrokerEvents
   /** Another client took this one's session over. */
   onFenced: () => void
@@ -27,9 +44,11 @@ export function joinBroker(options: {
   const { identity, events, log } = options
   const counts = { connects: 0, unidentified: 0, stoodAside: 0 }
   const logUnidentified = limited((count) => log.warn(count, 'messages without a publisher were left out'))
-  const logAway = limited((count) => log.warn(count, 'no connection to the broker'))
+  const logAway = limited((count) => log.warn({ ...count, reason }, 'no connection to the broker'))
   const logFull = limited((count) => log.warn(count, 'the spool is full: the broker is left to queue'))
   const logMessage = limited((count) => log.warn(count, 'messages could not be spooled'))
+  const shared = options.sharedGroup === undefined ? '' : `$share/${options.sharedGroup}/`
+  let readPresence = createPresenceReader(events)
   const markerTopic = `ota/bridge/${options.bridge}/marker`
 
   const client = connect(options.url, {
@@ -41,10 +60,15 @@ export function joinBroker(options: {
     reconnectPeriod: RECONNECT_MS,
     queueQoSZero: false,
     resubscribe: false,
+    // Also after a broker that could not ask who this is, or has its accounts reloaded.
+    reconnectOnConnackError: true,
+    ...options.login,
   })
   let connection = 0
   let isAside = false
   let isClosed = false
+  /** Why there is no connection, or none that is of use: a code, since the text may hold the address. */
+  let reason: string | undefined
   let receivedUpTo: number | undefined
   let marker: { nonce: string; at: number } | undefined
   /** Message ids of which the PUBACK said so: the publish callback hides it. */
@@ -67,19 +91,26 @@ export function joinBroker(options: {
     for (const id of Object.keys(client.outgoing)) client.removeOutgoingMessage(Number(id))
   }
 
-  client.on('connect', () => {
+  client.on('connect', ({ sessionPresent }) => {
     connection++
+    // A broker that lost the session lost what happened meanwhile: who is counted as connected may not be.
+    if (!sessionPresent) readPresence = createPresenceReader(events)
     counts.connects++
+    reason = undefined
     log.info('connected to the broker')
     marker = undefined
-    for (const filter of identity.filters) client.subscribe(filter, { qos: 1 }, onSubscribed)
+    for (const filter of identity.filters) client.subscribe(shared + filter, { qos: 1 }, onSubscribed)
+    // A broker without such rules may refuse it.
+    if (options.presenceByRules) client.subscribe(PRESENCE_FILTER, { qos: 1 }, () => {})
     client.subscribe(markerTopic, { qos: 1 }, (error) => {
       onSubscribed(error)
       sendMarker()
     })
   })
   function onSubscribed(error: Error | null): void {
-    if (!error) return
+    // Cut off: the next connection subscribes again.
+    if (!error || !client.connected) return
+    reason = 'subscription refused'
     log.error('the broker refused a subscription of the bridge')
   }
   client.on('close', () => {
@@ -95,19 +126,31 @@ export function joinBroker(options: {
     client.end(true)
     options.onFenced()
   })
-  client.on('error', () => {}) // 'close' follows; the text may hold the address
+  // 'close' follows.
+  client.on('error', (error) => {
+    const { code = 'error' } = error as { code?: string | number }
+    reason = typeof code === 'number' ? `CONNACK ${code}` : code
+    // A broker without MQTT 5 does not know what `$share` means.
+    if (!UNKNOWN_PROTOCOL.includes(Number(code)) || options.sharedGroup !== undefined) return
+    client.options.protocolVersion = 4
+    delete client.options.properties
+  })
   client.on('packetreceive', (packet) => {
     if (packet.cmd === 'puback' && packet.reasonCode === NO_SUBSCRIBER) unheard.add(packet.messageId!)
   })
 
-  async function take(topic: string, payload: Buffer, gone: () => boolean): Promise<void> {
+  async function take({ topic, payload, properties }: Received, gone: () => boolean): Promise<void> {
     if (topic === markerTopic) {
       if (payload.toString() !== marker?.nonce) return
       receivedUpTo = marker.at
       marker = undefined
       return
     }
-    const message = payload.length > MAX_PAYLOAD_BYTES ? undefined : identity.read({ topic, payload })
+    // Written in this turn of the event loop.
+    if (options.presenceByRules && readPresence(topic, payload)) return nextTurn()
+    const { userProperties } = properties ?? {}
+    const isTooLarge = payload.length > identity.maxBytes
+    const message = isTooLarge ? undefined : identity.read({ topic, payload, userProperties })
     if (message) return events.message(message.username, message.topic, message.payload, gone)
     counts.unidentified++
     logUnidentified()
@@ -139,7 +182,7 @@ export function joinBroker(options: {
     const arrivedOn = connection
     const gone = () => connection !== arrivedOn
     const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
-    take(packet.topic, payload, gone).then(
+    take({ ...packet, payload }, gone).then(
       () => {
         // After a reconnect this would acknowledge another message on the new connection.
         if (!gone()) done()
@@ -155,6 +198,10 @@ export function joinBroker(options: {
   return {
     counts,
     mqttPort: undefined,
+    health: () =>
+      client.connected && reason === undefined
+        ? { state: 'ok' }
+        : { state: 'away', reason: isAside ? 'the spool is full' : reason },
     ready: (withinMs) =>
       client.connected
         ? Promise.resolve(true)

@@ -36,6 +36,7 @@ export function createBrokerSlot(openBroker: () => Promise<Broker>): BrokerSlot 
         counts = { ...last?.counts }
         await last?.close()
       }),
+    health: () => current?.health() ?? { state: 'away', reason: 'not opened' },
     ready: async (withinMs) => (await current?.ready(withinMs)) ?? false,
     hasSubscriber: async (topic) => current?.hasSubscriber(topic),
     publish: async (topic, payload, options) =>

@@ -7,9 +7,17 @@ import { parseDownlinkTopic, TOPIC_NAME, UPLINK_TOPIC_NAMES } from '../messages/
 
 const username = z.string().regex(TOPIC_NAME)
 
+/** The device's address, where the broker tells one. */
+const peerhost = z.string().optional().catch(undefined)
+
 /** What brokers send besides is left unread. */
-export const authQuestion = z.object({ username, password: z.string().nullish() })
-export const aclQuestion = z.object({ username, topic: z.string(), action: z.enum(['publish', 'subscribe']) })
+export const authQuestion = z.object({ username, password: z.string().nullish(), peerhost })
+export const aclQuestion = z.object({
+  username,
+  topic: z.string(),
+  action: z.enum(['publish', 'subscribe']),
+  peerhost,
+})
 
 interface Subject {
   number: string
@@ -30,7 +38,10 @@ export async function mayConnect(
   return given !== '' && verifyPassword(given, device.passwordHash)
 }
 
-/** Publishing on the uplink topics and subscribing to the device's own downlink topics, nothing else. */
+/**
+ * Publishing on the uplink topics and subscribing to the device's own downlink topics, nothing else. EMQX asks before it
+ * rewrites a topic, so what identity.ts of the bridge reads is never asked for, and no device may publish there by itself.
+ */
 export async function mayUse(
   db: D1Database,
   bridge: Principal,

@@ -1,10 +1,13 @@
 import { createRoute, z } from '@hono/zod-openapi'
-import type { Context } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { requireRole } from '../auth/middleware.ts'
 import type { AppEnv, Principal } from '../auth/principal.ts'
-import { createRouter, json, problems, withKey } from '../openapi.ts'
+import { createRouter, json, problems, text, withKey } from '../openapi.ts'
+import { bridgeMayAsk, peerMayAsk } from '../rate-limit.ts'
 import { aclQuestion, authQuestion, mayConnect, mayUse } from './access.ts'
+import { readCredentials } from './credentials.ts'
+import { feedPage, MAX_FEED_CURSOR_LENGTH, MAX_FEED_ITEMS } from './feed.ts'
 
 /** A question is a few names and a topic. */
 const MAX_BYTES = 128 * 1024
@@ -33,6 +36,12 @@ const body = (properties: string[]) => ({
   },
 })
 
+/** Outermost: what fails on our side before a question is looked at is a denial too. */
+export const denyOnFailure: MiddlewareHandler<AppEnv> = async (c, next) => {
+  await next()
+  if (c.res.status >= 500) c.res = c.json(deny, 200)
+}
+
 export const brokerRoutes = createRouter()
   .openapi(
     createRoute({
@@ -54,16 +63,43 @@ export const brokerRoutes = createRouter()
     }),
     async (c) => c.json(await decide(c, aclQuestion, mayUse), 200),
   )
+  .openapi(
+    createRoute({
+      tags: ['bridge'],
+      security: withKey,
+      middleware: requireRole('bridge'),
+      method: 'get',
+      path: '/bridge/v1/credentials',
+      description:
+        "What changed since the cursor `after` among the credentials of the bridge's devices, so that it can let " +
+        'them in by itself. Usernames come as salted hashes, passwords as they are stored. Pages are read until ' +
+        '`more` is false; without a cursor, or with one that no longer counts, from the start (`reset`).',
+      request: {
+        query: z.object({
+          after: text(MAX_FEED_CURSOR_LENGTH).optional(),
+          limit: z.coerce.number().int().min(1).max(MAX_FEED_ITEMS).default(MAX_FEED_ITEMS),
+        }),
+      },
+      responses: { 200: json(feedPage, 'One page, in the order of the changes'), ...problems },
+    }),
+    async (c) => {
+      const { after, limit } = c.req.valid('query')
+      return c.json(await readCredentials(c.env.DB, c.var.principal, after, limit), 200)
+    },
+  )
 
-/** Denies what cannot be read, and where the answer cannot be found out: fail closed. */
-async function decide<T>(
+/** Denies what cannot be read or comes too often, and where the answer cannot be found out: fail closed. */
+async function decide<T extends { peerhost?: string | undefined }>(
   c: Context<AppEnv>,
   schema: z.ZodType<T>,
   rule: (db: D1Database, bridge: Principal, question: T) => Promise<boolean>,
 ): Promise<{ result: 'allow' | 'deny' }> {
-  const question = schema.safeParse(await c.req.json().catch(() => undefined))
-  if (!question.success) return deny
   try {
+    if (!(await bridgeMayAsk(c))) return deny
+    const question = schema.safeParse(await c.req.json().catch(() => undefined))
+    if (!question.success) return deny
+    const { peerhost } = question.data
+    if (peerhost && !(await peerMayAsk(c, peerhost))) return deny
     return (await rule(c.env.DB, c.var.principal, question.data)) ? { result: 'allow' } : deny
   } catch (error) {
     console.error(JSON.stringify({ code: 'broker.undecided', error: String(error) }))

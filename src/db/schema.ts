@@ -101,6 +101,20 @@ export const devices = sqliteTable(
   ],
 )
 
+/**
+ * Which usernames changed, a row each, for the bridges' feed of credentials: written by triggers on `devices` alone
+ * (migrations/0003_credentials.sql). A later change takes a new `seq`, higher than all before; no row is ever deleted,
+ * so that none is given twice. WITHOUT ROWID: 2 rows written a new device, where a rowid with AUTOINCREMENT takes 3.
+ */
+export const credentialChanges = sqliteTable(
+  'credential_changes',
+  {
+    accessToken: text().primaryKey(),
+    seq: integer().notNull(),
+  },
+  (t) => [uniqueIndex('credential_changes_seq').on(t.seq)],
+)
+
 /** Last version that a device reported, per module. WITHOUT ROWID. */
 export const deviceModules = sqliteTable(
   'device_modules',

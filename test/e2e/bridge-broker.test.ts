@@ -29,34 +29,37 @@ const granted = (client: MqttClient, filters: string[]) =>
     )
   })
 
-it('lets nobody in whom the Worker does not know', async () => {
-  const bridge = await f.start()
-  f.worker.users.set('dev-1', '')
-  f.worker.users.set('basic', 'secret')
-  await expect(f.device(bridge, 'dev-1', { password: 'wrong' })).rejects.toThrow(/Bad username or password/i)
-  await expect(f.device(bridge, 'basic')).rejects.toThrow(/Bad username or password/i)
-  await f.device(bridge, 'basic', { password: 'secret' })
-  await f.device(bridge, 'dev-1')
-  const asked = f.worker.authRequests.length
-  for (const username of ['a/b', '#', 'x'.repeat(65)]) {
-    await expect(f.device(bridge, username)).rejects.toThrow(/Bad username or password/i)
-  }
-  expect(f.worker.authRequests).toHaveLength(asked)
-  expect(f.worker.authRequests[0]).toMatchObject({
-    username: 'dev-1',
-    password: 'wrong',
-    peerhost: '127.0.0.1',
+for (const feed of ['with', 'without']) {
+  it(`lets nobody in whom the Worker does not know, ${feed} the feed of credentials`, async () => {
+    f.worker.feed.away = feed === 'without'
+    const bridge = await f.start()
+    f.worker.users.set('dev-1', '')
+    f.worker.users.set('basic', 'secret')
+    await expect(f.device(bridge, 'dev-1', { password: 'wrong' })).rejects.toThrow(
+      /Bad username or password/i,
+    )
+    await expect(f.device(bridge, 'basic')).rejects.toThrow(/Bad username or password/i)
+    await f.device(bridge, 'basic', { password: 'secret' })
+    await f.device(bridge, 'dev-1')
+    const asked = f.worker.authRequests.length
+    for (const username of ['a/b', '#', 'x'.repeat(65)]) {
+      await expect(f.device(bridge, username)).rejects.toThrow(/Bad username or password/i)
+    }
+    expect(f.worker.authRequests).toHaveLength(asked)
+    const first = { username: 'dev-1', password: 'wrong', peerhost: '127.0.0.1' }
+    expect(f.worker.authRequests.slice(0, 1)).toMatchObject(feed === 'with' ? [] : [first])
   })
-})
 
-it('lets in those whom it asked for lately while the Worker is away, and tells the others to come later', async () => {
-  const bridge = await f.start()
-  const first = await f.device(bridge, 'dev-1')
-  await first.endAsync()
-  f.worker.away = true
-  await f.device(bridge, 'dev-1')
-  await expect(f.device(bridge, 'dev-2')).rejects.toThrow(/unavailable/i)
-})
+  it(`lets in whom it knows while the Worker is away, and tells the others to come later, ${feed} the feed`, async () => {
+    f.worker.feed.away = feed === 'without'
+    const bridge = await f.start()
+    const first = await f.device(bridge, 'dev-1')
+    await first.endAsync()
+    f.worker.away = true
+    await f.device(bridge, 'dev-1')
+    await expect(f.device(bridge, 'dev-2')).rejects.toThrow(/unavailable/i)
+  })
+}
 
 it('grants the own downlink topics and nothing else, each filter for itself', async () => {
   const bridge = await f.start()

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { openSpool } from '../../bridge/spool.ts'
-import { textOf } from './bridge-fixture.ts'
+import { notice, textOf } from './bridge-fixture.ts'
 import { type FakeWorker, startFakeWorker, until } from './fake-worker.ts'
 
 let worker: FakeWorker
@@ -98,6 +98,46 @@ it('ends within 10 s on SIGTERM, with its spool handed over, and logs nothing se
   for (const secret of [TOKEN, PASSWORD, worker.key, worker.url, 'payload-']) {
     expect(output.text).not.toContain(secret)
   }
+})
+
+it('ends by itself on SIGTERM under load, while the Worker takes requests and answers none', async () => {
+  const { child, ended, device } = await runBridge()
+  await until('the Worker to have it', () => worker.taken.length > 0)
+  worker.silent = true
+  const acknowledged: string[] = []
+  let next = 0
+  const load = () => {
+    const text = `load-${next++}`
+    device.publish('ota/device/progress', text, { qos: 1 }, (error) => {
+      if (error) return
+      acknowledged.push(text)
+      load()
+    })
+  }
+  for (let n = 0; n < 20; n++) load()
+  await until('the load', () => acknowledged.length > 500)
+  worker.notices(...[1, 2, 3].map((id) => notice(id, TOKEN)))
+  child.kill('SIGTERM')
+  // 1 would say that it had to be cut off.
+  expect(await ended).toBe(0)
+  const spool = openSpool(join(dir, 'spool.db'), { sync: 'normal' })
+  const items = spool.peek(1_000_000, 1e9, []).map((item) => JSON.parse(item.json))
+  const kept = new Set(items.filter((item) => item.kind === 'message').map(textOf))
+  expect(acknowledged.filter((text) => !kept.has(text))).toEqual([])
+  spool.close()
+})
+
+it('ends at once on SIGTERM while it starts', async () => {
+  worker.away = true
+  const { child, ended, output } = run({
+    WORKER_URL: worker.url,
+    BRIDGE_KEY: worker.key,
+    MQTT_PORT: '0',
+    SPOOL_FILE: join(dir, 'spool.db'),
+  })
+  await until('its first try', () => output.text.includes('no connection to the hub'))
+  child.kill('SIGTERM')
+  expect(await ended).toBe(0)
 })
 
 it('names every fault of its configuration and ends', async () => {

@@ -95,6 +95,55 @@ describe.skipIf(!hasMosquitto)('a bridge that joins a broker', () => {
     expect(bridge.stats().broker).toMatchObject({ unidentified: 1 })
   })
 
+  it('knows who is connected where the rules of the broker say so', async () => {
+    const bridge = await start()
+    const rule = await device()
+    const say = (event: string, username: string, text: string) =>
+      rule.publishAsync(`ota/bridge/presence/${event}/${username}`, text, { qos: 1 })
+    await until('the broker', () => bridge.stats().broker!.connects === 1)
+    await say('connected', 'dev-1', 'client-1')
+    await say('connected', 'dev-1', 'client-1')
+    await say('connected', 'dev-1', 'client-2')
+    await say('subscribed', 'dev-1', ownTopic('dev-1'))
+    await say('disconnected', 'dev-1', 'client-1')
+    await say('connected', 'a b', 'client-3')
+    await say('disconnected', 'dev-1', 'client-2')
+    await say('disconnected', 'dev-2', 'client-9')
+    const events = () =>
+      f.worker.taken.flatMap((item) =>
+        item.kind === 'presence' && item.event !== 'reset' ? [`${item.event} ${item.username}`] : [],
+      )
+    await until('the last', () => events().includes('disconnected dev-2'))
+    expect(events()).toEqual([
+      'connected dev-1',
+      'subscribed dev-1',
+      'disconnected dev-1',
+      'disconnected dev-2',
+    ])
+  })
+
+  it('takes the publisher from the user properties, the last of them, and joins with a shared subscription', async () => {
+    const bridge = await start({ identity: 'user-property', sharedGroup: 'group' })
+    await until('the broker', () => bridge.stats().broker!.connects === 1)
+    const client = await connectAsync(`mqtt://127.0.0.1:${port}`, { reconnectPeriod: 0, protocolVersion: 5 })
+    devices.push(client)
+    const say = (text: string, $client_username: string | string[]) =>
+      client.publishAsync('ota/device/progress', text, {
+        ...{ qos: 1, properties: { userProperties: { $client_username } } },
+      })
+    // The subscription is made while the bridge connects.
+    await until('the subscription', () => {
+      void say('0', 'dev-0')
+      return messages(f.worker.taken).length > 0
+    })
+    await say('1', ['victim', 'dev-1'])
+    await say('2', 'a/b')
+    await until('the message', () => messages(f.worker.taken).some((item) => textOf(item) === '1'))
+    const last = messages(f.worker.taken).find((item) => textOf(item) === '1')
+    expect([last!.username, last!.topic]).toEqual(['dev-1', 'ota/device/progress'])
+    await until('the other', () => bridge.stats().broker!.unidentified === 1)
+  })
+
   it('says offline where the broker knows no subscriber, and taken where it does', async () => {
     await start()
     const client = await device()

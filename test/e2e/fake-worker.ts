@@ -2,6 +2,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { type WebSocket, WebSocketServer } from 'ws'
+import { hashPassword } from '../../src/auth/passwords.ts'
+import { credentialKey, type FeedItem, type FeedPage } from '../../src/broker/feed.ts'
 import {
   type BatchItem,
   batchEnvelope,
@@ -37,15 +39,32 @@ export interface FakeWorker {
   /** username → password of those who may connect; `numbers`: username → number for the later family. */
   users: Map<string, string>
   numbers: Map<string, string>
+  /** The feed of credentials, made from `users` and `numbers`. */
+  feed: FakeFeed
   /** What each hello is answered. */
   lease: { number: number; active: boolean }
   /** Cuts every connection and accepts none. */
   away: boolean
+  /** Takes requests and never answers them. */
+  silent: boolean
   /** The Worker's clock. */
   now: () => number
   notices(...items: NoticeFrame[]): void
   send(frame: object): void
   close(): Promise<void>
+}
+
+export interface FakeFeed {
+  /** Changes a page, at most. */
+  pageSize: number
+  /** A cursor of another scope begins anew. */
+  scope: number
+  salt: string
+  /** Answers 503. */
+  away: boolean
+  /** Each page that was asked for waits for this. */
+  beforePage: (after: string | undefined) => Promise<void>
+  pages: FeedPage[]
 }
 
 const KEY = 'bridge-key'
@@ -56,7 +75,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
       request.socket.destroy()
       return
     }
-    void answer(request, response)
+    if (!fake.silent) void answer(request, response)
   })
   const wss = new WebSocketServer({ noServer: true })
   http.on('upgrade', (request, socket, head) => {
@@ -78,12 +97,56 @@ export async function startFakeWorker(): Promise<FakeWorker> {
     })
   })
 
+  /** username → its latest change, and what it then was. */
+  const changes = new Map<string, { seq: number; was: string }>()
+  const passwordHashes = new Map<string, string>()
+  let newest = 0
+
+  async function feedPage(after: string | undefined): Promise<FeedPage> {
+    const { scope, salt, pageSize } = fake.feed
+    for (const username of new Set([...changes.keys(), ...fake.users.keys()])) {
+      const was = JSON.stringify([fake.users.get(username), fake.numbers.get(username)])
+      if (changes.get(username)?.was !== was) changes.set(username, { seq: ++newest, was })
+    }
+    const [, seq, cursorScope] = /^(\d+)\.(.+)$/.exec(after ?? '') ?? []
+    const reset = cursorScope !== `${scope}${salt}`
+    const from = reset ? 0 : Number(seq)
+    const page = [...changes]
+      .filter(([, change]) => change.seq > from)
+      .sort(([, a], [, b]) => a.seq - b.seq)
+      .slice(0, pageSize)
+    const items = await Promise.all(page.map(([username]) => feedItem(username)))
+    const last = page.at(-1)?.[1].seq ?? from
+    return { salt, items, cursor: `${last}.${scope}${salt}`, more: last < newest, reset }
+  }
+
+  async function feedItem(username: string): Promise<FeedItem> {
+    const key = credentialKey(fake.feed.salt, username)
+    const password = fake.users.get(username)
+    if (password === undefined) return { key, passwordHash: null, number: null, state: 'gone' }
+    if (password !== '' && !passwordHashes.has(password)) {
+      passwordHashes.set(password, await hashPassword(password))
+    }
+    const passwordHash = passwordHashes.get(password) ?? null
+    return { key, passwordHash, number: fake.numbers.get(username) ?? null, state: 'enabled' }
+  }
+
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const body = JSON.parse(await text(request))
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://worker')
+    const body = request.method === 'GET' ? undefined : JSON.parse(await text(request))
     const reply = (status: number, json: object, headers = {}) =>
       response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(json))
     if (request.headers.authorization !== `Bearer ${KEY}`) return void reply(401, {})
-    switch (request.url) {
+    switch (pathname) {
+      case '/bridge/v1/credentials': {
+        const after = searchParams.get('after') ?? undefined
+        await fake.feed.beforePage(after)
+        if (fake.away) return void request.socket.destroy()
+        if (fake.feed.away) return void reply(503, {})
+        const page = await feedPage(after)
+        fake.feed.pages.push(page)
+        return void reply(200, page)
+      }
       case '/broker/v1/auth':
         fake.authRequests.push(body)
         return void reply(200, { result: fake.users.get(body.username) === body.password ? 'allow' : 'deny' })
@@ -123,8 +186,17 @@ export async function startFakeWorker(): Promise<FakeWorker> {
     refuse: () => undefined,
     users: new Map(),
     numbers: new Map(),
+    feed: {
+      pageSize: 2_000,
+      scope: 1,
+      salt: 's'.repeat(43),
+      away: false,
+      beforePage: async () => {},
+      pages: [],
+    },
     lease: { number: 1, active: true },
     away: false,
+    silent: false,
     now: () => Date.now(),
     notices: (...items) => fake.send({ t: 'notices', items }),
     send: (frame) => {

@@ -2,14 +2,14 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer, connect as tcpConnect } from 'node:net'
 import { join } from 'node:path'
-import { vi } from 'vitest'
+import { setTimeout as pause } from 'node:timers/promises'
 
-/** A real Mosquitto with the plugin, configured by the file that we give to operators. */
+/** A real Mosquitto with the plugin (in tests, soak and bench), configured by the file that we give to operators. */
 export interface Mosquitto {
   port: number
   url: string
   /** The bridge's own account. */
-  bridge: { mqttUsername: string; mqttPassword: string }
+  login: { username: string; password: string }
   /** What it has said on stderr, over all its runs. */
   log(): string
   pid(): number
@@ -19,6 +19,8 @@ export interface Mosquitto {
   stop(): Promise<void>
   /** Starts it again on the same port and files, after a graceful stop where it runs. */
   restart(): Promise<void>
+  /** Has it read its configuration again (SIGHUP), with another password for the bridge. */
+  reload(bridgePassword: string): void
 }
 
 export interface MosquittoOptions {
@@ -35,8 +37,9 @@ export interface MosquittoOptions {
   more?: string[]
 }
 
+const START_WITHIN_MS = 10_000
 const SOURCES = 'bridge/brokers/mosquitto'
-export const BRIDGE_USERNAME = 'edge-ota-bridge'
+const BRIDGE_USERNAME = 'edge-ota-bridge'
 const PATH = `${process.env.PATH}:/usr/sbin`
 const environment = { ...process.env, PATH }
 const has = (tool: string) => spawnSync('which', [tool], { env: environment }).status === 0
@@ -64,7 +67,12 @@ export async function freePort(): Promise<number> {
 }
 
 /** Our own file, with the places of this test: so the tests run what operators run. */
-function configuration(port: number, plugin: string, passwordFile: string, options: MosquittoOptions): string {
+function configuration(
+  port: number,
+  plugin: string,
+  passwordFile: string,
+  options: MosquittoOptions,
+): string {
   const places: Record<string, string> = {
     listener: `${port} 127.0.0.1`,
     plugin,
@@ -101,7 +109,8 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Mosquit
   mkdirSync(directory, { recursive: true })
   execFileSync('make', ['-s', '-C', SOURCES, `OUT=${directory}`], { stdio: ['ignore', 'pipe', 'inherit'] })
   const passwordFile = join(directory, 'bridge-password')
-  writeFileSync(passwordFile, `${options.bridgePassword}\n`, { mode: 0o600 })
+  const setPassword = (text: string) => writeFileSync(passwordFile, `${text}\n`, { mode: 0o600 })
+  setPassword(options.bridgePassword)
   const file = join(directory, 'mosquitto.conf')
   writeFileSync(file, configuration(port, join(directory, 'edge_ota.so'), passwordFile, options))
 
@@ -109,18 +118,22 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Mosquit
   let log = ''
 
   async function start(): Promise<void> {
-    const started = spawn('mosquitto', ['-c', file], { stdio: ['ignore', 'ignore', 'pipe'], env: environment })
+    const started = spawn('mosquitto', ['-c', file], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: environment,
+    })
     child = started
     started.stderr.on('data', (chunk) => {
       log += chunk
     })
-    await vi.waitUntil(
-      () => {
-        if (started.exitCode !== null) throw new Error(`mosquitto ended at its start: ${log}`)
-        return isOpen(port)
-      },
-      { timeout: 10_000, interval: 20 },
-    )
+    const deadline = performance.now() + START_WITHIN_MS
+    while (!(await isOpen(port))) {
+      if (performance.now() > deadline || started.exitCode !== null) {
+        started.kill('SIGKILL')
+        throw new Error(`mosquitto does not start: ${log}`)
+      }
+      await pause(20)
+    }
   }
 
   async function end(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
@@ -136,7 +149,7 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Mosquit
   return {
     port,
     url: `mqtt://127.0.0.1:${port}`,
-    bridge: { mqttUsername: BRIDGE_USERNAME, mqttPassword: options.bridgePassword },
+    login: { username: BRIDGE_USERNAME, password: options.bridgePassword },
     log: () => log,
     pid: () => child?.pid ?? 0,
     kill: () => end('SIGKILL'),
@@ -144,6 +157,10 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Mosquit
     async restart() {
       await end('SIGTERM')
       await start()
+    },
+    reload(bridgePassword) {
+      setPassword(bridgePassword)
+      child?.kill('SIGHUP')
     },
   }
 }

@@ -11,6 +11,7 @@ import { hashKey, newKey } from '../../src/auth/key.ts'
 import type { Role } from '../../src/auth/principal.ts'
 import type { Env } from '../../src/env.ts'
 import { newId } from '../../src/ids.ts'
+import { startMosquitto } from './mosquitto.ts'
 import { connectDevice, type MqttDevice } from './system-device.ts'
 import { type Call, createOperator, type Operator } from './system-operator.ts'
 
@@ -20,11 +21,23 @@ export type System = Awaited<ReturnType<typeof startSystem>>
 export const eventually = <T>(check: () => T | Promise<T>, timeout = 20_000): Promise<T> =>
   vi.waitFor(check, { timeout, interval: 50 })
 
-/** The whole system: the Worker with D1, R2 and objects in workerd, and the real bridge with its own broker. */
+/**
+ * The whole system: the Worker with D1, R2 and objects in workerd, and the real bridge with its own broker, or joined
+ * to a Mosquitto with our plugin.
+ */
 export async function startSystem(
-  options: { withBridge: boolean; vars?: Record<string, string> } = { withBridge: true },
+  options: { withBridge: boolean; vars?: Record<string, string>; mosquitto?: boolean } = { withBridge: true },
 ) {
   const directory = mkdtempSync(join(tmpdir(), 'system-'))
+  const pluginSocket = join(directory, 'plugin.sock')
+  const mosquitto = options.mosquitto
+    ? await startMosquitto({
+        directory: join(directory, 'mosquitto'),
+        socket: pluginSocket,
+        bridgePassword: 'of the bridge',
+        persistence: true,
+      })
+    : undefined
   const spoolFile = join(directory, 'spool.db')
   const server = createTestHarness({ workers: [{ configPath: 'wrangler.toml' }] })
   const { url } = await server.listen()
@@ -102,7 +115,9 @@ export async function startSystem(
     authConcurrency: 10,
     logLevel: 'silent',
     timing: { backoffBaseMs: 50 },
+    ...(mosquitto && { mqttUrl: mosquitto.url, mqttLogin: mosquitto.login, pluginSocket }),
   }
+  const mqttUrl = () => mosquitto?.url ?? `mqtt://127.0.0.1:${config.mqttPort}`
   let bridge: Bridge | undefined
   const devices: MqttDevice[] = []
 
@@ -112,7 +127,7 @@ export async function startSystem(
       { ...config, ...overrides },
       pino({ level: process.env.BRIDGE_TEST_LOG ?? 'silent' }),
     )
-    config.mqttPort = bridge.mqttPort!
+    config.mqttPort = bridge.mqttPort ?? config.mqttPort
     return bridge
   }
   if (options.withBridge) await newBridge()
@@ -130,18 +145,20 @@ export async function startSystem(
     restartWorker,
     newBridge,
     bridge: () => bridge!,
-    mqttUrl: () => `mqtt://127.0.0.1:${config.mqttPort}`,
+    mqttUrl,
+    mosquitto,
     /** What the Worker logged as an error: whatever a client does, that is none. */
     errors: () => server.getLogs().filter(({ level }) => level === 'error'),
     /** Connects a device, without a password unless the options say so. */
     async connect(username: string, options?: IClientOptions): Promise<MqttDevice> {
-      const device = await connectDevice(`mqtt://127.0.0.1:${config.mqttPort}`, username, options)
+      const device = await connectDevice(mqttUrl(), username, options)
       devices.push(device)
       return device
     },
     async close(): Promise<void> {
       for (const { client } of devices) client.end(true)
       await bridge?.stop()
+      await mosquitto?.kill()
       await server.close()
       rmSync(directory, { recursive: true })
     },

@@ -1,8 +1,14 @@
-import { describe, expect, it } from 'vitest'
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { backoffMs } from '../../bridge/backoff.ts'
 import { createAccess } from '../../bridge/brokers/access.ts'
 import { packetScanner } from '../../bridge/brokers/packet-limit.ts'
 import { readConfig } from '../../bridge/config.ts'
+import { type Credentials, openCredentials } from '../../bridge/credentials.ts'
 import { topicSuffix } from '../../bridge/identity.ts'
 import { createParking } from '../../bridge/parking.ts'
 import { createPresence } from '../../bridge/presence.ts'
@@ -174,7 +180,14 @@ describe('configuration', () => {
   })
 })
 
-describe('access', () => {
+describe('access, while the feed of credentials was never read', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'access-'))
+  const opened: Credentials[] = []
+  afterEach(async () => {
+    for (const credentials of opened.splice(0)) await credentials.close()
+  })
+  afterAll(() => rmSync(directory, { recursive: true }))
+
   const request = { username: 'dev-1', password: '', clientid: 'c', peerhost: '' }
   const here = () => false
 
@@ -184,12 +197,20 @@ describe('access', () => {
       asked.push(username)
       return decide(username)
     }
-    const worker: WorkerClient = {
-      postBatch: () => Promise.reject(new Error('not here')),
+    const credentials = openCredentials({
+      file: join(directory, `${randomUUID()}.db`),
+      origin: 'here',
+      pull: async () => undefined,
+      pollMs: 60_000,
+      backoffBaseMs: 60_000,
+      log: pino({ level: 'silent' }),
+    })
+    opened.push(credentials)
+    const worker: Pick<WorkerClient, 'authenticate' | 'maySubscribe'> = {
       authenticate: ({ username }) => ask(username),
       maySubscribe: ({ topic }) => ask(topic),
     }
-    return { asked, access: createAccess(worker, { concurrency: 2, cacheMs: 60_000 }) }
+    return { asked, access: createAccess(worker, credentials, { concurrency: 2, cacheMs: 60_000 }) }
   }
 
   it('remembers a yes, not a no', async () => {
@@ -212,9 +233,9 @@ describe('access', () => {
 
   it('does not count a yes that was on its way when the username was dropped', async () => {
     let answer: (decision: Decision) => void = () => {}
-    const { access } = workerThat(() => new Promise((resolve) => (answer = resolve)))
+    const { asked, access } = workerThat(() => new Promise((resolve) => (answer = resolve)))
     const connecting = access.connect(request, here)
-    await Promise.resolve()
+    while (asked.length === 0) await new Promise((resolve) => setImmediate(resolve))
     access.forget('dev-1')
     answer('allow')
     expect(await connecting).toBe('unavailable')

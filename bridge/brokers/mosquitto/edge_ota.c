@@ -1,0 +1,394 @@
+/*
+ * A Mosquitto plugin that lets unmodified devices in (PROTOCOL.md, sections 1 and 2):
+ *
+ * - who may connect, and who may listen to the topic of a device number, the bridge says over a Unix socket;
+ *   everything else is decided here, and what is not answered in time is refused;
+ * - a device's flat uplink topic is rewritten to one that ends in its username, which the bridge trusts, since devices
+ *   can neither publish on such a topic nor listen to it. A will is never rewritten, so it reaches nobody;
+ * - the bridge hears who is connected, and can have a username's connections ended.
+ *
+ * A username is what lets a device in: no log line may hold one.
+ */
+#define _DEFAULT_SOURCE
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "link.h"
+#include "sessions.h"
+
+/* From mosquitto.h, which is in the package of the client library. */
+enum { SUCCESS = 0, NO_MEMORY = 1, INVALID = 3, DENIED_AUTH = 11, DENIED_ACL = 12 };
+enum { LOG_ERROR = 8 };
+/* All else is hidden, so that no name meets one of the broker's. */
+#define EXPORTED __attribute__((visibility("default")))
+
+#define PASSWORD_MAX_LENGTH 512
+#define BRIDGE_CLIENT_ID "edge-ota-bridge-"
+#define ALL_TOPICS "ota/"
+#define OWN_TOPIC "ota/device/inform/"
+#define NUMBER_TOPIC "ota/devices/inform/"
+/* Connections ended in one tick, so that the others' messages do not wait for all of them. */
+#define KICKS_PER_TICK 256
+
+/* What a device may publish on, and what its username is appended to: bridge/identity.ts reads the latter. */
+static const struct {
+	const char *flat, *rewritten;
+} uplinks[] = {
+	{ "ota/device/inform", "ota/device/inform/up/" },
+	{ "ota/device/infrom", "ota/device/infrom/" },
+	{ "ota/device/progress", "ota/device/progress/" },
+	{ "ota/device/request", "ota/device/request/" },
+	{ "ota/devices/inform", "ota/devices/inform/up/" },
+	{ "ota/devices/progress", "ota/devices/progress/" },
+};
+
+static char bridge_username[NAME_MAX_LENGTH + 1];
+static char bridge_password[PASSWORD_MAX_LENGTH + 1];
+static const char *bridge_password_file;
+/* Between on_reload and the tick after it the broker asks for all sessions again, live and stored. */
+static bool is_reloading;
+
+static bool starts_with(const char *text, const char *start)
+{
+	return !strncmp(text, start, strlen(start));
+}
+
+static bool is_name(const char *text)
+{
+	size_t length = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-");
+	return length >= 1 && length <= NAME_MAX_LENGTH && !text[length];
+}
+
+/* Takes as long for a wrong password as for the right one. */
+static bool is_bridge_password(const char *password)
+{
+	char given[sizeof bridge_password] = "";
+	unsigned char difference = 0;
+	if (!password || strlen(password) >= sizeof given)
+		return false;
+	memcpy(given, password, strlen(password));
+	for (size_t at = 0; at < sizeof given; at++)
+		difference |= (unsigned char)(given[at] ^ bridge_password[at]);
+	return difference == 0;
+}
+
+static const char *rewritten(const char *topic)
+{
+	for (size_t at = 0; at < sizeof uplinks / sizeof *uplinks; at++)
+		if (!strcmp(topic, uplinks[at].flat))
+			return uplinks[at].rewritten;
+	return NULL;
+}
+
+/* ---- What the bridge hears and says ---- */
+
+static void tell_bridge(void)
+{
+	struct session *session;
+	while ((session = sessions_next_untold())) {
+		const char *username = session->username;
+		if (!session->is_told && !link_send("C %s", username))
+			return;
+		session->is_told = true;
+		if (session->has_own && !session->is_own_told && !link_send("U %s " OWN_TOPIC "%s", username, username))
+			return;
+		session->is_own_told = true;
+		if (session->has_number && !session->is_number_told &&
+		    !link_send("U %s " NUMBER_TOPIC "%s", username, session->number))
+			return;
+		session->is_number_told = true;
+		session_told(session);
+	}
+}
+
+static void on_link_opened(void)
+{
+	link_send("R");
+	sessions_tell_all();
+}
+
+static int on_tick(int event, void *data, void *userdata)
+{
+	(void)event, (void)data, (void)userdata;
+	is_reloading = false;
+	link_tick();
+	tell_bridge();
+	struct session *session;
+	for (int kicks = 0; kicks < KICKS_PER_TICK && (session = sessions_next_ended()); kicks++) {
+		/* Comes back as on_disconnect, which forgets it; where it does not, the session is none any more. */
+		mosquitto_kick_client_by_clientid(session->client_id, false);
+		if (sessions_next_ended() == session)
+			session_forget(session);
+	}
+	return SUCCESS;
+}
+
+/* ---- Who may connect ---- */
+
+static bool may_connect(const char *username, const char *password)
+{
+	char hex[2 * PASSWORD_MAX_LENGTH + 1] = "-";
+	size_t length = password ? strlen(password) : 0;
+	if (length > PASSWORD_MAX_LENGTH)
+		return false;
+	for (size_t at = 0; at < length; at++)
+		snprintf(hex + 2 * at, 3, "%02x", (unsigned char)password[at]);
+	return link_ask('A', username, hex);
+}
+
+/*
+ * Client ids are the broker's, not a username's: without this, one device could end another's connection, or take its
+ * stored session away. A stored one is given up where its username is gone: a device with a new token comes back under
+ * its old client id.
+ */
+static bool is_of_another(const char *client_id, const char *username, bool is_bridge)
+{
+	struct session *other = session_of_another(client_id, username, is_bridge);
+	if (!other || other->client)
+		return other != NULL;
+	char owner[NAME_MAX_LENGTH + 1];
+	strcpy(owner, other->username);
+	if (!link_ask('G', owner, "-"))
+		return true;
+	/* Looked for anew: the bridge may have revoked it while it was asked. */
+	other = session_named(client_id, owner);
+	if (other && !other->client)
+		session_forget(other);
+	return false;
+}
+
+static void close_session(const void *client, const char *client_id, bool is_kept)
+{
+	struct session *session = session_of(client, client_id);
+	if (!session)
+		return;
+	if (session->is_told)
+		link_tell("D %s", session->username);
+	session_close(session, is_kept);
+}
+
+static int on_auth(int event, void *data, void *userdata)
+{
+	(void)event, (void)userdata;
+	const struct mosquitto_evt_basic_auth *auth = data;
+	const char *username = auth->username, *client_id = mosquitto_client_id(auth->client);
+	/* They were asked about when they connected, and the bridge has those ended that are not let in any more. */
+	if (is_reloading)
+		return SUCCESS;
+	if (!username || !is_name(username) || !client_id || strlen(client_id) > CLIENT_ID_MAX_LENGTH)
+		return DENIED_AUTH;
+	bool is_bridge = !strcmp(username, bridge_username);
+	if (!is_bridge && starts_with(client_id, BRIDGE_CLIENT_ID))
+		return DENIED_AUTH;
+
+	if (is_bridge ? !is_bridge_password(auth->password) : !may_connect(username, auth->password))
+		return DENIED_AUTH;
+	if (is_of_another(client_id, username, is_bridge))
+		return DENIED_AUTH;
+	close_session(auth->client, client_id, false);
+	return session_open(auth->client, client_id, username, is_bridge) ? SUCCESS : NO_MEMORY;
+}
+
+static int on_disconnect(int event, void *data, void *userdata)
+{
+	(void)event, (void)userdata;
+	const struct mosquitto_evt_disconnect *end = data;
+	close_session(end->client, mosquitto_client_id(end->client), !mosquitto_client_clean_session(end->client));
+	return SUCCESS;
+}
+
+/* ---- What they may say and hear ---- */
+
+static bool may_write(const struct session *session, const char *topic)
+{
+	return session->is_bridge ? starts_with(topic, ALL_TOPICS) : rewritten(topic) != NULL;
+}
+
+/* Wildcards, $share and $SYS are no topics of a device either. */
+static bool may_subscribe(struct session *session, const char *filter)
+{
+	if (session->is_bridge)
+		return starts_with(filter, ALL_TOPICS);
+	if (starts_with(filter, OWN_TOPIC)) {
+		if (strcmp(filter + strlen(OWN_TOPIC), session->username))
+			return false;
+		session->has_own = true;
+		session->is_own_told = false;
+	} else {
+		const char *number = filter + strlen(NUMBER_TOPIC);
+		if (!starts_with(filter, NUMBER_TOPIC) || !is_name(number) || !link_ask('S', session->username, filter))
+			return false;
+		strcpy(session->number, number);
+		session->has_number = true;
+		session->is_number_told = false;
+	}
+	session_touch(session);
+	return true;
+}
+
+static void forget_subscription(struct session *session, const char *filter)
+{
+	if (starts_with(filter, OWN_TOPIC) && !strcmp(filter + strlen(OWN_TOPIC), session->username))
+		session->has_own = false;
+	if (starts_with(filter, NUMBER_TOPIC) && !strcmp(filter + strlen(NUMBER_TOPIC), session->number))
+		session->has_number = false;
+}
+
+/* Also asked for sessions that are not connected, even for those from before the broker's start. */
+static bool may_read(const struct mosquitto *client, const char *topic)
+{
+	const char *username = mosquitto_client_username(client);
+	if (!username || !is_name(username))
+		return false;
+	if (!strcmp(username, bridge_username))
+		return starts_with(topic, ALL_TOPICS);
+	if (starts_with(topic, OWN_TOPIC))
+		return !strcmp(topic + strlen(OWN_TOPIC), username);
+	const char *number = topic + strlen(NUMBER_TOPIC);
+	if (!starts_with(topic, NUMBER_TOPIC) || !is_name(number))
+		return false;
+	struct session *session = session_named(mosquitto_client_id(client), username);
+	if (session && !strcmp(session->number, number))
+		return true;
+	if (!link_ask('S', username, topic))
+		return false;
+	if (session)
+		strcpy(session->number, number);
+	return true;
+}
+
+static int on_acl(int event, void *data, void *userdata)
+{
+	(void)event, (void)userdata;
+	const struct mosquitto_evt_acl_check *acl = data;
+	if (acl->access == MOSQ_ACL_READ)
+		return may_read(acl->client, acl->topic) ? SUCCESS : DENIED_ACL;
+	struct session *session = session_of(acl->client, mosquitto_client_id(acl->client));
+	if (!session || session->is_ended)
+		return DENIED_ACL;
+	switch (acl->access) {
+	case MOSQ_ACL_WRITE:
+		return may_write(session, acl->topic) ? SUCCESS : DENIED_ACL;
+	case MOSQ_ACL_SUBSCRIBE:
+		return may_subscribe(session, acl->topic) ? SUCCESS : DENIED_ACL;
+	case MOSQ_ACL_UNSUBSCRIBE:
+		forget_subscription(session, acl->topic);
+		return SUCCESS;
+	default:
+		return DENIED_ACL;
+	}
+}
+
+static int on_message(int event, void *data, void *userdata)
+{
+	(void)event, (void)userdata;
+	struct mosquitto_evt_message *message = data;
+	const struct session *session = session_of(message->client, mosquitto_client_id(message->client));
+	if (!session)
+		return DENIED_ACL;
+	if (session->is_bridge)
+		return SUCCESS;
+	const char *start = rewritten(message->topic);
+	if (!start)
+		return DENIED_ACL;
+	char *topic = mosquitto_malloc(strlen(start) + strlen(session->username) + 1);
+	if (!topic)
+		return NO_MEMORY;
+	strcpy(topic, start);
+	strcat(topic, session->username);
+	mosquitto_free(message->topic);
+	message->topic = topic;
+	message->retain = false;
+	return SUCCESS;
+}
+
+/* ---- Start and end ---- */
+
+/* The first line of the file, whole. */
+static bool read_bridge_password(void)
+{
+	char line[PASSWORD_MAX_LENGTH + 2] = "";
+	FILE *file = fopen(bridge_password_file, "r");
+	if (!file)
+		return false;
+	bool is_read = fgets(line, sizeof line, file) != NULL;
+	fclose(file);
+	size_t length = strcspn(line, "\r\n");
+	if (!is_read || length == 0 || length > PASSWORD_MAX_LENGTH)
+		return false;
+	memset(bridge_password, 0, sizeof bridge_password);
+	memcpy(bridge_password, line, length);
+	return true;
+}
+
+static int on_reload(int event, void *data, void *userdata)
+{
+	(void)event, (void)data, (void)userdata;
+	is_reloading = true;
+	if (!read_bridge_password())
+		mosquitto_log_printf(LOG_ERROR, "edge_ota: the bridge's password file cannot be read; the old password stays");
+	return SUCCESS;
+}
+
+static const char *option(const struct mosquitto_opt *options, int count, const char *key)
+{
+	for (int at = 0; at < count; at++)
+		if (!strcmp(options[at].key, key))
+			return options[at].value;
+	return "";
+}
+
+EXPORTED int mosquitto_plugin_version(int count, const int *versions)
+{
+	for (int at = 0; at < count; at++)
+		if (versions[at] == MOSQ_PLUGIN_VERSION)
+			return MOSQ_PLUGIN_VERSION;
+	return -1;
+}
+
+EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata, struct mosquitto_opt *options, int count)
+{
+	(void)userdata;
+	const char *path = option(options, count, "socket"), *username = option(options, count, "bridge_username");
+	bridge_password_file = strdup(option(options, count, "bridge_password_file"));
+	if (!is_name(username)) {
+		mosquitto_log_printf(LOG_ERROR, "edge_ota: plugin_opt_bridge_username is 1 to 64 letters, digits, _ or -");
+		return INVALID;
+	}
+	strcpy(bridge_username, username);
+	if (!bridge_password_file || !read_bridge_password()) {
+		mosquitto_log_printf(LOG_ERROR, "edge_ota: plugin_opt_bridge_password_file has no password in its first line");
+		return INVALID;
+	}
+	if (!*path || !link_init(path, (struct link_events){ on_link_opened, sessions_end })) {
+		mosquitto_log_printf(LOG_ERROR, "edge_ota: plugin_opt_socket is the path of the bridge's PLUGIN_SOCKET");
+		return INVALID;
+	}
+	sessions_init();
+
+	const struct {
+		int event;
+		MOSQ_FUNC_generic_callback callback;
+	} wanted[] = {
+		{ MOSQ_EVT_BASIC_AUTH, on_auth }, { MOSQ_EVT_ACL_CHECK, on_acl }, { MOSQ_EVT_MESSAGE, on_message },
+		{ MOSQ_EVT_DISCONNECT, on_disconnect }, { MOSQ_EVT_TICK, on_tick }, { MOSQ_EVT_RELOAD, on_reload },
+	};
+	for (size_t at = 0; at < sizeof wanted / sizeof *wanted; at++) {
+		int result = mosquitto_callback_register(id, wanted[at].event, wanted[at].callback, NULL, NULL);
+		if (result != SUCCESS)
+			return result;
+	}
+	return SUCCESS;
+}
+
+EXPORTED int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int count)
+{
+	(void)userdata, (void)options, (void)count;
+	link_free();
+	sessions_free();
+	free((char *)bridge_password_file);
+	return SUCCESS;
+}

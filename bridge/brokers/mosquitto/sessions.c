@@ -1,0 +1,208 @@
+#define _DEFAULT_SOURCE
+#include "sessions.h"
+
+#include <mosquitto_broker.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define BUCKETS 16384
+/* Client ids that stay reserved for a username that is not connected: devices have one; more only cost memory. */
+#define STORED_PER_USERNAME 8
+
+static struct session *by_id[BUCKETS], *by_username[BUCKETS];
+static struct session *untold_first, *untold_last;
+static unsigned ended;
+static uint32_t seed;
+
+void sessions_init(void)
+{
+	/* Devices choose their client ids; which of them share a bucket must not be known to them. */
+	if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+		seed = (uint32_t)(uintptr_t)&seed;
+}
+
+static unsigned bucket(const char *text)
+{
+	uint32_t hash = 2166136261u ^ seed;
+	for (; *text; text++)
+		hash = (hash ^ (unsigned char)*text) * 16777619u;
+	return (hash ^ hash >> 16) % BUCKETS;
+}
+
+static void untold_remove(struct session *session)
+{
+	if (!session->is_untold)
+		return;
+	session->is_untold = false;
+	*(session->untold_previous ? &session->untold_previous->untold_next : &untold_first) = session->untold_next;
+	*(session->untold_next ? &session->untold_next->untold_previous : &untold_last) = session->untold_previous;
+	session->untold_next = session->untold_previous = NULL;
+}
+
+void session_touch(struct session *session)
+{
+	if (session->is_untold || session->is_bridge)
+		return;
+	session->is_untold = true;
+	session->untold_previous = untold_last;
+	*(untold_last ? &untold_last->untold_next : &untold_first) = session;
+	untold_last = session;
+}
+
+struct session *sessions_next_untold(void)
+{
+	return untold_first;
+}
+
+void session_told(struct session *session)
+{
+	untold_remove(session);
+}
+
+void sessions_tell_all(void)
+{
+	for (unsigned at = 0; at < BUCKETS; at++) {
+		for (struct session *session = by_id[at]; session; session = session->next_of_id) {
+			session->is_told = session->is_own_told = session->is_number_told = false;
+			if (session->client)
+				session_touch(session);
+		}
+	}
+}
+
+void session_forget(struct session *session)
+{
+	struct session **link = &by_id[bucket(session->client_id)];
+	while (*link != session)
+		link = &(*link)->next_of_id;
+	*link = session->next_of_id;
+	link = &by_username[bucket(session->username)];
+	while (*link != session)
+		link = &(*link)->next_of_username;
+	*link = session->next_of_username;
+	untold_remove(session);
+	if (session->is_ended)
+		ended--;
+	mosquitto_free(session);
+}
+
+void sessions_free(void)
+{
+	for (unsigned at = 0; at < BUCKETS; at++)
+		while (by_id[at])
+			session_forget(by_id[at]);
+}
+
+struct session *session_of(const void *client, const char *client_id)
+{
+	if (!client_id)
+		return NULL;
+	for (struct session *session = by_id[bucket(client_id)]; session; session = session->next_of_id)
+		if (session->client == client)
+			return session;
+	return NULL;
+}
+
+struct session *session_named(const char *client_id, const char *username)
+{
+	if (!client_id)
+		return NULL;
+	for (struct session *session = by_id[bucket(client_id)]; session; session = session->next_of_id)
+		if (!strcmp(session->client_id, client_id) && !strcmp(session->username, username))
+			return session;
+	return NULL;
+}
+
+struct session *session_of_another(const char *client_id, const char *username, bool is_bridge)
+{
+	struct session *stored = NULL;
+	for (struct session *session = by_id[bucket(client_id)]; session; session = session->next_of_id) {
+		if (strcmp(session->client_id, client_id))
+			continue;
+		if (session->is_bridge == is_bridge && !strcmp(session->username, username))
+			continue;
+		if (session->client)
+			return session;
+		stored = session;
+	}
+	return stored;
+}
+
+struct session *session_open(const void *client, const char *client_id, const char *username, bool is_bridge)
+{
+	struct session *before = session_named(client_id, username);
+	size_t length = strlen(client_id);
+	struct session *session = mosquitto_calloc(1, sizeof *session + length + 1);
+	if (!session)
+		return NULL;
+	session->client = client;
+	session->is_bridge = is_bridge;
+	memcpy(session->client_id, client_id, length + 1);
+	memcpy(session->username, username, strlen(username) + 1);
+	if (before)
+		memcpy(session->number, before->number, sizeof session->number);
+	if (before && !before->client)
+		session_forget(before);
+	struct session **link = &by_id[bucket(client_id)];
+	session->next_of_id = *link;
+	*link = session;
+	link = &by_username[bucket(username)];
+	session->next_of_username = *link;
+	*link = session;
+	session_touch(session);
+	return session;
+}
+
+/* The newest stand first in their bucket. */
+static void forget_oldest_stored(const char *username)
+{
+	unsigned kept = 0;
+	struct session *next;
+	for (struct session *session = by_username[bucket(username)]; session; session = next) {
+		next = session->next_of_username;
+		if (!session->client && !strcmp(session->username, username) && ++kept > STORED_PER_USERNAME)
+			session_forget(session);
+	}
+}
+
+void session_close(struct session *session, bool is_kept)
+{
+	session->client = NULL;
+	session->is_told = session->has_own = session->has_number = false;
+	untold_remove(session);
+	/* A newer connection under the same client id has taken the session over. */
+	if (session_named(session->client_id, session->username) != session)
+		is_kept = false;
+	if (is_kept && !session->is_ended)
+		forget_oldest_stored(session->username);
+	else
+		session_forget(session);
+}
+
+void sessions_end(const char *username)
+{
+	struct session *next;
+	for (struct session *session = by_username[bucket(username)]; session; session = next) {
+		next = session->next_of_username;
+		if (strcmp(session->username, username) || session->is_bridge || session->is_ended)
+			continue;
+		if (session->client) {
+			session->is_ended = true;
+			ended++;
+		} else {
+			session_forget(session);
+		}
+	}
+}
+
+struct session *sessions_next_ended(void)
+{
+	/* Goes on where it found the last one, so that ending many does not look through all for each. */
+	static unsigned at;
+	for (unsigned looked = 0; ended > 0 && looked < BUCKETS; looked++, at = (at + 1) % BUCKETS)
+		for (struct session *session = by_id[at]; session; session = session->next_of_id)
+			if (session->is_ended)
+				return session;
+	return NULL;
+}

@@ -1,0 +1,176 @@
+import { chmodSync, mkdirSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { credentialKey, type FeedPage } from '../src/broker/feed.ts'
+
+export interface StoredCredential {
+  passwordHash: string | null
+  number: string | null
+}
+
+/** What the feed of credentials brought, on disk. */
+export interface CredentialStore {
+  /** Where the feed is to be read on; undefined: from the start. */
+  cursor(): string | undefined
+  /** Of what the feed says now; undefined before its first page. */
+  salt(): string | undefined
+  /** The feed was read to its end once, perhaps by an earlier run. */
+  isComplete(): boolean
+  /** It is being read from the start. */
+  isLoading(): boolean
+  find(username: string): StoredCredential | undefined
+  /** Do several devices have this number, as far as is known? */
+  isShared(number: string): boolean
+  /** One page and its cursor, in one transaction. Throws where they cannot be written, or belong to nothing. */
+  apply(page: FeedPage): void
+  /** Deletes a slice of what is not read any more; false where nothing is left. */
+  sweep(): boolean
+  close(): void
+}
+
+/** The rows of one reading from the start; the salt of their keys. */
+interface Load {
+  id: number
+  salt: string
+}
+
+interface State {
+  /** Whose credentials they are. */
+  origin: string
+  cursor: string | null
+  complete: Load | null
+  loading: Load | null
+  lastId: number
+  /** Loads that nobody reads any more. */
+  stale: number[]
+}
+
+const SWEEP_ROWS = 2_000
+const SQLITE_CORRUPT = 11
+const SQLITE_NOTADB = 26
+
+/**
+ * A file that only one bridge opens. While the feed is read from the start again, what was known before goes on to
+ * count for whoever the new rows do not tell of yet; only when it was read to its end, the old rows are left. Of
+ * another `origin` nothing is kept. A file that is damaged is begun anew, since all of it can be had again.
+ */
+export function openCredentialStore(file: string, origin: string): CredentialStore {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  try {
+    return createStore(file, origin)
+  } catch (error) {
+    const code = (error as { errcode?: number }).errcode ?? 0
+    if (![SQLITE_CORRUPT, SQLITE_NOTADB].includes(code & 0xff)) throw error
+    for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true })
+    return createStore(file, origin)
+  }
+}
+
+function createStore(file: string, origin: string): CredentialStore {
+  const db = new DatabaseSync(file, { timeout: 2_000 })
+  try {
+    db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+      CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS credentials (load INTEGER NOT NULL, key TEXT NOT NULL, gone INTEGER NOT NULL,
+        password_hash TEXT, number TEXT, PRIMARY KEY (load, key)) STRICT, WITHOUT ROWID;
+      CREATE INDEX IF NOT EXISTS credentials_number ON credentials (load, number) WHERE number IS NOT NULL;`)
+    // It has hashes of passwords.
+    chmodSync(file, 0o600)
+  } catch (error) {
+    db.close()
+    throw error
+  }
+  const select = db.prepare(`SELECT gone, password_hash AS passwordHash, number FROM credentials
+    WHERE load = ? AND key = ?`)
+  // Left to itself the planner walks through the whole load.
+  const holders = db.prepare(`SELECT 1 FROM credentials INDEXED BY credentials_number
+    WHERE load = ? AND number = ? LIMIT 2`)
+  const upsert = db.prepare('INSERT OR REPLACE INTO credentials VALUES (?, ?, ?, ?, ?)')
+  const remove = db.prepare('DELETE FROM credentials WHERE load = ? AND key = ?')
+  const removeSlice = db.prepare(`DELETE FROM credentials WHERE load = ?1 AND key IN (
+    SELECT key FROM credentials WHERE load = ?1 ORDER BY key LIMIT ${SWEEP_ROWS})`)
+  const writeState = db.prepare(`INSERT OR REPLACE INTO meta VALUES ('state', ?)`)
+
+  const loadsOf = ({ loading, complete }: State) => [loading, complete].filter((load) => load !== null)
+  let state = readState()
+
+  function readState(): State {
+    const row = db.prepare(`SELECT value FROM meta WHERE name = 'state'`).get() as
+      | { value: string }
+      | undefined
+    const kept: State | undefined = row && JSON.parse(row.value)
+    if (kept?.origin === origin) return kept
+    const stale = kept ? [...kept.stale, ...loadsOf(kept).map(({ id }) => id)] : []
+    const fresh = { origin, cursor: null, complete: null, loading: null, lastId: kept?.lastId ?? 0, stale }
+    writeState.run(JSON.stringify(fresh))
+    return fresh
+  }
+
+  function write(work: () => State): void {
+    db.exec('BEGIN IMMEDIATE')
+    try {
+      const next = work()
+      writeState.run(JSON.stringify(next))
+      db.exec('COMMIT')
+      state = next
+    } catch (error) {
+      // Some errors (a full disk among them) have ended the transaction already.
+      if (db.isTransaction) db.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  function begin(salt: string): State {
+    const id = state.lastId + 1
+    const stale = state.loading ? [...state.stale, state.loading.id] : state.stale
+    return { ...state, loading: { id, salt }, lastId: id, stale }
+  }
+
+  function end(at: State): State {
+    const stale = at.complete ? [...at.stale, at.complete.id] : at.stale
+    return { ...at, complete: at.loading, loading: null, stale }
+  }
+
+  return {
+    cursor: () => state.cursor ?? undefined,
+    salt: () => (state.loading ?? state.complete)?.salt,
+    isComplete: () => state.complete !== null,
+    isLoading: () => state.loading !== null,
+
+    find(username) {
+      for (const { id, salt } of loadsOf(state)) {
+        const row = select.get(id, credentialKey(salt, username)) as
+          | (StoredCredential & { gone: number })
+          | undefined
+        // What the newer rows say of a username hides the older ones, also that it is gone.
+        if (row) return row.gone ? undefined : { passwordHash: row.passwordHash, number: row.number }
+      }
+      return undefined
+    },
+
+    isShared: (number) => loadsOf(state).some(({ id }) => holders.all(id, number).length > 1),
+
+    apply(page) {
+      write(() => {
+        const at = page.reset ? begin(page.salt) : state
+        const load = at.loading ?? at.complete
+        if (load?.salt !== page.salt) throw new Error('the page does not follow what is known')
+        for (const { key, passwordHash, number, state: is } of page.items) {
+          if (is === 'enabled') upsert.run(load.id, key, 0, passwordHash, number)
+          else if (at.loading) upsert.run(load.id, key, 1, null, null)
+          else remove.run(load.id, key)
+        }
+        return { ...(at.loading && !page.more ? end(at) : at), cursor: page.cursor }
+      })
+    },
+
+    sweep() {
+      const [id, ...rest] = state.stale
+      if (id === undefined) return false
+      if (removeSlice.run(id).changes === 0) write(() => ({ ...state, stale: rest }))
+      return true
+    },
+
+    close: () => db.close(),
+  }
+}

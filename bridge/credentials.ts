@@ -1,0 +1,266 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FeedPage } from '../src/broker/feed.ts'
+import { parseDownlinkTopic, TOPIC_NAME } from '../src/messages/protocol.ts'
+import { openCredentialStore, type StoredCredential } from './credential-store.ts'
+import { type Log, limited } from './log.ts'
+import { createPasswordCheck } from './passwords.ts'
+import { createPulls } from './pulls.ts'
+import { createWatched } from './watched.ts'
+
+export type Knowledge = 'allow' | 'deny' | 'unknown'
+
+/** Who may connect and listen, from the Worker's feed of credentials (API.md, "Bridge"), also while the Worker is away. */
+export interface Credentials {
+  /** From what is known on this machine; never asks anybody. `unknown`: no such username in what the feed brought so far. */
+  check(username: string, password: string): Promise<Knowledge>
+  /** May this username subscribe to this topic filter? */
+  maySubscribe(username: string, filter: string): Knowledge
+  /** The whole scope was read at least once (perhaps by an earlier run: it is kept in CREDENTIALS_FILE). */
+  isComplete(): boolean
+  /** Pulls the feed now; calls at the same time share one pull, and pulls are at least 500 ms apart. Never rejects. */
+  refresh(): Promise<void>
+  /** The same; true where all has arrived that the Worker knew when this was called. Waits 5 s at most. */
+  catchUp(): Promise<boolean>
+  /** The Worker says that something happened to this username: it is `unknown` until the feed told what. */
+  doubt(username: string): void
+  /** Told the username of each *watched* one that is disabled, deleted, rotated or left the scope. */
+  onRevoked(listener: (username: string) => void): void
+  /** Live sessions, so that a revocation (the feed has only hashes) finds its username. */
+  watch(username: string): void
+  unwatch(username: string): void
+  /** No session is live any more. */
+  unwatchAll(): void
+  counts: { pulls: number; failures: number; pages: number; changes: number; resets: number; revoked: number }
+  close(): Promise<void>
+}
+
+const PULLS_APART_MS = 500
+const CATCH_UP_WITHIN_MS = 5_000
+const SWEEP_EVERY_MS = 20
+const MAX_DOUBTS = 50_000
+/** Of the watched, looked at in one turn of the event loop. */
+const LOOK_AT_ONCE = 1_000
+
+/** Opens the file and keeps it up to date; throws where it cannot be opened. `pull` never rejects. */
+export function openCredentials(options: {
+  file: string
+  /** Whose credentials they are: those of another Worker or bridge are forgotten. */
+  origin: string
+  pull: (after: string | undefined, signal: AbortSignal) => Promise<FeedPage | undefined>
+  pollMs: number
+  backoffBaseMs: number
+  log: Log
+}): Credentials {
+  const { log } = options
+  const store = openCredentialStore(options.file, options.origin)
+  const isRight = createPasswordCheck()
+  const counts = { pulls: 0, failures: 0, pages: 0, changes: 0, resets: 0, revoked: 0 }
+  const logFailure = limited((count) => log.warn(count, 'the feed of credentials cannot be read'))
+  const logFile = limited((count) => log.error(count, 'the file of credentials cannot be used'))
+  const listeners: ((username: string) => void)[] = []
+  const watched = createWatched()
+  watched.useSalt(store.salt())
+  /** username → how many pulls had begun: the next one tells. */
+  const doubts = new Map<string, number>()
+  /** Watched ones that the feed did not have: revoked where the next pull does not bring them either. */
+  const unsure = new Map<string, number>()
+  let closed: Promise<void> | undefined
+  let sweeping = setTimeout(sweep, SWEEP_EVERY_MS)
+
+  const pulls = createPulls({
+    pull,
+    everyMs: options.pollMs,
+    apartMs: PULLS_APART_MS,
+    backoffBaseMs: options.backoffBaseMs,
+  })
+  void pulls.soon()
+
+  /** Reads the feed on to its end. What was read stays, wherever it breaks off. */
+  async function pull(signal: AbortSignal): Promise<boolean> {
+    const number = pulls.begun()
+    counts.pulls++
+    const isGood = await readOn(signal)
+    if (isGood) settle(number)
+    else if (!signal.aborted) {
+      counts.failures++
+      logFailure()
+    }
+    return isGood
+  }
+
+  async function readOn(signal: AbortSignal): Promise<boolean> {
+    let after = store.cursor()
+    let resets = 0
+    for (;;) {
+      const page = await options.pull(after, signal)
+      if (signal.aborted || !page) return false
+      if (page.reset) resets++
+      else if (page.more && page.cursor === after) return false
+      try {
+        take(page)
+      } catch {
+        logFile()
+        return false
+      }
+      if (!page.more) return true
+      // A feed that begins anew all the time is not to be run after.
+      if (resets > 1) return false
+      after = page.cursor
+    }
+  }
+
+  function take(page: FeedPage): void {
+    watched.useSalt(page.salt)
+    const before = new Map<string, StoredCredential>()
+    for (const { key } of page.items) {
+      const username = watched.ofKey(key)
+      const known = username === undefined ? undefined : store.find(username)
+      if (username !== undefined && known) before.set(username, known)
+    }
+    const wasLoading = store.isLoading() || page.reset
+    store.apply(page)
+    counts.pages++
+    counts.changes += page.items.length
+    if (page.reset) counts.resets++
+    for (const [username, { passwordHash }] of before) {
+      const now = store.find(username)
+      // Whoever knew another password is no longer one who may be connected.
+      if (!now || now.passwordHash !== passwordHash) revoke(username)
+    }
+    if (!wasLoading || store.isLoading()) return
+    log.info({ pages: counts.pages }, 'the credentials of this bridge were read from the start')
+    clearTimeout(sweeping)
+    sweeping = setTimeout(sweep, SWEEP_EVERY_MS)
+    void lookAtWatched()
+  }
+
+  /** What a pull has told of those that waited for one. */
+  function settle(number: number): void {
+    for (const [username, begun] of doubts) if (begun < number) doubts.delete(username)
+    for (const [username, begun] of unsure) {
+      if (begun >= number) continue
+      unsure.delete(username)
+      if (!isKnown(username)) revoke(username)
+    }
+  }
+
+  /** After a load: whoever it did not tell of is gone, or came while it was under way. */
+  async function lookAtWatched(): Promise<void> {
+    const usernames = watched.all()
+    for (let at = 0; at < usernames.length && !closed; at += LOOK_AT_ONCE) {
+      for (const username of usernames.slice(at, at + LOOK_AT_ONCE)) lookAt(username)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+
+  function lookAt(username: string): void {
+    if (!watched.has(username) || isKnown(username)) return
+    unsure.set(username, pulls.begun())
+    void pulls.soon()
+  }
+
+  function revoke(username: string): void {
+    if (!watched.has(username)) return
+    counts.revoked++
+    for (const listener of listeners) listener(username)
+  }
+
+  function find(username: string): StoredCredential | undefined {
+    try {
+      return store.find(username)
+    } catch {
+      logFile()
+      return undefined
+    }
+  }
+
+  /** A file that cannot be read says nothing against anybody. */
+  function isKnown(username: string): boolean {
+    try {
+      return store.find(username) !== undefined
+    } catch {
+      logFile()
+      return true
+    }
+  }
+
+  function sweep(): void {
+    try {
+      if (store.sweep()) sweeping = setTimeout(sweep, SWEEP_EVERY_MS)
+    } catch {
+      logFile()
+    }
+  }
+
+  async function catchUp(): Promise<boolean> {
+    const late = new AbortController()
+    const tooLate = sleep(CATCH_UP_WITHIN_MS, false, { signal: late.signal }).catch(() => false)
+    const isGood = await Promise.race([pulls.soon(), tooLate])
+    late.abort()
+    return isGood
+  }
+
+  async function close(): Promise<void> {
+    await pulls.close()
+    clearTimeout(sweeping)
+    store.close()
+  }
+
+  return {
+    counts,
+    async check(username, password) {
+      if (!TOPIC_NAME.test(username)) return 'deny'
+      if (doubts.has(username)) return 'unknown'
+      const known = find(username)
+      if (!known) return 'unknown'
+      if (known.passwordHash === null) return password === '' ? 'allow' : 'deny'
+      if (password === '' || !(await isRight(password, known.passwordHash))) return 'deny'
+      // It may have changed while the password was looked at.
+      const isSame = !doubts.has(username) && find(username)?.passwordHash === known.passwordHash
+      return isSame ? 'allow' : 'unknown'
+    },
+    maySubscribe(username, filter) {
+      // Wildcards, $share and $SYS are no downlink topics either.
+      const topic = parseDownlinkTopic(filter)
+      if (topic === undefined) return 'deny'
+      if (topic.family === 'device') return topic.name === username ? 'allow' : 'deny'
+      const known = doubts.has(username) ? undefined : find(username)
+      if (!known) return 'unknown'
+      if (known.number !== topic.name || store.isShared(topic.name)) return 'deny'
+      // Until all were read, another one may have the number too.
+      return store.isComplete() ? 'allow' : 'unknown'
+    },
+    isComplete: store.isComplete,
+    refresh: async () => void (await catchUp()),
+    catchUp,
+    doubt(username) {
+      doubts.delete(username) // to the end of the line
+      doubts.set(username, pulls.begun())
+      for (const oldest of doubts.keys()) {
+        if (doubts.size <= MAX_DOUBTS) break
+        doubts.delete(oldest)
+      }
+      void pulls.soon()
+    },
+    onRevoked: (listener) => {
+      listeners.push(listener)
+    },
+    watch(username) {
+      watched.add(username)
+      // What was known when it connected may have changed since.
+      if (store.isComplete()) lookAt(username)
+    },
+    unwatch(username) {
+      watched.remove(username)
+      unsure.delete(username)
+    },
+    unwatchAll() {
+      watched.clear()
+      unsure.clear()
+    },
+    close: () => {
+      closed ??= close()
+      return closed
+    },
+  }
+}

@@ -1,0 +1,105 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Registry } from 'prom-client'
+
+/** How a part of the bridge is; what it says besides goes into the answer as it is. */
+export interface PartHealth {
+  state: string
+  [detail: string]: unknown
+}
+
+/**
+ * `error`: nothing can be taken in, and a person has to look after it. `degraded`: something else is away or full, and
+ * what comes is kept for it: a restart would help nobody.
+ */
+export type HealthStatus = 'ok' | 'degraded' | 'error'
+
+export interface HealthReport {
+  status: HealthStatus
+  parts: Record<string, PartHealth>
+}
+
+export interface HealthSources {
+  report(): HealthReport
+  metrics: Registry
+}
+
+export interface HealthServer {
+  port: number
+  /** From here on it speaks of a bridge that runs; before, of one that waits for its disk. */
+  tell(sources: HealthSources): void
+  close(): Promise<void>
+}
+
+/** So exact is the `since` of a part. */
+const LOOK_EVERY_MS = 1_000
+
+/**
+ * `GET /healthz` (503 on `error` only) and `GET /metrics`, for those who look after the bridge. It is opened before
+ * anything else, since a disk that is full holds up all the rest.
+ */
+export async function startHealthServer(options: {
+  host: string
+  /** 0: any free one. */
+  port: number
+}): Promise<HealthServer> {
+  const since = new Date().toISOString()
+  const waiting: HealthReport = { status: 'error', parts: { spool: { state: 'disk_error', since } } }
+  let sources: HealthSources | undefined
+
+  function report(): HealthReport {
+    try {
+      return sources?.report() ?? waiting
+    } catch {
+      // The spool's disk cannot be read.
+      return waiting
+    }
+  }
+  const looking = setInterval(report, LOOK_EVERY_MS)
+  looking.unref()
+
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const send = (status: number, type: string, text: string) =>
+      response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
+    if (request.method !== 'GET' && request.method !== 'HEAD') send(405, 'text/plain', 'GET only\n')
+    else if (request.url === '/healthz') {
+      const { status, parts } = report()
+      const text = `${JSON.stringify({ status, ...parts })}\n`
+      send(status === 'error' ? 503 : 200, 'application/json', text)
+    } else if (request.url === '/metrics' && sources) {
+      const { metrics } = sources
+      send(200, metrics.contentType, await metrics.metrics())
+    } else send(request.url === '/metrics' ? 503 : 404, 'text/plain', 'nothing here\n')
+  }
+  const server = createServer((request, response) => {
+    answer(request, response).catch(() => response.writeHead(503).end())
+  })
+  server.listen(options.port, options.host)
+  await once(server, 'listening')
+
+  return {
+    port: (server.address() as AddressInfo).port,
+    tell(told) {
+      sources = told
+      report()
+    },
+    async close() {
+      clearInterval(looking)
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+/** Since when a part is in its state; in ISO 8601. */
+export function createSince(): (part: string, state: string) => string {
+  const known = new Map<string, { state: string; since: string }>()
+  return (part, state) => {
+    const before = known.get(part)
+    if (before?.state === state) return before.since
+    const since = new Date().toISOString()
+    known.set(part, { state, since })
+    return since
+  }
+}

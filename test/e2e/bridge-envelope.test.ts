@@ -1,0 +1,102 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server } from 'node:net'
+import { Aedes } from 'aedes'
+import { connectAsync, type MqttClient } from 'mqtt'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { UPLINK_TOPIC_NAMES } from '../../src/messages/protocol.ts'
+import { type BridgeFixture, bridgeFixture, notice, ownTopic, textOf } from './bridge-fixture.ts'
+import { until } from './fake-worker.ts'
+
+/** Stands for the platform's gmqtt, which puts what devices publish into an envelope; it speaks MQTT 3.1.1 alone. */
+async function startWrappingBroker(name: 'device_id' | 'token'): Promise<{ server: Server; close(): void }> {
+  const usernames = new WeakMap<object, string>()
+  const broker = await Aedes.createBroker({
+    preConnect(client, packet, done) {
+      usernames.set(client, packet.username ?? '')
+      done(null, true)
+    },
+    authorizePublish(client, packet, done) {
+      if (client && UPLINK_TOPIC_NAMES.includes(packet.topic)) {
+        const values = Buffer.from(packet.payload).toString('base64')
+        packet.payload = JSON.stringify({ [name]: usernames.get(client), values })
+      }
+      done(null)
+    },
+  })
+  const server = createServer(broker.handle).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    server,
+    close() {
+      broker.close()
+      server.close()
+    },
+  }
+}
+
+let f: BridgeFixture
+let broker: Awaited<ReturnType<typeof startWrappingBroker>>
+const devices: MqttClient[] = []
+beforeEach(async () => {
+  f = await bridgeFixture()
+})
+afterEach(async () => {
+  for (const client of devices.splice(0)) client.end(true)
+  await f.end()
+  broker.close()
+})
+
+const messages = () => f.worker.taken.flatMap((item) => (item.kind === 'message' ? [item] : []))
+
+async function joined(name: 'device_id' | 'token') {
+  broker = await startWrappingBroker(name)
+  const mqttUrl = `mqtt://127.0.0.1:${(broker.server.address() as AddressInfo).port}`
+  const bridge = await f.start({ mqttUrl, identity: 'envelope', timing: { upToIntervalMs: 50 } })
+  // The marker came back: all subscriptions stand.
+  await until('upTo', () => f.worker.batches.some(({ upTo }) => upTo !== undefined))
+  const device = async (username: string) => {
+    const client = await connectAsync(mqttUrl, { username, password: '', reconnectPeriod: 0 })
+    devices.push(client)
+    return client
+  }
+  return { bridge, device }
+}
+
+it('takes the publisher from the broker’s envelope, over MQTT 3.1.1 where the broker refuses 5', async () => {
+  const { bridge, device } = await joined('device_id')
+  const largest = 'x'.repeat(64 * 1024)
+  const one = await device('dev-1')
+  await one.publishAsync('ota/device/inform', '{"params":{"version":"v1"}}', { qos: 1 })
+  await one.publishAsync('ota/devices/progress', largest, { qos: 1 })
+  const nobody = await device('a/b')
+  await nobody.publishAsync('ota/device/progress', '{"step":"1"}', { qos: 1 })
+  await one.publishAsync('ota/device/progress', `${largest}x`, { qos: 1 })
+  await until('what is left out', () => bridge.stats().broker!.unidentified === 2)
+  await until('the others', () => messages().length === 2)
+  expect(messages().map((item) => [item.username, item.topic, textOf(item)])).toEqual([
+    ['dev-1', 'ota/device/inform', '{"params":{"version":"v1"}}'],
+    ['dev-1', 'ota/devices/progress', largest],
+  ])
+})
+
+it('takes an envelope that a device wrote for what that device said', async () => {
+  const { bridge, device } = await joined('token')
+  const forged = JSON.stringify({ token: 'victim', values: Buffer.from('{"step":"-1"}').toString('base64') })
+  await (await device('dev-1')).publishAsync('ota/device/progress', forged, { qos: 1 })
+  await until('the message', () => messages().length === 1)
+  expect(messages().map((item) => [item.username, textOf(item)])).toEqual([['dev-1', forged]])
+  expect(bridge.stats().broker).toMatchObject({ unidentified: 0 })
+})
+
+it('sends notices through it', async () => {
+  const { device } = await joined('device_id')
+  const client = await device('dev-1')
+  const heard: string[] = []
+  client.on('message', (topic) => heard.push(topic))
+  await client.subscribeAsync(ownTopic('dev-1'), { qos: 1 })
+  await until('the socket', () => f.worker.sockets.size === 1)
+  f.worker.notices(notice(1, 'dev-1'))
+  await until('the notice', () => heard.length === 1)
+  expect(heard).toEqual([ownTopic('dev-1')])
+  await until('taken', () => f.worker.taken.some((item) => item.kind === 'taken' && item.result === 'taken'))
+})

@@ -1,0 +1,111 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { IClientOptions } from 'mqtt'
+import { pino } from 'pino'
+import { listenForPlugin, type PluginSocket } from '../../bridge/brokers/plugin-socket.ts'
+import type { Knowledge } from '../../bridge/credentials.ts'
+import { until } from './fake-worker.ts'
+import { type Mosquitto, startMosquitto } from './mosquitto.ts'
+import { connectDevice, type MqttDevice } from './system-device.ts'
+
+/** Mosquitto with its plugin and the bridge's socket; the bridge's credentials and its MQTT client are the test's. */
+export async function mosquittoFixture() {
+  const directory = mkdtempSync(join(tmpdir(), 'mosquitto-'))
+  const path = join(directory, 'plugin.sock')
+  /** username → password of those who may connect. */
+  const users = new Map<string, string>()
+  /** username → number. */
+  const numbers = new Map<string, string>()
+  /** What the bridge hears of presence. */
+  const events: string[] = []
+  const connections: MqttDevice[] = []
+  let socket: PluginSocket | undefined
+  /** While it is set the bridge answers no question. */
+  let silent = false
+
+  function knowledgeOf(username: string, password: string): Knowledge {
+    const expected = users.get(username)
+    if (expected === undefined) return 'unknown'
+    return expected === password ? 'allow' : 'deny'
+  }
+
+  async function openSocket(): Promise<void> {
+    socket = await listenForPlugin({
+      path,
+      credentials: {
+        check: (username, password) =>
+          silent ? new Promise(() => {}) : Promise.resolve(knowledgeOf(username, password)),
+        maySubscribe: (username, filter) =>
+          filter === `ota/devices/inform/${numbers.get(username)}` ? 'allow' : 'deny',
+        isComplete: () => true,
+        refresh: async () => {},
+      },
+      events: {
+        connected: (username) => events.push(`connected ${username}`),
+        disconnected: (username) => events.push(`disconnected ${username}`),
+        subscribed: (username, topic) => events.push(`subscribed ${username} ${topic}`),
+      },
+      reset: () => events.push('reset'),
+      log: pino({ level: 'silent' }),
+    })
+  }
+  await openSocket()
+  const mosquitto: Mosquitto = await startMosquitto({
+    directory,
+    socket: path,
+    bridgePassword: 'of the bridge',
+    persistence: true,
+  })
+  const isAsked = () => until('the plugin', () => socket?.counts.plugins)
+  await isAsked()
+
+  async function connect(username: string, options: IClientOptions = {}): Promise<MqttDevice> {
+    const connection = await connectDevice(mosquitto.url, username, options)
+    connection.client.on('error', () => {})
+    connections.push(connection)
+    return connection
+  }
+
+  return {
+    mosquitto,
+    users,
+    numbers,
+    events,
+    counts: () => socket!.counts,
+    dropSessions: (username: string) => socket?.dropSessions(username),
+    setSilent: (is: boolean) => {
+      silent = is
+    },
+    closeSocket: async () => {
+      await socket?.close()
+      socket = undefined
+    },
+    async openSocket() {
+      await openSocket()
+      await isAsked()
+    },
+    isAsked,
+    connect,
+    /** A device that is let in with an empty password. */
+    async device(username: string, options?: IClientOptions): Promise<MqttDevice> {
+      users.set(username, '')
+      return connect(username, options)
+    },
+    /** The bridge's own account. */
+    bridge: (options: IClientOptions = {}) =>
+      connect(mosquitto.login.username, {
+        password: mosquitto.login.password,
+        clientId: 'edge-ota-bridge-default',
+        ...options,
+      }),
+    async end() {
+      for (const { client } of connections) client.end(true)
+      await mosquitto.kill()
+      await socket?.close()
+      rmSync(directory, { recursive: true })
+    },
+  }
+}
+
+export type MosquittoFixture = Awaited<ReturnType<typeof mosquittoFixture>>

@@ -1,0 +1,34 @@
+import { execFile, spawn } from 'node:child_process'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+/** A device that is nothing but mosquitto_pub and mosquitto_sub: nobody can have changed it for us. */
+export function toolDevice(mqttUrl: string, token: string) {
+  const { hostname, port } = new URL(mqttUrl)
+  const connection = ['-h', hostname, '-p', port, '-u', token, '-P', '']
+  let listening: ReturnType<typeof spawn> | undefined
+  return {
+    /** Rejects where the broker does not let it in. */
+    say: (topic: string, message: object, ...more: string[]) =>
+      run('mosquitto_pub', [...connection, '-q', '1', '-t', topic, '-m', JSON.stringify(message), ...more]),
+    /** Gives what came so far, each a topic and a message. */
+    listen(topic: string): () => { topic: string; text: string }[] {
+      const options = ['-i', `session-of-${token}`, '-c', '-q', '1', '-t', topic, '-F', '%t %p']
+      const child = spawn('mosquitto_sub', [...connection, ...options])
+      listening = child
+      let output = ''
+      child.stdout.on('data', (chunk) => {
+        output += chunk
+      })
+      return () =>
+        output
+          .split('\n')
+          .slice(0, -1)
+          .map((line) => ({ topic: line.split(' ', 1)[0]!, text: line.slice(line.indexOf(' ') + 1) }))
+    },
+    end() {
+      listening?.kill('SIGKILL')
+    },
+  }
+}
