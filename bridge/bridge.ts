@@ -45,6 +45,7 @@ const TIMING: Timing = {
   requestTimeoutMs: 30_000,
   leaseWaitMs: 5_000,
 }
+const LEASE_RETRY_MS = 5_000
 const SETTLE_WITHIN_MS = 4_000
 const LAST_BATCH_WITHIN_MS = 2_500
 /** The file may outgrow SPOOL_MAX_MB by what is never held up: presence, `sent` and `taken`. */
@@ -140,10 +141,19 @@ export async function startBridge(
     ask: () => hub?.ask(),
     log,
   })
+  let askAgain: NodeJS.Timeout | undefined
   function onLease({ number, active }: { number: number; active: boolean }): void {
     const { own } = spool.lease()
     intake.flush()
-    spool.setLease({ own: active ? number : own, known: number })
+    clearTimeout(askAgain)
+    try {
+      spool.setLease({ own: active ? number : own, known: number })
+    } catch {
+      log.error('the lease cannot be written')
+      askAgain = setTimeout(() => hub?.ask(), LEASE_RETRY_MS)
+      // What was taken in under a lease that is not on disk would be of the one before. To stand by needs no disk.
+      if (active) return
+    }
     role?.told(active)
   }
   const parts = {
@@ -172,6 +182,7 @@ export async function startBridge(
   log.info({ mqttPort: broker.mqttPort, spooled: spool.depth() }, 'the bridge runs')
 
   async function stop(): Promise<void> {
+    clearTimeout(askAgain)
     role?.stop()
     broker.stopAccepting()
     await downlink.settle(SETTLE_WITHIN_MS)

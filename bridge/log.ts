@@ -12,6 +12,7 @@ const SECRET = [
   'bridgeKey',
   'payload',
   'url',
+  'input', // what Node's error of a URL that is none has
 ]
 
 /** JSON lines on stdout. */

@@ -81,7 +81,7 @@ export function createWorkerClient(options: {
           ? { kind: 'answered', answer: answer.data, arrivedAt: performance.now() }
           : { kind: 'failed', reason: 'an answer that is none', retryAfterMs: 0 }
       } catch (error) {
-        return { kind: 'failed', reason: error instanceof Error ? error.name : 'error', retryAfterMs: 0 }
+        return { kind: 'failed', reason: codeOf(error), retryAfterMs: 0 }
       }
     },
     authenticate: (request) => decide('/broker/v1/auth', request),
@@ -101,6 +101,12 @@ export function createWorkerClient(options: {
       }
     },
   }
+}
+
+/** What failed, in a word: never the text, which may hold the address. */
+function codeOf(error: unknown): string {
+  const { name = 'error', cause } = error as { name?: string; cause?: { code?: unknown } }
+  return typeof cause?.code === 'string' ? cause.code : name
 }
 
 /** The header in seconds or as a date → ms, at most five minutes; 0 where there is none. */

@@ -23,7 +23,12 @@ export function startPlayer(mqttUrl: string, username: string, script: Script): 
   const acknowledged = new Map<string, number>()
   const client: MqttClient = connect(mqttUrl, {
     ...{ username, password: '', clientId: username, clean: false },
-    ...{ reconnectPeriod: RECONNECT_MS, connectTimeout: 10_000, keepalive: 30 },
+    ...{
+      reconnectPeriod: RECONNECT_MS,
+      connectTimeout: 10_000,
+      keepalive: 30,
+      reconnectOnConnackError: true,
+    },
   })
   // It comes again; what is wrong for good shows in what never arrives.
   client.on('error', () => {})

@@ -199,6 +199,8 @@ function report(
   return lost === 0 && (faults.length === 0 || brokerLost > 0)
 }
 
+// With this process its children end too.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 try {
   const isWell = await run(readOptions(process.argv.slice(2)))
   process.exit(isWell ? 0 : 1)

@@ -1,0 +1,65 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { WebSocketServer } from 'ws'
+import { credentialKey, type FeedPage } from '../../src/broker/feed.ts'
+import { FRAME_VERSION, PING, PONG } from '../../src/hub/frames.ts'
+
+/** A Worker that takes every batch at once, so that what is measured is the bridge. */
+export interface InstantWorker {
+  url: string
+  key: string
+  /** Items that were taken. */
+  taken: number
+  /** Takes nothing, until it is set to false. */
+  away: boolean
+  close(): Promise<void>
+}
+
+const KEY = 'bench'
+
+const SALT = 'A'.repeat(43)
+
+const credentialsOf = (usernames: string[]): FeedPage => ({
+  ...{ salt: SALT, cursor: 'all', more: false, reset: true },
+  items: usernames.map((username) => ({
+    ...{ key: credentialKey(SALT, username), passwordHash: null, number: null, state: 'enabled' as const },
+  })),
+})
+
+/** `usernames`: the devices that there are. */
+export async function startInstantWorker(usernames: string[]): Promise<InstantWorker> {
+  const worker: InstantWorker = { url: '', key: KEY, taken: 0, away: false, close }
+  const server = createServer(async (request, response) => {
+    const reply = (body: object) =>
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+    if (request.url?.startsWith('/bridge/v1/credentials')) {
+      return void reply(credentialsOf(usernames))
+    }
+    if (request.url?.startsWith('/broker/')) return void reply({ result: 'allow' })
+    const body = await text(request)
+    if (worker.away) return void response.writeHead(503).end()
+    const { items } = JSON.parse(body) as { items: { id: string }[] }
+    worker.taken += items.length
+    reply({ results: items.map(({ id }) => ({ id, status: 'taken' })), now: Date.now(), lease: 1 })
+  })
+  const sockets = new WebSocketServer({ noServer: true })
+  server.on('upgrade', (request, socket, head) => {
+    sockets.handleUpgrade(request, socket, head, (ws) => {
+      ws.send(JSON.stringify({ v: FRAME_VERSION, t: 'welcome', now: Date.now() }))
+      ws.on('message', (data) => {
+        if (String(data) === PING) ws.send(PONG)
+        else ws.send(JSON.stringify({ v: FRAME_VERSION, t: 'lease', number: 1, active: true }))
+      })
+    })
+  })
+  async function close(): Promise<void> {
+    for (const ws of sockets.clients) ws.terminate()
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
+  server.listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  worker.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return worker
+}
