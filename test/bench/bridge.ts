@@ -123,7 +123,14 @@ async function throughput(env: Record<string, string>, directory: string): Promi
 
 const connectAll = (mqttUrl: string) =>
   Promise.all(
-    USERNAMES.map((username) => connectAsync(mqttUrl, { username, password: '', clientId: username })),
+    USERNAMES.map((username) =>
+      connectAsync(
+        mqttUrl,
+        // The plugin lets nobody in before the bridge has read the credentials.
+        { username, password: '', clientId: username, reconnectPeriod: 100, reconnectOnConnackError: true },
+        true,
+      ),
+    ),
   )
 
 /** Resident memory of the bridge: at rest, with the whole backlog in its spool, and when that is gone. */
