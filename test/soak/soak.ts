@@ -10,6 +10,7 @@ import { type SoakSystem, startSystem } from './system.ts'
 
 const TARGET = 'v2.0.0'
 const CONNECT_AT_ONCE = 100
+const STUCK_MS = 15_000
 const SETTLE_WITHIN_MS = 120_000
 /** On two cores the local Worker takes some 1,000 messages a second, and stumbles when it is killed. */
 const SETTLE_PER_MESSAGE_MS = 3
@@ -75,7 +76,7 @@ async function killAtRandom(
   const said = () => players.reduce((sum, { counts }) => sum + counts.acknowledged, 0)
   for (let n = 0; n < kills; n++) {
     const moment = (messages * (n + random())) / kills
-    while ((said() + handedOver(tap.taken)) / 2 < moment) await sleep(10)
+    await until(moment, () => (said() + handedOver(tap.taken)) / 2)
     const whats = Object.keys(kill)
     const what = whats[Math.floor(random() * whats.length)]!
     const at = Date.now()
@@ -85,6 +86,18 @@ async function killAtRandom(
     console.log(
       `kill ${n + 1}: ${what} at ${said()} messages (${missing} acknowledged, not yet handed over), back after ${Date.now() - at} ms`,
     )
+  }
+}
+
+/** Waits until it has come so far, or does not come on: what the broker lost never arrives. */
+async function until(moment: number, progress: () => number): Promise<void> {
+  let last = progress()
+  let lastAt = Date.now()
+  while (last < moment && Date.now() - lastAt < STUCK_MS) {
+    await sleep(10)
+    if (progress() === last) continue
+    last = progress()
+    lastAt = Date.now()
   }
 }
 

@@ -43,6 +43,7 @@ const fresh = () => ({
   reachedAt: null as number | null,
   failedBefore: false,
   gone: false,
+  offline: false,
   link: -Infinity,
   earlierLink: -Infinity,
   at100: false,
@@ -221,6 +222,7 @@ export class Reference {
   present(d: Device): void {
     if (d.pushes > 0) d.reachedAt ??= this.now
     d.gone = false
+    d.offline = false
   }
 
   heard(d: Device, viaBridge: boolean): void {
@@ -313,6 +315,7 @@ export class Reference {
       ...{ turnedUp: false, online: d.online },
     }
     d.owed = 'no'
+    d.offline = false
     this.spend()
   }
 
@@ -332,7 +335,7 @@ export class Reference {
     }
     if (result === 'taken') {
       if (d.status === 'pending') d.status = 'pushed'
-      Object.assign(d, { offer: null, owed: 'no', takenAt: this.now, viaBridge: true })
+      Object.assign(d, { offer: null, owed: 'no', offline: false, takenAt: this.now, viaBridge: true })
       if (offer.online !== false || offer.turnedUp) this.present(d)
     }
     if (result === 'offline') {
@@ -342,7 +345,7 @@ export class Reference {
         d.link = d.earlierLink
         offer.sent = false
       }
-      if (!offer.turnedUp) Object.assign(d, { offer: null, owed: 'no' })
+      if (!offer.turnedUp) Object.assign(d, { offer: null, owed: 'no', offline: true })
     }
     if (result === 'returned' || (result === 'offline' && offer.turnedUp)) this.owedAgain(d)
   }
@@ -400,6 +403,17 @@ export class Reference {
     gone: Set<string>
     succeeded: Set<string>
   }): void {
+    for (let before = ''; before !== JSON.stringify(this.devices); ) {
+      before = JSON.stringify(this.devices)
+      this.passTime(seen.gone)
+      this.send(seen)
+      this.finish()
+    }
+    for (const d of this.devices) if (ended(d)) d.holdsSlot = false
+  }
+
+  /** Whoever fails by it and is tried again at once may be among the first that are sent to. */
+  passTime(gone: Set<string>): void {
     const isEnd = this.endAt !== null && this.now >= this.endAt
     for (let before = ''; before !== JSON.stringify(this.devices); ) {
       before = JSON.stringify(this.devices)
@@ -408,13 +422,11 @@ export class Reference {
         if (isEnd && (d.status === 'pending' || d.status === 'pushed'))
           this.change(d, () => this.end(d, 'cancelled'))
         if (isEnd || this.status === 'cancelled') d.retryAt = null
-        this.change(d, () => this.lookAtTime(d, seen.gone.has(d.id)))
+        this.change(d, () => this.lookAtTime(d, gone.has(d.id)))
       }
       this.isPastEnd ||= isEnd
-      this.send(seen)
-      this.finish()
+      this.plan()
     }
-    for (const d of this.devices) if (ended(d)) d.holdsSlot = false
   }
 
   finish(): void {
