@@ -110,7 +110,9 @@ it('finds devices by what they are and what they run', async () => {
   const a = await make('A-100%', { name: 'Kitchen', tags: ['beta'] })
   const b = await make('B_200', { name: 'kit', tags: ['beta', 'eu'] })
   const c = await make('C-300')
-  const report = env.DB.prepare('INSERT INTO device_modules VALUES (?, ?, ?, 1700000000000, NULL)')
+  const report = env.DB.prepare(
+    'INSERT INTO device_modules (device_id, module, version, reported_at) VALUES (?, ?, ?, 1700000000000)',
+  )
   await env.DB.batch([
     report.bind(a, 'default', 'v1'),
     report.bind(b, 'default', 'v2'),
@@ -183,7 +185,9 @@ it('keeps a device in its product while an upgrade is active', async () => {
 it('deletes a device with what only it has', async () => {
   const { body } = await newDevice({ number: 'gone' })
   await env.DB.batch([
-    env.DB.prepare("INSERT INTO device_modules VALUES (?, 'default', 'v1', 0, NULL)").bind(body.id),
+    env.DB.prepare(
+      "INSERT INTO device_modules (device_id, module, version, reported_at) VALUES (?, 'default', 'v1', 0)",
+    ).bind(body.id),
     env.DB.prepare("INSERT INTO rejections VALUES (?, ?, 1, 0, '[]')").bind(body.id, admin.tenantId),
   ])
   expect((await admin.call('DELETE', `/api/v1/devices/${body.id}`)).status).toBe(204)
@@ -245,7 +249,9 @@ it('lists how upgrades ended, after those that are active', async () => {
     outcome.bind(body.id, newer, admin.tenantId, 'failure', 'timed out'),
     // Retried: its outcome is of the attempt before.
     outcome.bind(body.id, active, admin.tenantId, 'failure', 'timed out'),
-    env.DB.prepare("INSERT INTO device_modules VALUES (?, 'default', 'v1', 0, NULL)").bind(body.id),
+    env.DB.prepare(
+      "INSERT INTO device_modules (device_id, module, version, reported_at) VALUES (?, 'default', 'v1', 0)",
+    ).bind(body.id),
   ])
   await insertUpgrade(body.id, active, 1)
   const path = `/api/v1/devices/${body.id}/upgrades`
