@@ -49,7 +49,8 @@ function report(settings: LocalSettings, keys: LocalKeys): void {
   console.log(`
   edge-ota runs.
 
-    API        ${settings.publicUrl}   (reference: ${settings.publicUrl}/docs)
+    Console    ${settings.publicUrl}   (sign in with the admin key)
+    API        ${settings.publicUrl}/api/v1   (reference: ${settings.publicUrl}/docs)
     MQTT       ${settings.mqttUrl}
     Admin key  ${keys.adminKey}   (kept in .dev.vars)
 

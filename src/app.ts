@@ -5,6 +5,7 @@ import { auditRoutes } from './audit/routes.ts'
 import { requireKey } from './auth/middleware.ts'
 import { keyRoutes } from './auth/routes.ts'
 import { brokerRoutes, denyOnFailure } from './broker/routes.ts'
+import { consoleRoutes } from './console/routes.ts'
 import { deviceHistoryRoutes } from './devices/history-routes.ts'
 import { deviceImportRoutes } from './devices/import-routes.ts'
 import { deviceRoutes } from './devices/routes.ts'
@@ -94,3 +95,5 @@ app.route(
   '/',
   docsRoutes(() => app.getOpenAPI31Document(DOCUMENT) as ApiDocument),
 )
+// Last: whatever else there is, is a page.
+app.route('/', consoleRoutes)

@@ -26,6 +26,8 @@ export interface Env {
   PUBLIC_URL?: string
   /** Signs the Worker's links. A new one makes all earlier links dead. */
   DOWNLOAD_SIGNING_KEY?: string
+  /** Signs the sessions of the console; without it nobody signs in. */
+  SESSION_SECRET?: string
   /** `true`: webhooks may call http and private addresses. For local use only. */
   WEBHOOKS_ALLOW_PRIVATE?: string
 }

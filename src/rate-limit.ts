@@ -8,7 +8,7 @@ const LIMIT_PERIOD_SECONDS = 60
 const MAX_ADDRESS_LENGTH = 64
 
 /** By address, before any other work: an address that knows no token costs nothing more than this. 429 past it. */
-export async function limitAddress(c: Context<AppEnv>): Promise<void> {
+export async function limitAddress<E extends AppEnv>(c: Context<E>): Promise<void> {
   const address = c.req.header('cf-connecting-ip') ?? 'local'
   if (!(await c.env.DEVICE_LIMIT.limit({ key: limitKey(address) })).success)
     throw tooMany(LIMIT_PERIOD_SECONDS)

@@ -24,7 +24,7 @@ const RETRY_AFTER_MS = 100
  * as revealing a secret. Throws where it cannot be written: then nothing is revealed. A change that answers 2xx needs
  * none: the middleware records it.
  */
-export async function audit(c: Context<AppEnv>, event: AuditEvent): Promise<void> {
+export async function audit<E extends AppEnv>(c: Context<E>, event: AuditEvent): Promise<void> {
   await writeEntry(c, toEntry(c, event))
 }
 
@@ -46,7 +46,7 @@ export async function auditDone(c: Context<AppEnv>, event: AuditEvent): Promise<
   }
 }
 
-function toEntry(c: Context<AppEnv>, { action, target, detail = {} }: AuditEvent): AuditEntry {
+function toEntry<E extends AppEnv>(c: Context<E>, { action, target, detail = {} }: AuditEvent): AuditEntry {
   const { keyId, keyName, role, tenantId } = c.var.principal
   const address = c.req.header('cf-connecting-ip')?.slice(0, MAX_ADDRESS_LENGTH) ?? null
   return {
@@ -58,7 +58,7 @@ function toEntry(c: Context<AppEnv>, { action, target, detail = {} }: AuditEvent
 }
 
 /** Tries a few times: the database is sometimes away for a moment, and what is to be recorded has happened. */
-async function writeEntry(c: Context<AppEnv>, entry: AuditEntry): Promise<void> {
+async function writeEntry<E extends AppEnv>(c: Context<E>, entry: AuditEntry): Promise<void> {
   const db = openDb(c.env.DB)
   for (let tried = 1; ; tried++) {
     try {

@@ -2,25 +2,37 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { openDb } from '../db/client.ts'
 import { forbidden, unauthorized } from '../errors.ts'
 import { hashKey, isKey } from './key.ts'
-import type { AppEnv, Role } from './principal.ts'
-import { findKey, touchKey } from './store.ts'
+import type { AppEnv, Principal, Role } from './principal.ts'
+import { isFromOwnPage, keyOfSession } from './session.ts'
+import { type ApiKey, findKey, touchKey } from './store.ts'
 
 /** Who may call a route: a tenant's role admits the higher ones, the others only themselves. */
 const RANK: Partial<Record<Role, number>> = { viewer: 1, operator: 2, admin: 3 }
 
-/** Authenticates `Authorization: Bearer <key>` and sets `principal`; 401 for anything else. */
+/**
+ * Authenticates `Authorization: Bearer <key>`, or a session of the console where one of its own pages asks, and sets
+ * `principal`; 401 for anything else.
+ */
 export const requireKey: MiddlewareHandler<AppEnv> = async (c, next) => {
-  const key = bearerKey(c)
-  if (key === undefined) throw unauthorized()
-  const db = openDb(c.env.DB)
   const now = Date.now()
-  const found = await findKey(db, await hashKey(key))
+  const found = await keyOf(c, now)
   if (!found) throw unauthorized()
-  await touchKey(db, found, now)
-  const { id: keyId, name: keyName, role, tenantId, bridge } = found
-  c.set('principal', { keyId, keyName, role, tenantId, bridge })
+  await touchKey(openDb(c.env.DB), found, now)
+  c.set('principal', toPrincipal(found))
   await next()
 }
+
+async function keyOf(c: Context<AppEnv>, now: number): Promise<ApiKey | undefined> {
+  if (c.req.header('authorization') === undefined) {
+    return isFromOwnPage(c) ? keyOfSession(c, now) : undefined
+  }
+  const key = bearerKey(c)
+  return key === undefined ? undefined : findKey(openDb(c.env.DB), await hashKey(key))
+}
+
+export const toPrincipal = ({ id: keyId, name: keyName, role, tenantId, bridge }: ApiKey): Principal => ({
+  ...{ keyId, keyName, role, tenantId, bridge },
+})
 
 /** The key that the request carries; undefined where it carries none that could be one. */
 export function bearerKey(c: Context): string | undefined {

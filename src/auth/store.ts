@@ -18,6 +18,14 @@ export const findKey = (db: Db, hash: string): Promise<ApiKey | undefined> =>
     .where(and(eq(apiKeys.hash, hash), isNull(apiKeys.revokedAt)))
     .get()
 
+/** The key of this id, unless it was revoked. */
+export const findKeyById = (db: Db, id: string): Promise<ApiKey | undefined> =>
+  db
+    .select()
+    .from(apiKeys)
+    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
+    .get()
+
 /** Notes that the key was used, at most once an hour, and once where several requests come together. */
 export async function touchKey(db: Db, key: ApiKey, now: number): Promise<void> {
   const before = now - TOUCH_INTERVAL_MS

@@ -21,7 +21,8 @@ export interface ImportResult {
 
 /**
  * Imports a file of devices into a product while it arrives, page by page; every page stays, so a file that was
- * cut off is simply sent again. `tellChanged` hears of devices that were there and changed. 413 past the largest number of rows, 422 where the file cannot be read on.
+ * cut off is simply sent again. `tellChanged` hears of devices that were there and changed; null for a trial, which
+ * writes nothing. 413 past the largest number of rows, 422 where the file cannot be read on.
  */
 export async function importDevices(
   db: D1Database,
@@ -29,7 +30,7 @@ export async function importDevices(
   body: ReadableStream<Uint8Array>,
   format: 'csv' | 'ndjson',
   now: number,
-  tellChanged: (deviceIds: string[]) => Promise<void>,
+  tellChanged: ((deviceIds: string[]) => Promise<void>) | null,
 ): Promise<ImportResult> {
   const result: ImportResult = { created: 0, updated: 0, rejected: [], rejectedCount: 0 }
   const firstUse = { number: new Map<string, number>(), token: new Map<string, number>() }
@@ -43,8 +44,14 @@ export async function importDevices(
   }
   const flush = async () => {
     if (page.length === 0) return
-    const { created, updated, changedIds, rejected } = await importPage(db, product, page, now)
-    await tellChanged(changedIds)
+    const { created, updated, changedIds, rejected } = await importPage(
+      db,
+      product,
+      page,
+      now,
+      tellChanged === null,
+    )
+    await tellChanged?.(changedIds)
     result.created += created
     result.updated += updated
     rejected.forEach(reject)

@@ -67,12 +67,16 @@ const update = (set: string) => `
 const UPDATE = update('enabled = enabled')
 const UPDATE_TOKENS = update("access_token = j.value ->> '$.token'")
 
-/** Writes one page of rows by a constant number of statements, those that write in one transaction. */
+/**
+ * Writes one page of rows by a constant number of statements, those that write in one transaction. A trial writes
+ * nothing, and answers what would be written.
+ */
 export async function importPage(
   db: D1Database,
   product: { id: string; tenantId: string },
   rows: ImportRow[],
   now: number,
+  isTrial: boolean,
 ): Promise<PageResult> {
   const asked = JSON.stringify(rows.map(({ number, accessToken }) => ({ number, accessToken })))
   const known = await db.prepare(LOOK_UP).bind(asked, product.id).all<Known>()
@@ -84,8 +88,8 @@ export async function importPage(
     { sql: UPDATE, changes: withoutToken, more: [] },
     { sql: UPDATE_TOKENS, changes: withToken, more: [] },
   ].filter(({ changes }) => changes.length > 0)
-  const written = new Set<string>()
-  if (writes.length > 0) {
+  const written = new Set(isTrial ? [...plan.inserts, ...plan.updates].map(({ id }) => id) : [])
+  if (writes.length > 0 && !isTrial) {
     const results = await db.batch<{ id: string }>(
       writes.map(({ sql, changes, more }) => {
         const values = JSON.stringify(changes.map(({ row: _, ...change }) => change))

@@ -39,6 +39,7 @@ import {
   taskView,
 } from './task-view.ts'
 import { freeze } from './turn.ts'
+import { createWatchers, tellWatcher } from './watchers.ts'
 
 /** How soon the alarm tries again what threw. */
 const FAILED_LOOK_AGAIN_MS = 5_000
@@ -50,6 +51,7 @@ const FAILED_LOOK_AGAIN_MS = 5_000
 export class UpgradeTask extends DurableObject<Env> {
   #storage: TaskStorage
   #context: TaskContext | undefined
+  #watchers = createWatchers()
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -123,6 +125,24 @@ export class UpgradeTask extends DurableObject<Env> {
     const refusals = deviceIds.map((deviceId) => cancelDevice(this.#task(), deviceId, reason, Date.now()))
     await this.#rearm()
     return refusals.find((refusal) => refusal !== null) ?? null
+  }
+
+  // ---- For who watches ----------------------------------------------------------------------------------
+
+  /** A console's socket: it is told the figures as they move, at most once a second. */
+  override async fetch(): Promise<Response> {
+    const { 0: client, 1: server } = new WebSocketPair()
+    this.ctx.acceptWebSocket(server)
+    tellWatcher(server, this.#task())
+    return new Response(null, { status: 101, webSocket: client })
+  }
+
+  override async webSocketMessage(): Promise<void> {
+    // Who watches has nothing to say.
+  }
+
+  override async webSocketClose(socket: WebSocket): Promise<void> {
+    socket.close(1000, 'closed')
   }
 
   // ---- For devices --------------------------------------------------------------------------------------
@@ -235,6 +255,7 @@ export class UpgradeTask extends DurableObject<Env> {
     } finally {
       const next = nextAlarm(this.#task(), Date.now())
       if (next !== null) await this.ctx.storage.setAlarm(Math.max(next, notBefore))
+      this.#watchers.tell(this.ctx, this.#task())
     }
   }
 
@@ -246,6 +267,7 @@ export class UpgradeTask extends DurableObject<Env> {
 
   /** The alarm rings at the earliest thing due. Writes nothing where it already does. */
   async #rearm(): Promise<void> {
+    this.#watchers.tell(this.ctx, this.#task())
     const next = nextAlarm(this.#task(), Date.now())
     if (next === null) return
     const present = await this.ctx.storage.getAlarm()

@@ -1,0 +1,54 @@
+import type { Context } from 'hono'
+import { deleteCookie, getSignedCookie, setSignedCookie } from 'hono/cookie'
+import { openDb } from '../db/client.ts'
+import type { AppEnv } from './principal.ts'
+import { type ApiKey, findKeyById } from './store.ts'
+
+// A browser's session: which key signed in, and until when, signed by the Worker. The key itself is kept nowhere.
+
+const COOKIE = 'edge_ota_session'
+const SESSION_SECONDS = 12 * 3600
+const VALUE = /^(key_[a-z0-9]{1,40})\.(\d{10})$/
+
+/** What `wrangler.toml` has for local use; everybody knows it. */
+const LOCAL_SECRET = 'local-session-secret'
+
+const isSecure = <E extends AppEnv>(c: Context<E>) => new URL(c.req.url).protocol === 'https:'
+
+/** Can anybody sign in here? Not by a secret that is none, where it was deployed by mistake. */
+export const hasSessions = <E extends AppEnv>(c: Context<E>) => {
+  const secret = c.env.SESSION_SECRET ?? ''
+  return secret !== '' && !(secret === LOCAL_SECRET && isSecure(c))
+}
+
+export async function startSession<E extends AppEnv>(c: Context<E>, key: ApiKey, now: number): Promise<void> {
+  const until = Math.floor(now / 1000) + SESSION_SECONDS
+  await setSignedCookie(c, COOKIE, `${key.id}.${until}`, c.env.SESSION_SECRET ?? '', {
+    ...{ httpOnly: true, sameSite: 'Lax', path: '/', secure: isSecure(c), maxAge: SESSION_SECONDS },
+  })
+}
+
+export const endSession = <E extends AppEnv>(c: Context<E>) =>
+  void deleteCookie(c, COOKIE, { path: '/', secure: isSecure(c) })
+
+/** The key that signed in; undefined where nobody did, the session is over, or the key was revoked since. */
+export async function keyOfSession<E extends AppEnv>(
+  c: Context<E>,
+  now: number,
+): Promise<ApiKey | undefined> {
+  if (!hasSessions(c)) return undefined
+  const value = await getSignedCookie(c, c.env.SESSION_SECRET ?? '', COOKIE)
+  const [, keyId, until] = VALUE.exec(value || '') ?? []
+  if (keyId === undefined || Number(until) * 1000 <= now) return undefined
+  return findKeyById(openDb(c.env.DB), keyId)
+}
+
+/**
+ * Did one of our own pages send this? A browser says where a request comes from, and no other site can make it say
+ * otherwise; whoever sends no `Origin` may only read.
+ */
+export function isFromOwnPage<E extends AppEnv>(c: Context<E>): boolean {
+  const origin = c.req.header('origin')
+  if (origin === undefined) return c.req.method === 'GET' || c.req.method === 'HEAD'
+  return URL.canParse(origin) && new URL(origin).host === new URL(c.req.url).host
+}

@@ -1,0 +1,192 @@
+import { Hono } from 'hono'
+import type { FC } from 'hono/jsx'
+import { openDb } from '../db/client.ts'
+import { countRolledBack, readFigures, readVersions, type VersionShare } from '../fleet/store.ts'
+import { hubStub } from '../hub/hub.ts'
+import { listBridges } from '../hub/store.ts'
+import { listProducts } from '../products/store.ts'
+import { listTasks, type TaskRow } from '../tasks/store.ts'
+import { type ConsoleEnv, render, renderPart, usePage } from './page.tsx'
+import { Card, CountsBar, ShareBar, TaskBadge } from './parts.tsx'
+
+const MAX_TASKS = 20
+const MAX_PRODUCTS = 50
+const MAX_VERSIONS = 40
+
+/** The page comes at once; what has to look through the fleet comes after it. */
+export const overviewRoutes = new Hono<ConsoleEnv>()
+  .get('/', async (c) => {
+    const tasks = await runningTasks(c.env.DB, c.var.principal.tenantId!)
+    return render(c, 'nav.overview', <Overview tasks={tasks} />)
+  })
+  .get('/parts/tasks', async (c) =>
+    renderPart(c, <RunningTasks tasks={await runningTasks(c.env.DB, c.var.principal.tenantId!)} />),
+  )
+  .get('/parts/figures', async (c) => {
+    const { devices, online } = await readFigures(c.env.DB, c.var.principal.tenantId!)
+    return renderPart(c, <Figures devices={devices} online={online} />)
+  })
+  .get('/parts/versions', async (c) => {
+    const tenantId = c.var.principal.tenantId!
+    const [versions, products] = await Promise.all([
+      readVersions(c.env.DB, tenantId, null, MAX_VERSIONS),
+      listProducts(openDb(c.env.DB), tenantId, MAX_PRODUCTS),
+    ])
+    const names = new Map(products.map(({ id, name }) => [id, name]))
+    return renderPart(c, <Versions versions={versions} names={names} />)
+  })
+  .get('/parts/attention', async (c) => {
+    const tenantId = c.var.principal.tenantId!
+    const [paused, rolledBack, bridges] = await Promise.all([
+      listTasks(openDb(c.env.DB), tenantId, { status: 'paused' }, MAX_TASKS),
+      countRolledBack(c.env.DB, tenantId),
+      statusOfBridges(c.env, tenantId),
+    ])
+    return renderPart(c, <Attention paused={paused} rolledBack={rolledBack} bridges={bridges} />)
+  })
+
+async function runningTasks(d1: D1Database, tenantId: string): Promise<TaskRow[]> {
+  const db = openDb(d1)
+  const [running, paused] = await Promise.all([
+    listTasks(db, tenantId, { status: 'running' }, MAX_TASKS),
+    listTasks(db, tenantId, { status: 'paused' }, MAX_TASKS),
+  ])
+  return [...running, ...paused]
+}
+
+interface BridgeStatus {
+  name: string
+  isAway: boolean
+  rejected: number
+}
+
+async function statusOfBridges(env: ConsoleEnv['Bindings'], tenantId: string): Promise<BridgeStatus[]> {
+  const bridges = await listBridges(env.DB, tenantId)
+  return Promise.all(
+    bridges.map(async ({ hub, name, isOwn }) => {
+      const { connected, rejected } = await hubStub(env, hub).status()
+      const sum = Object.values(rejected).reduce((total, count) => total + count, 0)
+      return { name, isAway: !connected, rejected: isOwn ? sum : 0 }
+    }),
+  )
+}
+
+const Overview: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
+  const { t } = usePage()
+  return (
+    <>
+      <h1>{t('nav.overview')}</h1>
+      <ul class="cards" hx-get="/parts/figures" hx-trigger="load, every 30s">
+        <Figures devices={null} online={null} />
+      </ul>
+      <div class="columns">
+        <div>
+          <Card title={t('overview.running')}>
+            <div hx-get="/parts/tasks" hx-trigger="every 5s">
+              <RunningTasks tasks={tasks} />
+            </div>
+          </Card>
+          <Card title={t('overview.attention')}>
+            <div hx-get="/parts/attention" hx-trigger="load, every 30s">
+              …
+            </div>
+          </Card>
+        </div>
+        <Card title={t('overview.versions')}>
+          <div hx-get="/parts/versions" hx-trigger="load, every 60s">
+            …
+          </div>
+        </Card>
+      </div>
+    </>
+  )
+}
+
+const Figures: FC<{ devices: number | null; online: number | null }> = ({ devices, online }) => {
+  const { t } = usePage()
+  return (
+    <>
+      <li class="card">
+        <span class="figure">{devices ?? '…'}</span>
+        <a href="/devices">{t('overview.devices')}</a>
+      </li>
+      <li class="card">
+        <span class="figure">{online ?? '…'}</span>
+        <a href="/devices?online=true">{t('overview.online')}</a>
+      </li>
+    </>
+  )
+}
+
+const RunningTasks: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
+  const { t } = usePage()
+  if (tasks.length === 0) return <p class="quiet">{t('overview.noTasks')}</p>
+  return (
+    <>
+      {tasks.map(({ id, name, status, counts }) => (
+        <div class="task">
+          <div class="top">
+            <a href={`/tasks/${id}`}>{name}</a>
+            <TaskBadge of={status} />
+          </div>
+          <CountsBar counts={counts} />
+          <p class="quiet">
+            {counts.success} / {counts.total}
+          </p>
+        </div>
+      ))}
+    </>
+  )
+}
+
+const Versions: FC<{ versions: VersionShare[]; names: Map<string, string> }> = ({ versions, names }) => {
+  const { t } = usePage()
+  if (versions.length === 0) return <p class="quiet">{t('overview.noVersions')}</p>
+  return (
+    <>
+      {[...Map.groupBy(versions, ({ productId }) => productId)].map(([productId, shares]) => {
+        const total = shares.reduce((sum, { count }) => sum + count, 0)
+        return (
+          <>
+            <h3>{names.get(productId) ?? productId}</h3>
+            <ul class="shares">
+              {shares.map(({ version, count }) => (
+                <li>
+                  <a href={`/devices?productId=${productId}&version=${encodeURIComponent(version)}`}>
+                    {version}
+                  </a>
+                  <ShareBar share={count / total} label={`${version}: ${count}`} />
+                  <span>{count}</span>
+                </li>
+              ))}
+            </ul>
+          </>
+        )
+      })}
+    </>
+  )
+}
+
+const Attention: FC<{ paused: TaskRow[]; rolledBack: number; bridges: BridgeStatus[] }> = ({
+  paused,
+  rolledBack,
+  bridges,
+}) => {
+  const { t } = usePage()
+  const halted = paused.filter(({ pausedReason }) => pausedReason?.startsWith('halted'))
+  const lines = [
+    ...halted.map(({ id, name, pausedReason }) => (
+      <li>
+        <a href={`/tasks/${id}`}>{t('overview.halted', { name, reason: pausedReason ?? '' })}</a>
+      </li>
+    )),
+    ...(rolledBack > 0 ? [<li>{t('overview.rolledBack', { count: rolledBack })}</li>] : []),
+    ...bridges
+      .filter(({ isAway }) => isAway)
+      .map(({ name }) => <li>{t('overview.bridgeAway', { name })}</li>),
+    ...bridges
+      .filter(({ rejected }) => rejected > 0)
+      .map(({ name, rejected }) => <li>{t('overview.rejected', { count: rejected, bridge: name })}</li>),
+  ]
+  return lines.length === 0 ? <p class="quiet">{t('overview.allWell')}</p> : <ul>{lines}</ul>
+}

@@ -1,0 +1,155 @@
+import type { Context } from 'hono'
+import { raw } from 'hono/html'
+import { createContext, type FC, type PropsWithChildren, useContext } from 'hono/jsx'
+import type { JSX } from 'hono/jsx/jsx-runtime'
+import { admits } from '../auth/middleware.ts'
+import type { AppEnv, Principal, Role } from '../auth/principal.ts'
+import { assetPath } from './assets.ts'
+import { isTextKey, type Language, type TextKey, type Translate, translator } from './texts.ts'
+
+/** What every part of a page may ask for. */
+export interface PageScope {
+  language: Language
+  t: Translate
+  /** Null before somebody signed in. */
+  principal: Principal | null
+  path: string
+}
+
+export interface ConsoleEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { language: Language }
+}
+
+const Scope = createContext<PageScope>({ language: 'en', t: translator('en'), principal: null, path: '/' })
+export const usePage = (): PageScope => useContext(Scope)
+
+/** May who signed in do what takes this role? What is not allowed is not shown. */
+export const useMay = (role: Role): boolean => {
+  const { principal } = usePage()
+  return principal !== null && admits(role, principal.role)
+}
+
+/** No inline script or style, nothing from elsewhere, in nobody's frame. */
+const SECURITY_HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'same-origin',
+  'x-content-type-options': 'nosniff',
+  'cache-control': 'private, no-store',
+}
+
+const scopeOf = (c: Context<ConsoleEnv>): PageScope => ({
+  language: c.var.language,
+  t: translator(c.var.language),
+  principal: c.var.principal ?? null,
+  path: c.req.path,
+})
+
+/** A whole page. `title`: a text of the table, or what something is called. */
+export function render(
+  c: Context<ConsoleEnv>,
+  title: string,
+  content: JSX.Element,
+  status: 200 | 401 | 404 | 500 = 200,
+) {
+  const scope = scopeOf(c)
+  return c.html(
+    <Scope.Provider value={scope}>
+      {raw('<!doctype html>')}
+      <Document title={isTextKey(title) ? scope.t(title) : title}>{content}</Document>
+    </Scope.Provider>,
+    status,
+    SECURITY_HEADERS,
+  )
+}
+
+/** The page that is not there, or did not come about. */
+export function renderFault(c: Context<ConsoleEnv>, status: 404 | 500) {
+  const t = translator(c.var.language)
+  const text = t(status === 404 ? 'page.notFound' : 'page.failed')
+  return render(c, text, <h1>{text}</h1>, status)
+}
+
+/** A part of a page, for htmx. */
+export const renderPart = (c: Context<ConsoleEnv>, content: JSX.Element) =>
+  c.html(<Scope.Provider value={scopeOf(c)}>{content}</Scope.Provider>, 200, SECURITY_HEADERS)
+
+const NAVIGATION: { path: string; text: TextKey }[] = [
+  { path: '/', text: 'nav.overview' },
+  { path: '/products', text: 'nav.products' },
+  { path: '/devices', text: 'nav.devices' },
+  { path: '/firmware', text: 'nav.firmware' },
+  { path: '/settings', text: 'nav.settings' },
+]
+
+const HTMX_CONFIG = JSON.stringify({ includeIndicatorCSS: false, history: false })
+
+const Document: FC<PropsWithChildren<{ title: string }>> = ({ title, children }) => {
+  const { language, t, principal } = usePage()
+  return (
+    <html lang={language === 'zh' ? 'zh-CN' : 'en'}>
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <meta name="htmx-config" content={HTMX_CONFIG} />
+        <title>{`${title} · edge-ota`}</title>
+        <link rel="icon" href={assetPath('icon.svg')} />
+        <link rel="stylesheet" href={assetPath('style.css')} />
+        <script src={assetPath('htmx.js')} defer />
+        <script src={assetPath('console.js')} defer />
+      </head>
+      <body>
+        <a class="skip" href="#content">
+          {t('nav.skip')}
+        </a>
+        {principal && <Header />}
+        <main id="content" data-offline={t('page.offline')}>
+          {children}
+        </main>
+        <div id="messages" role="status" aria-live="polite" />
+        <dialog id="confirm" aria-label={t('page.confirm')}>
+          <p />
+          <form method="dialog" class="buttons">
+            <button type="submit" value="no">
+              {t('page.cancel')}
+            </button>
+            <button type="submit" value="yes" class="main">
+              {t('page.confirm')}
+            </button>
+          </form>
+        </dialog>
+      </body>
+    </html>
+  )
+}
+
+const Header: FC = () => {
+  const { language, t, principal, path } = usePage()
+  const isHere = (target: string) => (target === '/' ? path === '/' : path.startsWith(target))
+  return (
+    <header>
+      <a class="brand" href="/">
+        edge-ota
+      </a>
+      <nav aria-label={t('nav.main')}>
+        {NAVIGATION.map(({ path: target, text }) => (
+          <a href={target} {...(isHere(target) && { 'aria-current': 'page' })}>
+            {t(text)}
+          </a>
+        ))}
+      </nav>
+      <form method="post" action="/sign-out">
+        <span class="quiet">
+          {principal?.keyName} · {principal?.role}
+        </span>
+        <a href={`/language?to=${language === 'en' ? 'zh' : 'en'}`} lang={language === 'en' ? 'zh-CN' : 'en'}>
+          {t('nav.language')}
+        </a>
+        <button type="submit" class="plain">
+          {t('nav.signOut')}
+        </button>
+      </form>
+    </header>
+  )
+}

@@ -1,0 +1,154 @@
+import type { Child, FC, PropsWithChildren } from 'hono/jsx'
+import type { TaskCounts, TaskStatus } from '../tasks/task.ts'
+import type { UpgradeStatus } from '../tasks/upgrade.ts'
+import { usePage } from './page.tsx'
+
+// What pages are made of.
+
+/** A time in UTC, which the browser shows in the viewer's zone. */
+export const Time: FC<{ at: string | null }> = ({ at }) =>
+  at === null ? <>–</> : <time datetime={at}>{at.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')}</time>
+
+const STATE_LOOKS: Record<UpgradeStatus, string> = {
+  pending: '',
+  pushed: 'warn',
+  upgrading: 'busy',
+  success: 'good',
+  failure: 'bad',
+  cancelled: '',
+}
+export const StateBadge: FC<{ of: UpgradeStatus }> = ({ of }) => (
+  <span class={`badge ${STATE_LOOKS[of]}`}>{usePage().t(`state.${of}`)}</span>
+)
+
+const TASK_LOOKS: Record<TaskStatus, string> = {
+  scheduled: '',
+  running: 'busy',
+  paused: 'warn',
+  finished: 'good',
+  cancelled: '',
+}
+export const TaskBadge: FC<{ of: TaskStatus }> = ({ of }) => (
+  <span class={`badge ${TASK_LOOKS[of]}`}>{usePage().t(`task.${of}`)}</span>
+)
+
+const BAR_ORDER = ['success', 'failure', 'upgrading', 'pushed', 'cancelled'] as const
+
+/** How far a task's devices are, one bar. */
+export const CountsBar: FC<{ counts: TaskCounts }> = ({ counts }) => {
+  const { t } = usePage()
+  const total = Math.max(counts.total, 1)
+  let from = 0
+  const text = BAR_ORDER.filter((state) => counts[state] > 0).map(
+    (state) => `${t(`state.${state}`)} ${counts[state]}`,
+  )
+  return (
+    <svg
+      class="bar"
+      viewBox="0 0 100 1"
+      preserveAspectRatio="none"
+      role="img"
+      aria-label={text.join(', ') || '0'}
+    >
+      {BAR_ORDER.map((state) => {
+        const width = (100 * counts[state]) / total
+        from += width
+        return width > 0 && <rect class={state} x={from - width} y="0" width={width} height="1" />
+      })}
+    </svg>
+  )
+}
+
+/** One part of a whole as a bar; `share` from 0 to 1. */
+export const ShareBar: FC<{ share: number; label: string }> = ({ share, label }) => (
+  <svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" aria-label={label}>
+    <rect class="upgrading" x="0" y="0" width={Math.min(100, 100 * share)} height="1" />
+  </svg>
+)
+
+export const Card: FC<PropsWithChildren<{ title?: string }>> = ({ title, children }) => (
+  <section class="card">
+    {title && <h2>{title}</h2>}
+    {children}
+  </section>
+)
+
+/** A table, or the words that there is nothing; `rows` are its `<tr>`. */
+export const Table: FC<{ heads: string[]; rows: Child[]; caption?: string }> = ({ heads, rows, caption }) => {
+  const { t } = usePage()
+  if (rows.length === 0) return <p class="quiet">{t('page.none')}</p>
+  return (
+    <section class="scroll" tabindex={0} aria-label={caption ?? heads.join(', ')}>
+      <table>
+        <thead>
+          <tr>
+            {heads.map((head) => (
+              <th scope="col">{head}</th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>{rows}</tbody>
+      </table>
+    </section>
+  )
+}
+
+export const NextPage: FC<{
+  path: string
+  query: Record<string, string | undefined>
+  cursor: string | null
+}> = ({ path, query, cursor }) => {
+  const { t } = usePage()
+  if (cursor === null) return null
+  const search = new URLSearchParams({ ...withoutEmpty(query), cursor })
+  return (
+    <p>
+      <a class="button" href={`${path}?${search}`}>
+        {t('page.more')}
+      </a>
+    </p>
+  )
+}
+
+export const withoutEmpty = (query: Record<string, string | undefined>): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(query).filter(
+      (entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== '',
+    ),
+  )
+
+/** A labelled control. */
+export const Field: FC<PropsWithChildren<{ label: string; hint?: string }>> = ({ label, hint, children }) => (
+  // biome-ignore lint/a11y/noLabelWithoutControl: the control is its child
+  <label>
+    <span>{label}</span>
+    {children}
+    {hint && <small>{hint}</small>}
+  </label>
+)
+
+/** A dialog that `data-opens="#id"` opens. */
+export const Dialog: FC<PropsWithChildren<{ id: string; title: string }>> = ({ id, title, children }) => (
+  <dialog id={id} aria-labelledby={`${id}-title`}>
+    <h2 id={`${id}-title`}>{title}</h2>
+    {children}
+  </dialog>
+)
+
+/** The end of a form in a dialog: what is wrong, cancel, and what it does. */
+export const DialogEnd: FC<{ action: string }> = ({ action }) => {
+  const { t } = usePage()
+  return (
+    <>
+      <p class="fault" data-fault role="alert" />
+      <div class="buttons">
+        <button type="button" data-closes>
+          {t('page.cancel')}
+        </button>
+        <button type="submit" class="main">
+          {action}
+        </button>
+      </div>
+    </>
+  )
+}

@@ -1,0 +1,39 @@
+import { Hono } from 'hono'
+import { AppError } from '../errors.ts'
+import { assetRoutes } from './assets.ts'
+import { devicePages } from './devices.tsx'
+import { firmwarePages } from './firmware.tsx'
+import { chooseTexts, requireSession } from './guard.ts'
+import { overviewRoutes } from './overview.tsx'
+import type { ConsoleEnv } from './page.tsx'
+import { renderFault } from './page.tsx'
+import { productPages } from './products.tsx'
+import { settingsPages } from './settings.tsx'
+import { signInRoutes } from './sign-in.tsx'
+import { taskPages } from './tasks.tsx'
+
+// The console: what an operator sees and does in a browser. Its pages read; what they change they ask of the API.
+
+const OPEN = ['/sign-in', '/sign-out', '/language']
+const PAGES = ['', '/parts', '/products', '/devices', '/firmware', '/packages', '/tasks', '/settings']
+
+const pages = [overviewRoutes, productPages, devicePages, firmwarePages, taskPages, settingsPages]
+
+export const consoleRoutes = new Hono<ConsoleEnv>().route('/', assetRoutes)
+
+for (const path of OPEN) consoleRoutes.use(path, chooseTexts)
+consoleRoutes.route('/', signInRoutes)
+
+for (const path of PAGES) {
+  consoleRoutes.use(path || '/', chooseTexts, requireSession)
+  if (path) consoleRoutes.use(`${path}/*`, chooseTexts, requireSession)
+}
+for (const routes of pages) {
+  routes.onError((error, c) => {
+    if (error instanceof AppError && error.status === 404) return renderFault(c, 404)
+    if (error instanceof AppError) throw error
+    console.error(JSON.stringify({ code: 'console.failed', path: c.req.path, error: error.name }))
+    return renderFault(c, 500)
+  })
+  consoleRoutes.route('/', routes)
+}

@@ -1,0 +1,87 @@
+import { Hono } from 'hono'
+import { setCookie } from 'hono/cookie'
+import { hashKey, isKey } from '../auth/key.ts'
+import { endSession, hasSessions, isFromOwnPage, startSession } from '../auth/session.ts'
+import { findKey } from '../auth/store.ts'
+import { openDb } from '../db/client.ts'
+import { forbidden } from '../errors.ts'
+import { limitAddress } from '../rate-limit.ts'
+import { LANGUAGE_COOKIE } from './guard.ts'
+import { type ConsoleEnv, render, usePage } from './page.tsx'
+import { Field } from './parts.tsx'
+import type { TextKey } from './texts.ts'
+
+const YEAR_SECONDS = 365 * 24 * 3600
+/** A path of ours, and nothing that a browser reads as another host. */
+const OWN_PATH = /^\/(?![/\\])[^\s]{0,500}$/
+
+const ownPath = (path: string | undefined) => (path !== undefined && OWN_PATH.test(path) ? path : '/')
+
+export const signInRoutes = new Hono<ConsoleEnv>()
+  .get('/sign-in', (c) =>
+    render(c, 'signIn.title', <SignIn to={ownPath(c.req.query('to'))} isOn={hasSessions(c)} />),
+  )
+  .post('/sign-in', async (c) => {
+    if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
+    await limitAddress(c)
+    const form = await c.req.parseBody()
+    const text = typeof form.key === 'string' ? form.key.trim() : ''
+    const to = ownPath(typeof form.to === 'string' ? form.to : undefined)
+    const key = isKey(text) ? await findKey(openDb(c.env.DB), await hashKey(text)) : undefined
+    const fault: TextKey | undefined = !key
+      ? 'signIn.wrong'
+      : key.tenantId === null || key.role === 'bridge'
+        ? 'signIn.notATenant'
+        : undefined
+    if (!hasSessions(c)) return render(c, 'signIn.title', <SignIn to={to} isOn={false} />, 401)
+    if (!key || fault)
+      return render(c, 'edge-ota', <SignIn to={to} isOn={hasSessions(c)} fault={fault} />, 401)
+    await startSession(c, key, Date.now())
+    return c.redirect(to, 303)
+  })
+  .post('/sign-out', (c) => {
+    if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
+    endSession(c)
+    return c.redirect('/sign-in', 303)
+  })
+  .get('/language', (c) => {
+    setCookie(c, LANGUAGE_COOKIE, c.req.query('to') === 'zh' ? 'zh' : 'en', {
+      ...{ path: '/', sameSite: 'Lax', maxAge: YEAR_SECONDS },
+    })
+    const from = c.req.header('referer') ?? ''
+    return c.redirect(URL.canParse(from) ? ownPath(new URL(from).pathname) : '/', 303)
+  })
+
+const SignIn = ({ to, isOn, fault }: { to: string; isOn: boolean; fault?: TextKey | undefined }) => {
+  const { t } = usePage()
+  return (
+    <section class="card signin">
+      <h1>edge-ota</h1>
+      {isOn ? (
+        <form method="post" action="/sign-in" class="stack">
+          <input type="hidden" name="to" value={to} />
+          <Field label={t('signIn.key')} hint={t('signIn.hint')}>
+            <input type="password" name="key" required autocomplete="current-password" maxlength={128} />
+          </Field>
+          <p class="fault" role="alert">
+            {fault && t(fault)}
+          </p>
+          <button type="submit" class="main">
+            {t('signIn.title')}
+          </button>
+        </form>
+      ) : (
+        <p>{t('signIn.off')}</p>
+      )}
+      <p>
+        <a href="/language?to=en" lang="en">
+          English
+        </a>{' '}
+        ·{' '}
+        <a href="/language?to=zh" lang="zh-CN">
+          中文
+        </a>
+      </p>
+    </section>
+  )
+}

@@ -1,0 +1,77 @@
+import { existsSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import axe from 'axe-core'
+import { type Browser, chromium, type Page } from 'playwright-core'
+import { expect } from 'vitest'
+
+// Debian's Chromium, driven over its own protocol.
+
+const EXECUTABLE = '/usr/bin/chromium'
+const PICTURES = 'test/browser/pictures'
+
+/** Whether the tests can run here; without a browser they are left out loudly, which is an error under CI. */
+export function hasChromium(): boolean {
+  if (existsSync(EXECUTABLE)) return true
+  const text = `No browser tests can be run here; missing: ${EXECUTABLE}`
+  if (process.env.CI) throw new Error(text)
+  console.warn(`${text}. SKIPPED.`)
+  return false
+}
+
+export const openBrowser = (): Promise<Browser> =>
+  chromium.launch({ executablePath: EXECUTABLE, args: ['--no-sandbox'] })
+
+/** A page whose errors, and requests to other hosts, fail the test that looks. */
+export async function newPage(
+  browser: Browser,
+  url: string,
+  options: { locale?: string; colorScheme?: 'light' | 'dark'; width?: number } = {},
+): Promise<{ page: Page; faults: string[] }> {
+  const { locale = 'en-GB', colorScheme = 'light', width = 1200 } = options
+  const context = await browser.newContext({
+    ...{ baseURL: url, locale, colorScheme, timezoneId: 'Europe/Berlin' },
+    viewport: { width, height: 800 },
+  })
+  const page = await context.newPage()
+  const faults: string[] = []
+  page.on('pageerror', (error) => faults.push(String(error)))
+  page.on('console', (message) => {
+    if (message.type() === 'error') faults.push(`${message.text()} ${message.location().url}`)
+  })
+  page.on('response', (response) => {
+    if (response.status() >= 400) faults.push(`${response.status()} ${response.url()}`)
+  })
+  page.on('request', (request) => {
+    if (new URL(request.url()).host !== new URL(url).host) faults.push(`asks ${request.url()}`)
+  })
+  return { page, faults }
+}
+
+export async function signIn(page: Page, key: string): Promise<void> {
+  await page.goto('/sign-in')
+  await page.fill('input[name=key]', key)
+  await page.click('button[type=submit]')
+  await page.waitForURL('/')
+}
+
+/** Waits until nothing is being fetched. */
+export const settled = (page: Page) => page.waitForLoadState('networkidle')
+
+/** A picture for the README, where they are asked for (`PICTURES=1`). */
+export async function picture(page: Page, name: string): Promise<void> {
+  if (!process.env.PICTURES) return
+  mkdirSync(PICTURES, { recursive: true })
+  await page.screenshot({ path: join(PICTURES, `${name}.png`) })
+}
+
+/** No violation of the rules that axe-core knows. */
+export async function expectAccessible(page: Page, what: string): Promise<void> {
+  await page.evaluate(axe.source)
+  const violations = await page.evaluate(async () => {
+    const { violations } = await (globalThis as unknown as { axe: typeof axe }).axe.run()
+    return violations.map(
+      ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(' | ')}`,
+    )
+  })
+  expect(violations, what).toEqual([])
+}
