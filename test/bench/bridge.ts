@@ -1,205 +1,163 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { connect, type MqttClient } from 'mqtt'
-import { freePort, type Mosquitto, startMosquitto } from '../e2e/mosquitto.ts'
-import { type InstantWorker, startInstantWorker } from './instant-worker.ts'
+import { hasMosquitto, startMosquitto } from '../e2e/mosquitto.ts'
+import { type BridgeProcess, startBridge } from './bridge-process.ts'
+import { startInstantWorker } from './instant-worker.ts'
+import { connectPublishers, type Publishers, USERNAMES } from './publishers.ts'
+import { measureSpool } from './spool.ts'
+import { printTable } from './table.ts'
 
-// `npm run bench:bridge`: the bridge alone, with a Worker that takes everything at once.
+// `npm run bench:bridge`: the bridge alone, with a Worker that takes everything at once. Its files are in TMPDIR, which
+// has to be on a disk for SPOOL_SYNC to mean anything.
 
-const USERNAMES = ['bench-0', 'bench-1', 'bench-2', 'bench-3']
-const PUBLISHERS = USERNAMES.length
-const IN_FLIGHT = 250
-const PAYLOAD = JSON.stringify({ step: '42', desc: 'Upgrade Progress 42%' })
-const LOGIN = 'edge-ota-bridge'
-
-interface Figures {
-  publishToSpool: number[]
-  spoolToWorker: number[]
-}
-
-interface Bridge {
-  child: ChildProcess
-  mqttUrl: string
-  figure(name: string): Promise<number>
-  end(): Promise<void>
-}
-
-const options = parseArgs({
+const { quick, json } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } },
 }).values
-const RUNS = options.quick ? 3 : 5
-const MESSAGES = options.quick ? 20_000 : 50_000
-const BACKLOG = options.quick ? 100_000 : 500_000
-
-async function startBridge(
-  worker: InstantWorker,
-  directory: string,
-  more: Record<string, string>,
-): Promise<Bridge> {
-  const [port, healthPort] = [await freePort(), await freePort()]
-  const child = spawn(process.execPath, ['bridge/main.ts'], {
-    env: {
-      PATH: process.env.PATH,
-      ...{ WORKER_URL: worker.url, BRIDGE_KEY: worker.key, SPOOL_FILE: join(directory, 'spool.db') },
-      ...{
-        MQTT_PORT: String(port),
-        HEALTH_PORT: String(healthPort),
-        SPOOL_MAX_MB: '4096',
-        LOG_LEVEL: 'error',
-      },
-      ...more,
-    },
-    stdio: ['ignore', 'inherit', 'inherit'],
-  })
-  process.on('exit', () => child.kill('SIGKILL'))
-  const figure = async (name: string): Promise<number> => {
-    const response = await fetch(`http://127.0.0.1:${healthPort}/metrics`)
-    const line = (await response.text()).split('\n').find((each) => each.startsWith(`${name} `))
-    return Number(line?.split(' ')[1])
-  }
-  while ((await figure('edge_ota_bridge_active').catch(() => 0)) !== 1) await sleep(50)
-  return {
-    child,
-    mqttUrl: more.MQTT_URL ?? `mqtt://127.0.0.1:${port}`,
-    figure,
-    async end() {
-      const ended = new Promise((resolve) => child.once('exit', resolve))
-      child.kill('SIGKILL')
-      await ended
-    },
-  }
-}
-
-/** All messages from a few publishers, each with so many unacknowledged. */
-async function publish(clients: MqttClient[], count: number): Promise<void> {
-  await Promise.all(
-    clients.map(async (client) => {
-      const share = Math.ceil(count / clients.length)
-      const waiting = new Set<Promise<unknown>>()
-      for (let n = 0; n < share; n++) {
-        const sent = client.publishAsync('ota/device/progress', PAYLOAD, { qos: 1 })
-        waiting.add(sent)
-        void sent.then(() => waiting.delete(sent))
-        if (waiting.size >= IN_FLIGHT) await Promise.race(waiting)
-      }
-      await Promise.all(waiting)
-    }),
-  )
-}
+const RUNS = quick ? 3 : 5
+const MESSAGES = quick ? 20_000 : 50_000
+const BACKLOG = quick ? 100_000 : 500_000
+const BACKLOG_RUNS = quick ? 1 : 3
+const MIB = 1024 * 1024
 
 const rate = (count: number, since: number) => Math.round(count / ((performance.now() - since) / 1000))
+const depth = (bridge: BridgeProcess) => bridge.figure('edge_ota_bridge_spool_depth')
+
+/** A bridge of its own, with a Worker that is away until `use` says otherwise. */
+async function withBridge<T>(
+  directory: string,
+  env: Record<string, string>,
+  use: (
+    bridge: BridgeProcess,
+    publishers: Publishers,
+    worker: { taken: number; away: boolean },
+  ) => Promise<T>,
+): Promise<T> {
+  const worker = await startInstantWorker(USERNAMES)
+  const place = mkdtempSync(join(directory, 'run-'))
+  const bridge = await startBridge(worker, place, env)
+  const publishers = await connectPublishers(bridge.mqttUrl)
+  // What is said of who came is gone first.
+  while ((await depth(bridge)) > 0) await sleep(20)
+  worker.away = true
+  try {
+    return await use(bridge, publishers, worker)
+  } finally {
+    publishers.end()
+    await bridge.kill()
+    await worker.close()
+    rmSync(place, { recursive: true })
+  }
+}
 
 /** First the Worker is away until all is in the spool; then it takes it. */
-async function throughput(env: Record<string, string>, directory: string): Promise<Figures> {
-  const figures: Figures = { publishToSpool: [], spoolToWorker: [] }
-  for (let run = 0; run < RUNS; run++) {
-    const worker = await startInstantWorker(USERNAMES)
-    const place = join(directory, `run-${run}-${env.SPOOL_SYNC ?? 'normal'}-${'MQTT_URL' in env}`)
-    const bridge = await startBridge(worker, place, env)
-    const clients = await connectAll(bridge.mqttUrl)
-    worker.away = true
-    const before = await bridge.figure('edge_ota_bridge_messages_total')
+const throughput = (directory: string, env: Record<string, string>) =>
+  withBridge(directory, env, async (bridge, publishers, worker) => {
+    const received = () => bridge.figure('edge_ota_bridge_messages_total')
+    const batches = () => bridge.figure('edge_ota_bridge_batches_total')
+    const [before, batchesBefore, takenBefore] = [await received(), await batches(), worker.taken]
     let since = performance.now()
-    await publish(clients, MESSAGES)
-    while ((await bridge.figure('edge_ota_bridge_messages_total')) - before < MESSAGES) await sleep(20)
-    figures.publishToSpool.push(rate(MESSAGES, since))
+    await publishers.publish(MESSAGES)
+    while ((await received()) - before < MESSAGES) await sleep(20)
+    const publishToSpool = rate(MESSAGES, since)
     worker.away = false
     // It tries again within seconds: counted is from the first batch that is taken.
-    const waited = worker.taken
-    while (worker.taken === waited) await sleep(1)
+    while (worker.taken === takenBefore) await sleep(1)
     since = performance.now()
-    while ((await bridge.figure('edge_ota_bridge_spool_items')) > 0) await sleep(20)
-    figures.spoolToWorker.push(rate(MESSAGES, since))
-    for (const client of clients) client.end(true)
-    await bridge.end()
-    await worker.close()
+    const left = MESSAGES - (worker.taken - takenBefore)
+    while ((await depth(bridge)) > 0) await sleep(20)
+    return {
+      publishToSpool,
+      spoolToWorker: rate(left, since),
+      perBatch: Math.round((worker.taken - takenBefore) / ((await batches()) - batchesBefore)),
+    }
+  })
+
+/** Resident memory (MiB) of the bridge: at rest, most while the spool fills, most while it empties, and a moment later. */
+const memory = (directory: string) =>
+  withBridge(directory, {}, async (bridge, publishers, worker) => {
+    const resident = async () => Math.round((await bridge.figure('process_resident_memory_bytes')) / MIB)
+    const figures = { rest: await resident(), filling: 0, draining: 0, after: 0 }
+    const watch = async (phase: 'filling' | 'draining', work: Promise<void>) => {
+      let isOver = false
+      void work.finally(() => {
+        isOver = true
+      })
+      while (!isOver) {
+        figures[phase] = Math.max(figures[phase], await resident())
+        await sleep(200)
+      }
+      await work
+    }
+    await watch('filling', publishers.publish(BACKLOG))
+    worker.away = false
+    const drained = async () => {
+      while ((await depth(bridge)) > 0) await sleep(200)
+    }
+    await watch('draining', drained())
+    return { ...figures, after: await resident() }
+  })
+
+type Figures = Record<string, number[]>
+
+/** One after the other, each figure by its name. */
+async function repeat(times: number, run: () => Promise<Record<string, number>>): Promise<Figures> {
+  const figures: Figures = {}
+  for (let n = 0; n < times; n++) {
+    for (const [name, value] of Object.entries(await run())) {
+      figures[name] ??= []
+      figures[name].push(value)
+    }
   }
   return figures
 }
 
-/** The plugin lets nobody in before the bridge has read the credentials: they try again. */
-const connectAll = (mqttUrl: string) =>
-  Promise.all(
-    USERNAMES.map((username) => {
-      const client = connect(mqttUrl, {
-        ...{ username, password: '', clientId: username },
-        ...{ reconnectPeriod: 100, reconnectOnConnackError: true },
-      })
-      client.on('error', () => {})
-      return new Promise<MqttClient>((resolve) => client.once('connect', () => resolve(client)))
-    }),
-  )
-
-/** Resident memory of the bridge: at rest, with the whole backlog in its spool, and when that is gone. */
-async function memory(directory: string): Promise<{ rest: number; most: number; after: number }> {
-  const worker = await startInstantWorker(USERNAMES)
-  const bridge = await startBridge(worker, join(directory, 'memory'), {})
-  const resident = async () =>
-    Math.round((await bridge.figure('process_resident_memory_bytes')) / 1024 / 1024)
-  const clients = await connectAll(bridge.mqttUrl)
-  const rest = await resident()
-  let most = rest
-  const watch = async () => {
-    most = Math.max(most, await resident())
+async function bench(directory: string): Promise<Record<string, Record<string, Figures>>> {
+  const bridge: Record<string, Figures> = {}
+  if (hasMosquitto()) {
+    const socket = join(directory, 'plugin.sock')
+    const mosquitto = await startMosquitto({
+      ...{ directory: join(directory, 'mosquitto'), socket, bridgePassword: 'bench', persistence: true },
+    })
+    process.on('exit', () => {
+      if (mosquitto.pid() > 0) process.kill(mosquitto.pid(), 'SIGKILL')
+    })
+    const { username, password } = mosquitto.login
+    const joined = { MQTT_URL: mosquitto.url, MQTT_USERNAME: username, MQTT_PASSWORD: password }
+    bridge.Mosquitto = await repeat(RUNS, () => throughput(directory, { ...joined, PLUGIN_SOCKET: socket }))
+    await mosquitto.kill()
   }
-  const watching = setInterval(() => void watch().catch(() => {}), 200)
-  worker.away = true
-  await publish(clients, BACKLOG)
-  worker.away = false
-  while ((await bridge.figure('edge_ota_bridge_spool_items')) > 0) await sleep(200)
-  clearInterval(watching)
-  const after = await resident()
-  for (const client of clients) client.end(true)
-  await bridge.end()
-  await worker.close()
-  return { rest, most, after }
+  const spool: Record<string, Figures> = {}
+  for (const sync of ['normal', 'full'] as const) {
+    bridge[`embedded, SPOOL_SYNC=${sync}`] = await repeat(RUNS, () =>
+      throughput(directory, { SPOOL_SYNC: sync }),
+    )
+    for (const together of [1, 100, 1000]) {
+      spool[`${sync}, ${together} in a transaction`] = await repeat(RUNS, async () =>
+        measureSpool(directory, sync, together, MESSAGES),
+      )
+    }
+  }
+  const backlog = { [`${BACKLOG} messages`]: await repeat(BACKLOG_RUNS, () => memory(directory)) }
+  return { bridge, spool, memory: backlog }
 }
-
-const sorted = (values: number[]) => [...values].sort((a, b) => a - b)
-const median = (values: number[]) => sorted(values)[Math.floor(values.length / 2)]!
-const show = (values: number[]) => `${median(values)} (${sorted(values)[0]}–${sorted(values).at(-1)})`
 
 const directory = mkdtempSync(join(tmpdir(), 'bench-'))
-let mosquitto: Mosquitto | undefined
-try {
-  const socket = join(directory, 'plugin.sock')
-  mosquitto = await startMosquitto({
-    ...{ directory: join(directory, 'mosquitto'), socket, bridgePassword: 'bench', persistence: false },
-  })
-  const joined = {
-    MQTT_URL: mosquitto.url,
-    MQTT_USERNAME: LOGIN,
-    MQTT_PASSWORD: 'bench',
-    PLUGIN_SOCKET: socket,
-  }
-  const figures = {
-    mosquitto: await throughput(joined, directory),
-    embeddedNormal: await throughput({ SPOOL_SYNC: 'normal' }, directory),
-    embeddedFull: await throughput({ SPOOL_SYNC: 'full' }, directory),
-    memoryMiB: { backlog: BACKLOG, ...(await memory(directory)) },
-  }
-  console.log(
-    `${MESSAGES} messages, ${PUBLISHERS} publishers, median of ${RUNS} runs (least–most), messages/s\n`,
-  )
-  console.log('| broker | SPOOL_SYNC | publish to spool | spool to Worker |\n|---|---|---|---|')
-  for (const [name, sync, { publishToSpool, spoolToWorker }] of [
-    ['Mosquitto', 'normal', figures.mosquitto],
-    ['embedded', 'normal', figures.embeddedNormal],
-    ['embedded', 'full', figures.embeddedFull],
-  ] as const) {
-    console.log(`| ${name} | ${sync} | ${show(publishToSpool)} | ${show(spoolToWorker)} |`)
-  }
-  const { backlog, rest, most, after } = figures.memoryMiB
-  console.log(
-    `\nMemory of the bridge over a backlog of ${backlog}: ${rest} MiB at rest, at most ${most}, ${after} after it`,
-  )
-  if (options.json !== undefined) writeFileSync(options.json, JSON.stringify(figures, null, 2))
-} finally {
-  await mosquitto?.kill()
-  rmSync(directory, { recursive: true, force: true })
-}
+const clean = () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 })
+process.on('exit', clean)
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+const figures = await bench(directory)
+console.log(
+  `Median (least–most). Messages/s over ${MESSAGES} messages, ${USERNAMES.length} publishers, ${RUNS} runs:\n`,
+)
+printTable('broker', figures.bridge!)
+console.log('\nThe spool alone, messages/s:\n')
+printTable('SPOOL_SYNC', figures.spool!)
+console.log(
+  `\nResident memory of the bridge (MiB) while the Worker is away, and after; ${BACKLOG_RUNS} runs:\n`,
+)
+printTable('backlog', figures.memory!)
+if (json !== undefined) writeFileSync(json, JSON.stringify(figures, null, 2))
 process.exit(0)

@@ -1,6 +1,6 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer, connect as tcpConnect } from 'node:net'
+import { connect as tcpConnect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectAsync, type MqttClient } from 'mqtt'
@@ -8,22 +8,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { BatchItem } from '../../src/hub/frames.ts'
 import { type BridgeFixture, bridgeFixture, notice, ownTopic, textOf } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
-
-const hasMosquitto = spawnSync('sh', ['-c', 'PATH=$PATH:/usr/sbin command -v mosquitto']).status === 0
+import { freePort, hasMosquitto } from './mosquitto.ts'
 
 let f: BridgeFixture
 let dir: string
 let port: number
 let mosquitto: ChildProcess | undefined
 const devices: MqttClient[] = []
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 async function startMosquitto(): Promise<void> {
   const config = join(dir, 'mosquitto.conf')
@@ -63,7 +54,7 @@ const results = (items: BatchItem[]) =>
     item.kind === 'sent' ? ['sent'] : item.kind === 'taken' ? [item.result as string] : [],
   )
 
-describe.skipIf(!hasMosquitto)('a bridge that joins a broker', () => {
+describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
   beforeEach(async () => {
     dir = mkdtempSync(join(tmpdir(), 'mosquitto-'))
     port = await freePort()

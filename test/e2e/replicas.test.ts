@@ -1,16 +1,15 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openSpool } from '../../bridge/spool.ts'
+import { freePort, hasMosquitto } from './mosquitto.ts'
 import { eventually, type System, startSystem } from './system.ts'
 
 // Two bridges of one name at a broker that is not ours, each a process of its own.
 
-const hasMosquitto = spawnSync('sh', ['-c', 'PATH=$PATH:/usr/sbin command -v mosquitto']).status === 0
 const TAKEOVER_MS = 40_000
 
 interface Replica {
@@ -19,7 +18,7 @@ interface Replica {
   end: (signal: 'SIGKILL' | 'SIGTERM') => Promise<void>
 }
 
-describe.skipIf(!hasMosquitto)('two bridges of one name', () => {
+describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
   const directory = mkdtempSync(join(tmpdir(), 'replicas-'))
   const processes: ChildProcess[] = []
   let system: System
@@ -122,11 +121,3 @@ describe.skipIf(!hasMosquitto)('two bridges of one name', () => {
     await again.end('SIGTERM')
   })
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}

@@ -8,6 +8,8 @@ export interface SoakOptions {
   devices: number
   messages: number
   seed: number
+  /** Prints what is wrong and the last line, nothing else. */
+  quiet: boolean
 }
 
 const HELP = `npm run soak -- [options]
@@ -16,7 +18,8 @@ const HELP = `npm run soak -- [options]
   --kills N                       (20)
   --devices N                     (2000)
   --messages N                    in all (200000)
-  --seed N                        what happens when (1)`
+  --seed N                        what happens when (1)
+  --quiet                         only what is wrong, and the last line`
 
 /** Throws an Error that says what is wrong, or how it is meant. */
 export function readOptions(args: string[]): SoakOptions {
@@ -29,6 +32,7 @@ export function readOptions(args: string[]): SoakOptions {
       devices: { type: 'string', default: '2000' },
       messages: { type: 'string', default: '200000' },
       seed: { type: 'string', default: '1' },
+      quiet: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
@@ -50,6 +54,7 @@ export function readOptions(args: string[]): SoakOptions {
     broker: one('broker', ['embedded', 'mosquitto']),
     brokerKill: one('broker-kill', ['graceful', 'sigkill']),
     ...{ kills: number('kills', 0), devices, messages, seed: number('seed', 0) },
+    quiet: values.quiet,
   }
 }
 

@@ -1,5 +1,5 @@
 import { connect, type MqttClient } from 'mqtt'
-import type { Script } from './script.ts'
+import { GREETING, type Script } from './script.ts'
 
 /** Plays one device: it waits for its notice, then says one message after the other, each until it is acknowledged. */
 export interface Player {
@@ -7,8 +7,9 @@ export interface Player {
   script: Script
   /** Settles with the notice. */
   told: Promise<void>
-  play(): Promise<void>
-  counts: { published: number; acknowledged: number; repeated: number }
+  /** `turn` is waited for before each message. */
+  play(turn: () => Promise<void>): Promise<void>
+  counts: { published: number; acknowledged: number }
   /** By mark: when it was acknowledged (ms since 1970). */
   acknowledged: Map<string, number>
   end(): void
@@ -19,7 +20,7 @@ const OLD_VERSION = 'v1.0.0'
 
 export function startPlayer(mqttUrl: string, username: string, script: Script): Player {
   const told = Promise.withResolvers<void>()
-  const counts = { published: 0, acknowledged: 0, repeated: 0 }
+  const counts = { published: 0, acknowledged: 0 }
   const acknowledged = new Map<string, number>()
   const client: MqttClient = connect(mqttUrl, {
     ...{ username, password: '', clientId: username, clean: false },
@@ -36,20 +37,18 @@ export function startPlayer(mqttUrl: string, username: string, script: Script): 
     if (!sessionPresent) client.subscribe(`ota/device/inform/${username}`, { qos: 1 })
   })
   client.on('message', () => told.resolve())
-  client.on('packetsend', (packet) => {
-    if (packet.cmd === 'publish' && packet.dup) counts.repeated++
-  })
   const say = (topic: string, body: object) => client.publishAsync(topic, JSON.stringify(body), { qos: 1 })
 
-  void say('ota/device/inform', { id: 'hello', params: { version: OLD_VERSION } })
+  void say('ota/device/inform', { id: GREETING, params: { version: OLD_VERSION } })
   return {
     username,
     script,
     told: told.promise,
     counts,
     acknowledged,
-    async play() {
+    async play(turn) {
       for (const { topic, body, mark } of script.messages) {
+        await turn()
         counts.published++
         await say(topic, body)
         counts.acknowledged++

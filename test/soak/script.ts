@@ -1,8 +1,12 @@
 /** What one device says, from its notice on, and what its task has to say of it afterwards. */
 export interface Script {
-  messages: { topic: string; body: object; mark: string }[]
+  /** `heardAs`: how the device's history says it. */
+  messages: { topic: string; body: object; mark: string; heardAs: string }[]
   ends: { status: 'success' | 'failure' | 'upgrading'; step: number }
 }
+
+/** The id of what a device says before its script begins. */
+export const GREETING = 'hello'
 
 const INFORM = 'ota/device/inform'
 const PROGRESS = 'ota/device/progress'
@@ -16,12 +20,17 @@ export function scriptOf(device: number, count: number, target: string): Script 
   const messages: Script['messages'] = []
   const say = (step: number) => {
     const mark = `m${messages.length}`
-    messages.push({ topic: PROGRESS, body: { step: String(step), desc: mark }, mark })
+    messages.push({
+      topic: PROGRESS,
+      body: { step: String(step), desc: mark },
+      mark,
+      heardAs: `${step} ${mark}`,
+    })
     return step
   }
   const report = () => {
     const mark = `m${messages.length}`
-    messages.push({ topic: INFORM, body: { id: mark, params: { version: target } }, mark })
+    messages.push({ topic: INFORM, body: { id: mark, params: { version: target } }, mark, heardAs: target })
   }
   const last = fails || stays ? 1 : 2
   let step = 0

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { keepKeys, migrate, registerKeys } from '../../bridge/local/database.ts'
-import { readSettings } from '../../bridge/local/settings.ts'
+import { type LocalSettings, readSettings } from '../../bridge/local/settings.ts'
 import { type LocalWorker, startWorker } from '../../bridge/local/worker.ts'
 import { freePort, type Mosquitto, startMosquitto } from '../e2e/mosquitto.ts'
 import { type Api, createApi } from '../fleet/api-client.ts'
@@ -22,6 +22,22 @@ export interface SoakSystem {
 
 const BRIDGE_STARTS_WITHIN_MS = 30_000
 const BRIDGE_STOPS_WITHIN_MS = 12_000
+const ANSWERS_WITHIN_MS = 10_000
+const WORKER_TRIES = 3
+
+/** On a busy machine the local platform's proxy was seen to stand still right after its first answer, for good. */
+async function startAnswering(settings: LocalSettings): Promise<LocalWorker> {
+  for (let tries = 1; ; tries++) {
+    const worker = await startWorker(settings)
+    const { ok } = await fetch(`${settings.workerUrl}/healthz`, {
+      signal: AbortSignal.timeout(ANSWERS_WITHIN_MS),
+    }).catch(() => ({ ok: false }))
+    if (ok) return worker
+    worker.kill()
+    await worker.ended
+    if (tries === WORKER_TRIES) throw new Error('the local platform does not answer')
+  }
+}
 
 export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<SoakSystem> {
   const directory = mkdtempSync(join(tmpdir(), 'soak-'))
@@ -29,7 +45,7 @@ export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<
   const keys = keepKeys(settings.devVarsFile)
   await migrate(settings)
   await registerKeys(settings, keys, Date.now())
-  let worker: LocalWorker = await startWorker(settings)
+  let worker: LocalWorker = await startAnswering(settings)
   const tap = await startTap(new URL(settings.workerUrl))
   const socket = join(directory, 'plugin.sock')
   const mqttPort = await freePort()
@@ -41,10 +57,12 @@ export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<
         })
       : undefined
   let bridge: ChildProcess = await startBridge()
-  // However this process ends, none of them stays behind.
+  // However this process ends, nothing of it stays behind.
   process.on('exit', () => {
+    worker.kill()
     bridge.kill('SIGKILL')
     if (mosquitto && mosquitto.pid() > 0) process.kill(mosquitto.pid(), 'SIGKILL')
+    rmSync(directory, { recursive: true, force: true, maxRetries: 5 })
   })
 
   async function startBridge(): Promise<ChildProcess> {
@@ -99,7 +117,7 @@ export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<
       async worker() {
         worker.kill()
         await worker.ended
-        worker = await startWorker(settings)
+        worker = await startAnswering(settings)
       },
       ...(mosquitto && {
         async broker() {

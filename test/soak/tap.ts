@@ -1,12 +1,15 @@
 import { createServer, type IncomingMessage, request } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { GREETING } from './script.ts'
 
 /** Stands between bridge and Worker, and notes every device message that the Worker says it has taken. */
 export interface Tap {
   url: string
-  /** By username: mark → how often it was taken. */
+  /** By username: mark → how often it was taken, in the order in which they were taken last. */
   taken: Map<string, Map<string, number>>
+  /** Of all devices, each once. */
+  count: number
   close(): Promise<void>
 }
 
@@ -19,6 +22,7 @@ interface Item {
 
 export async function startTap(worker: URL): Promise<Tap> {
   const taken: Tap['taken'] = new Map()
+  const tap: Tap = { url: '', taken, count: 0, close }
 
   function note(sent: Buffer, answer: Buffer): void {
     const { items } = JSON.parse(sent.toString()) as { items: Item[] }
@@ -26,12 +30,20 @@ export async function startTap(worker: URL): Promise<Tap> {
     const statuses = new Map(results.map(({ id, status }) => [id, status]))
     for (const { id, kind, username = '', payload = '' } of items) {
       if (kind !== 'message' || statuses.get(id) !== 'taken') continue
-      const { desc, id: mark } = JSON.parse(Buffer.from(payload, 'base64').toString())
+      const said = JSON.parse(Buffer.from(payload, 'base64').toString())
+      const mark: string = said.desc ?? said.id
+      if (mark === GREETING) continue
       const marks = taken.get(username) ?? new Map<string, number>()
       taken.set(username, marks)
-      marks.set(desc ?? mark, (marks.get(desc ?? mark) ?? 0) + 1)
+      const times = marks.get(mark) ?? 0
+      marks.delete(mark)
+      marks.set(mark, times + 1)
+      if (times === 0) tap.count++
     }
   }
+
+  /** Ends each of the sockets that were upgraded: the server no longer knows them. */
+  const open = new Set<() => void>()
 
   async function forward(incoming: IncomingMessage): Promise<{ status: number; type: string; body: Buffer }> {
     const sent = await buffer(incoming)
@@ -68,7 +80,9 @@ export async function startTap(worker: URL): Promise<Tap> {
     const end = () => {
       socket.destroy()
       outgoing.destroy()
+      open.delete(end)
     }
+    open.add(end)
     outgoing.on('error', end).on('close', end)
     socket.on('error', end).on('close', end)
     const lines = [`${incoming.method} ${incoming.url} HTTP/1.1`]
@@ -79,14 +93,13 @@ export async function startTap(worker: URL): Promise<Tap> {
     outgoing.write(head)
     socket.pipe(outgoing).pipe(socket)
   })
+  async function close(): Promise<void> {
+    for (const end of open) end()
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
   server.listen(0, '127.0.0.1')
   await new Promise((resolve) => server.once('listening', resolve))
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    taken,
-    async close() {
-      server.closeAllConnections()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
+  tap.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return tap
 }

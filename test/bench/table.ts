@@ -1,0 +1,27 @@
+const WORDS: Record<string, string> = {
+  publishToSpool: 'publish to spool',
+  spoolToWorker: 'spool to Worker',
+  perBatch: 'messages a batch',
+  written: 'into it',
+  drained: 'out of it, by 1000',
+  rest: 'at rest',
+  filling: 'most while it fills',
+  draining: 'most while it empties',
+  after: 'after',
+}
+
+/** Prints figures as a table of markdown: a row each, the median of the runs and their spread in each column. */
+export function printTable(what: string, rows: Record<string, Record<string, number[]>>): void {
+  const columns = Object.keys(Object.values(rows)[0] ?? {})
+  console.log(`| ${[what, ...columns.map((column) => WORDS[column] ?? column)].join(' | ')} |`)
+  console.log(`|${'---|'.repeat(columns.length + 1)}`)
+  for (const [name, figures] of Object.entries(rows)) {
+    console.log(`| ${[name, ...columns.map((column) => show(figures[column]!))].join(' | ')} |`)
+  }
+}
+
+function show(values: number[]): string {
+  const sorted = values.toSorted((a, b) => a - b)
+  const median = sorted[Math.floor(sorted.length / 2)]
+  return `${median} (${sorted[0]}–${sorted.at(-1)})`
+}

@@ -1,0 +1,34 @@
+import type { Progress } from './kills.ts'
+
+/** Keeps devices from running away from the Worker, so that messages are in flight wherever something is killed. */
+export interface Pace {
+  /** Resolves when a device may say its next message. */
+  turn(): Promise<void>
+  end(): void
+}
+
+const LOOK_EVERY_MS = 20
+/** What a killed broker lost is never taken: longer than a Worker is away, nobody waits for it. */
+const WAIT_MS = 10_000
+
+/** `window`: how many messages may be acknowledged and not taken by the Worker. */
+export function startPace({ said, taken }: Progress, window: number): Pace {
+  let waiting: (() => void)[] = []
+  let last = 0
+  let lastAt = 0
+  const isAhead = () => said() - taken() >= window
+  const looking = setInterval(() => {
+    if (taken() !== last) {
+      last = taken()
+      lastAt = Date.now()
+    }
+    if (isAhead() && Date.now() - lastAt < WAIT_MS) return
+    const released = waiting
+    waiting = []
+    for (const go of released) go()
+  }, LOOK_EVERY_MS)
+  return {
+    turn: () => (isAhead() ? new Promise((resolve) => waiting.push(resolve)) : Promise.resolve()),
+    end: () => clearInterval(looking),
+  }
+}
