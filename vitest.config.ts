@@ -21,6 +21,8 @@ const modelSettings = Object.fromEntries(
 // Three kinds of test: pure rules in Node, objects and D1 in workerd, the whole system from Node.
 export default defineConfig({
   test: {
+    // All cores: most of the time one waits for the other.
+    maxWorkers: '100%',
     projects: [
       {
         test: { name: 'unit', include: ['test/unit/**/*.test.ts'] },

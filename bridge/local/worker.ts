@@ -41,6 +41,11 @@ export async function startWorker(settings: LocalSettings): Promise<LocalWorker>
   const kill = () => signal('SIGKILL')
   // Being in another group, they would stay behind.
   process.on('exit', kill)
+  void ended.then(() => {
+    kill()
+    // Its number may soon be another's.
+    process.off('exit', kill)
+  })
 
   const worker: LocalWorker = {
     ended,

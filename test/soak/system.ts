@@ -58,7 +58,9 @@ export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<
       : undefined
   let bridge: ChildProcess = await startBridge()
   // However this process ends, nothing of it stays behind.
+  let isClosed = false
   process.on('exit', () => {
+    if (isClosed) return
     worker.kill()
     bridge.kill('SIGKILL')
     if (mosquitto && mosquitto.pid() > 0) process.kill(mosquitto.pid(), 'SIGKILL')
@@ -133,6 +135,7 @@ export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<
       worker.kill()
       await worker.ended
       rmSync(directory, { recursive: true, force: true })
+      isClosed = true
     },
   }
 }
