@@ -46,11 +46,15 @@ export function changeDevice(
     updatedAt: after === before ? row.updatedAt : now,
     outbox: row.outbox || endedAnew(before, after),
     fromVersion: event.type === 'version' && after.status === 'pending' ? event.version : row.fromVersion,
-    events: [...row.events, past],
+    // That it still waits for the same is nothing new.
+    events: isHeldAsBefore(event, before) ? row.events : [...row.events, past],
   }
   noteEnd(task, next, before, now)
   return next
 }
+
+const isHeldAsBefore = (event: UpgradeEvent, before: Upgrade) =>
+  event.type === 'held' && before.heldBy === event.by
 
 const rulesOf = ({ spec, run }: TaskContext, now: number): UpgradeRules => ({
   targetVersion: spec.targetVersion,

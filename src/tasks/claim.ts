@@ -49,6 +49,7 @@ export async function claim(
     } as const
     changeStored(task, device.id, held, { kind: 'waits', detail: held.by }, now())
   }
+  task.storage.writeRun(task.run)
   return wanted.filter(({ device }) => got.has(device.id))
 }
 

@@ -100,8 +100,8 @@ export async function joinPage(task: TaskContext, now: () => number): Promise<bo
   return hasMore
 }
 
-const isOver = ({ status, ended }: TaskContext['run']) =>
-  status === 'finished' || status === 'cancelled' || ended
+const isOver = ({ status, ended, endCursor }: TaskContext['run']) =>
+  status === 'finished' || status === 'cancelled' || ended || endCursor !== null
 
 /** The first device of all is the first wave's, whatever its place; the others have the waves' shares. */
 function join(task: TaskContext, devices: NewDevice[], now: number): void {

@@ -146,14 +146,21 @@ const isDone = ({ run, spec }: TaskContext) =>
   run.retrying === 0 &&
   unfinished(run.counts) === 0
 
+/** What D1 shows of the task. */
+const shown = ({ spec, run }: TaskContext) =>
+  JSON.stringify([
+    ...[run.counts, run.status, run.pausedReason, run.finishedAt],
+    ...[spec.name, spec.description, spec.endAt, spec.policy],
+  ])
+
 async function writeBack(task: TaskContext, now: number): Promise<void> {
   const { run } = task
   if (run.unwritten === 'no') return
   if (run.unwritten === 'counts' && now < run.writtenAt + COUNTS_WRITE_MS) return
-  const written = JSON.stringify({ ...run.counts, status: run.status })
+  const written = shown(task)
   await writeTaskRow(task)
   // What changed while the row was being written is written the next time.
-  if (JSON.stringify({ ...run.counts, status: run.status }) === written) run.unwritten = 'no'
+  if (shown(task) === written) run.unwritten = 'no'
   run.writtenAt = now
   task.storage.writeRun(run)
 }

@@ -22,6 +22,7 @@ export function offered(upgrade: Upgrade, event: Extract<UpgradeEvent, { type: '
       sent: sentEarlier,
       sentEarlier,
       repush: owesRepush(upgrade),
+      asked: upgrade.owed === 'asked',
       turnedUp: false,
     },
     offline: false,
@@ -91,7 +92,9 @@ export function answered(
 /** The offer stays, so that the notice goes out again under the same id. */
 export function owedAgain(upgrade: Upgrade): Upgrade {
   const { offer } = upgrade
-  return offer && upgrade.owed === 'no' ? { ...upgrade, owed: offer.repush ? 'repush' : 'due' } : upgrade
+  if (!offer || upgrade.owed !== 'no') return upgrade
+  if (offer.asked) return { ...upgrade, owed: 'asked', askedRepush: offer.repush }
+  return { ...upgrade, owed: offer.repush ? 'repush' : 'due' }
 }
 
 export function handedOut(

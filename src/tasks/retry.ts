@@ -1,12 +1,15 @@
 import { changeStored } from './change-device.ts'
-import { type Answer, hasEnded, refuse } from './operate.ts'
+import { type Answer, hasEnded, type Refusal, refuse } from './operate.ts'
 import { settleRows } from './settle.ts'
 import { type AddressedDevice, readDueDevices } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
 import type { DeviceRow } from './task-storage.ts'
+import { sendable } from './turn.ts'
 import type { UpgradeStatus } from './upgrade.ts'
 
 const RETRY_PAGE_SIZE = 500
+/** In one call, which has 1,000 queries: a repeat goes on with the rest. */
+const MAX_RETRY_PAGES = 100
 
 export interface RetryAnswer {
   retried: number
@@ -22,11 +25,9 @@ export async function retryDevices(
   which: { deviceId: string } | { includeCancelled: boolean },
   now: () => number,
 ): Promise<Answer<RetryAnswer>> {
-  const { run, spec, storage } = task
-  if (run.status === 'cancelled') return { refused: hasEnded('cancelled') }
-  if (spec.endAt !== null && now() >= spec.endAt) {
-    return { refused: refuse('task.ended', "The task's end has passed.") }
-  }
+  const { storage } = task
+  const refused = whyNoRetry(task, now())
+  if (refused) return { refused }
   const skipped = new Map<string, number>()
   let retried = 0
   if ('deviceId' in which) {
@@ -39,7 +40,7 @@ export async function retryDevices(
   } else {
     const statuses: UpgradeStatus[] = which.includeCancelled ? ['failure', 'cancelled'] : ['failure']
     let after = ''
-    for (;;) {
+    for (let pages = 0; pages < MAX_RETRY_PAGES; pages++) {
       const rows = storage.readStatuses(statuses, after, RETRY_PAGE_SIZE)
       if (rows.length === 0) break
       retried += await retryPage(task, rows, skipped, now)
@@ -47,6 +48,17 @@ export async function retryDevices(
     }
   }
   return { value: { retried, skipped: [...skipped].map(([reason, count]) => ({ reason, count })) } }
+}
+
+/** Also asked after each wait: the task may have been cancelled, or its end have come, meanwhile. */
+function whyNoRetry(task: TaskContext, now: number): Refusal | null {
+  const { run, spec } = task
+  if (run.status === 'cancelled') return hasEnded('cancelled')
+  if (spec.endAt !== null && now >= spec.endAt) return refuse('task.ended', "The task's end has passed.")
+  if (sendable(task).length === 0) {
+    return refuse('package.recalled', 'Every package of the task was recalled: nothing can be sent again.')
+  }
+  return null
 }
 
 async function retryPage(
@@ -65,6 +77,7 @@ async function retryPage(
     task.spec,
     rows.map((row) => row.deviceId),
   )
+  if (whyNoRetry(task, now())) return 0
   let retried = 0
   for (const device of devices) {
     const skip = whyNotRetried(task, device)

@@ -79,6 +79,8 @@ export async function sendTo(
     const claimed = await claim(task, affordable, firstNoticeId, now)
     const frames = await offer(task, turn, claimed, now)
     const taken = frames.length === 0 ? 0 : await hub.offer(frames, task.spec.id)
+    // The hub calls when there is more; until then it is not asked again and again.
+    if (taken < frames.length) blockForCredit(task, now())
     for (const frame of frames.slice(taken)) {
       const noticeId = Number(frame.notice.id)
       changeStored(

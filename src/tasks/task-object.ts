@@ -43,6 +43,7 @@ import { createWatchers, tellWatcher } from './watchers.ts'
 
 /** How soon the alarm tries again what threw. */
 const FAILED_LOOK_AGAIN_MS = 5_000
+const IN_CASE_MS = 60_000
 
 /**
  * One upgrade task: the only owner of its devices' states. A thin shell over the steps beside it; losing its
@@ -67,6 +68,8 @@ export class UpgradeTask extends DurableObject<Env> {
       this.#storage.insertTask(spec, newRun(spec))
     }
     const task = this.#task()
+    // Before there is a row of it: cut off after that, the task is looked after all the same.
+    await this.ctx.storage.setAlarm(Date.now() + IN_CASE_MS)
     if (!(await writeTaskRow(task))) {
       await this.ctx.storage.deleteAlarm()
       return false
@@ -116,9 +119,11 @@ export class UpgradeTask extends DurableObject<Env> {
   }
 
   async retry(which: { deviceId: string } | { includeCancelled: boolean }): Promise<Answer<RetryAnswer>> {
-    const answer = await retryDevices(this.#task(), which, Date.now)
-    await this.#rearm()
-    return answer
+    try {
+      return await retryDevices(this.#task(), which, Date.now)
+    } finally {
+      await this.#rearm()
+    }
   }
 
   async cancelDevices(deviceIds: string[], reason: string): Promise<Refusal | null> {
@@ -163,17 +168,21 @@ export class UpgradeTask extends DurableObject<Env> {
   /** Devices that ask over MQTT. Answers those for which a notice is due here, and is or will be sent. */
   async ask(asks: { deviceId: string; key: string }[]): Promise<string[]> {
     if (!this.#storage.hasTask()) return []
-    const due = await askForNotices(this.#task(), asks, Date.now)
-    await this.#rearm()
-    return due
+    try {
+      return await askForNotices(this.#task(), asks, Date.now)
+    } finally {
+      await this.#rearm()
+    }
   }
 
   /** The due notice for a device that asks over HTTPS; null where none is due here. */
   async handOut(deviceId: string): Promise<Notice | null> {
     if (!this.#storage.hasTask()) return null
-    const notice = await handOut(this.#task(), deviceId, Date.now)
-    await this.#rearm()
-    return notice
+    try {
+      return await handOut(this.#task(), deviceId, Date.now)
+    } finally {
+      await this.#rearm()
+    }
   }
 
   async openDownload(deviceId: string, packageIndex: number): Promise<DownloadAnswer> {
@@ -231,9 +240,11 @@ export class UpgradeTask extends DurableObject<Env> {
 
   async yieldSlots(deviceIds: string[], by: string | null): Promise<string[]> {
     if (!this.#storage.hasTask()) return deviceIds
-    const yielded = await yieldSlots(this.#task(), deviceIds, by, Date.now)
-    await this.#rearm()
-    return yielded
+    try {
+      return await yieldSlots(this.#task(), deviceIds, by, Date.now)
+    } finally {
+      await this.#rearm()
+    }
   }
 
   async replaceDevices(deviceIds: string[], by: string): Promise<void> {

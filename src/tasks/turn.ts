@@ -1,10 +1,11 @@
 import { downloadsMode, workerLinksFault } from '../downloads/linker.ts'
-import { changeStored } from './change-device.ts'
+import { changeStored, writeDevice } from './change-device.ts'
+import { currentPlan } from './plan.ts'
 import { decideSlot, type SlotDecision } from './slot.ts'
 import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
 import { taskStub } from './task-stub.ts'
-import type { UpgradeEvent } from './upgrade.ts'
+import { isEnded, type UpgradeEvent } from './upgrade.ts'
 
 /** One who waits also looks by itself this often, so that a lost call costs only time (PROTOCOL.md, 5). */
 const LOOK_AGAIN_MS = 15 * 60_000
@@ -57,7 +58,10 @@ export async function takeTurn(
   const fault = product && linksFault(task, product)
   if (fault) block(task, fault, now() + FROZEN_LOOK_AGAIN_MS)
   task.storage.writeRun(task.run)
-  for (const [holder, deviceIds] of busy) await meetHolder(task, holder, deviceIds, now)
+  for (const [holder, deviceIds] of busy) {
+    // It may have been cancelled or paused meanwhile: then it takes nothing from anybody.
+    if (currentPlan(task, now()).open) await meetHolder(task, holder, deviceIds, now)
+  }
   task.storage.writeRun(task.run)
   return frozen || fault || product === null ? null : { product, claims, freezes }
 }
@@ -143,8 +147,8 @@ async function meetHolder(
     task.storage.writeRun(task.run)
     return
   }
+  task.storage.writeRun(task.run)
   if (kept.length === 0) return
-  // The counts are as they were: whoever waits stays Pending.
   const displaced = await waitForSlots(env.DB, spec, rank, kept)
   for (const deviceId of kept) {
     const held = {
@@ -154,7 +158,11 @@ async function meetHolder(
       waiting: true,
     } as const
     changeStored(task, deviceId, held, { kind: 'waits', detail: held.by }, now())
+    // Who ended meanwhile waits for nothing: that is written down once more.
+    const row = task.storage.readRow(deviceId)
+    if (row && isEnded(row.upgrade.status)) writeDevice(task, { ...row, outbox: true })
   }
+  task.storage.writeRun(task.run)
   await Promise.all(
     [...Map.groupBy(displaced, ({ taskId }) => taskId)].map(([taskId, group]) =>
       taskStub(env, taskId).replaceDevices(

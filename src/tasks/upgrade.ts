@@ -40,6 +40,8 @@ export interface Offer {
   sentEarlier: boolean
   /** It answers a wrong version or an expired link: one of `mismatchPushes`. */
   repush: boolean
+  /** An Upgrading device asked for it: it goes out also while the task is paused. */
+  asked: boolean
   /** The device turned up since: it is told again, should the broker have found nobody just before. */
   turnedUp: boolean
   /** Was it connected when the notice was made? Null where its broker cannot tell. */
@@ -111,7 +113,7 @@ export interface Upgrade {
 export type UpgradeEvent =
   | {
       type: 'offered'
-      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'turnedUp'>
+      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'turnedUp'>
       unsure: boolean
       neverReported: boolean
     }

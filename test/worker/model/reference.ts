@@ -26,6 +26,7 @@ interface Offer {
   sent: boolean
   sentBefore: boolean
   repush: boolean
+  asked: boolean
   turnedUp: boolean
   online: boolean | null
 }
@@ -312,6 +313,7 @@ export class Reference {
     const link = Math.floor(this.now / 1000) * 1000 + this.rules.downloadTtlSeconds * 1000
     d.offer = {
       ...{ id, lease: this.now + MINUTE, link, sent: sentBefore, sentBefore, repush: this.isRepush(d) },
+      asked: d.owed === 'asked',
       ...{ turnedUp: false, online: d.online },
     }
     d.owed = 'no'
@@ -351,7 +353,10 @@ export class Reference {
   }
 
   owedAgain(d: Device): void {
-    if (d.owed === 'no') d.owed = d.offer!.repush ? 'repush' : 'due'
+    if (d.owed !== 'no') return
+    const { asked, repush } = d.offer!
+    if (asked) d.askedRepush = repush
+    d.owed = asked ? 'asked' : repush ? 'repush' : 'due'
   }
 
   handedOut(d: Device): void {
