@@ -15,15 +15,23 @@ const READY_WITHIN_MS = 60_000
 const POLL_INTERVAL_MS = 100
 const POLL_TIMEOUT_MS = 2_000
 
-/** Runs `wrangler dev`, with D1, R2 and objects kept on disk, until it answers; rejects where it does not. */
-export async function startWorker(settings: LocalSettings): Promise<LocalWorker> {
+/**
+ * Runs `wrangler dev`, with D1, R2 and objects kept on disk, until it answers; rejects where it does not. `more`: another
+ * entry, and the inspector's port.
+ */
+export async function startWorker(
+  settings: LocalSettings,
+  more: { entry?: string; inspectorPort?: number } = {},
+): Promise<LocalWorker> {
   const child = spawnWrangler([
     'dev',
     ...['--ip', settings.host, '--port', String(settings.port)],
     ...['--persist-to', settings.stateDirectory],
     ...['--var', `PUBLIC_URL:${settings.publicUrl}`],
     ...['--var', `R2_S3_ENDPOINT:${settings.publicUrl}/cdn-cgi/local/r2/s3`],
-    ...['--inspector-port', '0', '--log-level', 'error', '--show-interactive-dev-session=false'],
+    ...['--log-level', 'error', '--show-interactive-dev-session=false'],
+    ...['--inspector-port', String(more.inspectorPort ?? 0)],
+    ...(more.entry === undefined ? [] : [more.entry]),
   ])
   const running = () => child.exitCode === null && child.signalCode === null
   const ended = once(child, 'exit').then(

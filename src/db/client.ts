@@ -1,7 +1,18 @@
 import { drizzle } from 'drizzle-orm/d1'
 import * as schema from './schema.ts'
 
-export type Db = ReturnType<typeof openDb>
+export type Db = ReturnType<typeof drizzleOver>
+
+const drizzleOver = (d1: D1Database) => drizzle(d1, { schema, casing: 'snake_case' })
+
+/** To read the whole schema takes Drizzle milliseconds: once for each binding. */
+const opened = new WeakMap<D1Database, Db>()
 
 /** Drizzle over D1. Several statements that belong together go in one `db.batch()`: D1 has no `BEGIN`. */
-export const openDb = (d1: D1Database) => drizzle(d1, { schema, casing: 'snake_case' })
+export function openDb(d1: D1Database): Db {
+  const known = opened.get(d1)
+  if (known) return known
+  const db = drizzleOver(d1)
+  opened.set(d1, db)
+  return db
+}

@@ -1,9 +1,9 @@
 import { Buffer } from 'node:buffer'
-import { createHash } from 'node:crypto'
 import type { BatchItem, ItemResult } from '../hub/frames.ts'
 import type { TaskMessage } from '../tasks/deliver.ts'
 import type { BridgeOrder } from '../tasks/order.ts'
 import { concernedTasks, taskOfProgress } from './concerned.ts'
+import { fingerprint } from './fingerprint.ts'
 import type { Sender } from './identify.ts'
 import {
   parseDownlinkTopic,
@@ -87,9 +87,8 @@ export const newGathered = (): Gathered => ({
   reset: false,
 })
 
-/** Tells a repeated item from a new one. */
-export const fingerprint = ({ lease: _, ...item }: BatchItem) =>
-  createHash('sha256').update(JSON.stringify(item)).digest('base64url').slice(0, 12)
+/** Tells a repeated item from a new one, whichever bridge of its name brings it. */
+const keyOf = ({ lease: _, ...item }: BatchItem) => fingerprint(JSON.stringify(item))
 
 export function reject(gathered: Gathered, id: string, reason: string): void {
   gathered.results.push({ id, status: 'rejected', reason })
@@ -110,7 +109,7 @@ function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext)
   const index = gathered.results.length
   const { seq, lease } = item
   const order = seq === undefined || lease === undefined ? undefined : { hub: context.hub, lease, seq }
-  const origin: Origin = { key: fingerprint(item), order, viaBridge: true }
+  const origin: Origin = { key: keyOf(item), order, viaBridge: true }
   // Taken in before another bridge took over: it says nothing of who is connected now, or listens where.
   const isLate = lease !== undefined && lease < (context.lease ?? 0)
   if (item.kind === 'sent' || item.kind === 'taken') {

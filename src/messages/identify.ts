@@ -30,9 +30,11 @@ export interface Sender extends DeviceAddress {
   tasks: RunningTask[]
 }
 
+/** A row for each slot of a device, and one for a device without. */
 interface SenderRecord {
   id: string
   tenant_id: string
+  product_id: string
   number: string
   access_token: string
   password_hash: string | null
@@ -42,21 +44,33 @@ interface SenderRecord {
   online: number | null
   last_seen_at: number | null
   hub: string
-  slots: string
-  tasks: string
+  module: string | null
+  task_id: string
+  rank: string
+  active: number
+  waiting_task_id: string | null
+}
+
+interface TaskRecord {
+  product_id: string
+  id: string
+  module: string
+  rank: string
 }
 
 const SENDERS_SQL = `
-  SELECT d.id, d.tenant_id, d.number, d.access_token, d.password_hash, d.enabled, d.topic_family, d.online,
-    d.last_seen_at, d.topic_family = 'devices' AND ${numberIsTopic()} AS number_is_topic, ${hubOf()} AS hub,
-    (SELECT json_group_array(json_object('module', u.module, 'taskId', u.task_id, 'rank', u.rank,
-        'active', u.active, 'waitingTaskId', u.waiting_task_id))
-      FROM upgrades u WHERE u.device_id = d.id) AS slots,
-    (SELECT json_group_array(json_object('taskId', t.id, 'module', t.module, 'rank', t.rank))
-      FROM tasks t WHERE t.product_id = d.product_id
-        AND (t.status IN ('running', 'paused') OR (t.status = 'scheduled' AND t.start_at <= ?2))) AS tasks
+  SELECT d.id, d.tenant_id, d.product_id, d.number, d.access_token, d.password_hash, d.enabled, d.topic_family,
+    d.online, d.last_seen_at, d.topic_family = 'devices' AND ${numberIsTopic()} AS number_is_topic, ${hubOf()} AS hub,
+    u.module, u.task_id, u.rank, u.active, u.waiting_task_id
   FROM json_each(?1) j JOIN devices d ON d.access_token = j.value JOIN products p ON p.id = d.product_id
-  WHERE ?3 IS NULL OR ${inScopeOf('?3')}`
+    LEFT JOIN upgrades u ON u.device_id = d.id
+  WHERE ?2 IS NULL OR ${inScopeOf('?2')}`
+
+/** What runs for the products of these devices. */
+const TASKS_SQL = `
+  SELECT product_id, id, module, rank FROM tasks
+  WHERE product_id IN (SELECT d.product_id FROM json_each(?1) j JOIN devices d ON d.access_token = j.value)
+    AND (status IN ('running', 'paused') OR (status = 'scheduled' AND start_at <= ?2))`
 
 /** The bridge whose batch it is; null for the device's own HTTPS request. */
 export interface BatchOrigin {
@@ -76,8 +90,10 @@ export async function identify(
   taskIds: string[],
   now: number,
 ): Promise<{ senders: Map<string, Sender>; taskIds: Set<string> }> {
-  const [senders, tasks] = await db.batch([
-    db.prepare(SENDERS_SQL).bind(JSON.stringify(usernames), now, origin?.hub ?? null),
+  const usernameList = JSON.stringify(usernames)
+  const [senders, running, tasks] = await db.batch([
+    db.prepare(SENDERS_SQL).bind(usernameList, origin?.hub ?? null),
+    db.prepare(TASKS_SQL).bind(usernameList, now),
     db
       .prepare(
         `SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR tenant_id = ?2)`,
@@ -85,26 +101,47 @@ export async function identify(
       .bind(JSON.stringify(taskIds), origin?.tenantId ?? null),
   ])
   return {
-    senders: new Map((senders!.results as SenderRecord[]).map((row) => [row.access_token, toSender(row)])),
+    senders: toSenders(senders!.results as SenderRecord[], running!.results as TaskRecord[]),
     taskIds: new Set((tasks!.results as { id: string }[]).map(({ id }) => id)),
   }
 }
 
-function toSender(row: SenderRecord): Sender {
-  const slots = JSON.parse(row.slots) as (Omit<HeldSlot, 'active'> & { active: number })[]
-  return {
-    id: row.id,
-    tenantId: row.tenant_id,
-    number: row.number,
-    numberIsTopic: row.number_is_topic === 1,
-    accessToken: row.access_token,
-    passwordHash: row.password_hash,
-    enabled: row.enabled === 1,
-    topicFamily: row.topic_family,
-    online: row.online === null ? null : row.online === 1,
-    lastSeenAt: row.last_seen_at,
-    hub: row.hub,
-    slots: slots.map((slot) => ({ ...slot, active: slot.active === 1 })),
-    tasks: JSON.parse(row.tasks),
+function toSenders(rows: SenderRecord[], tasks: TaskRecord[]): Map<string, Sender> {
+  const tasksOf = new Map<string, RunningTask[]>()
+  for (const { product_id, id, module, rank } of tasks) {
+    const others = tasksOf.get(product_id)
+    if (others) others.push({ taskId: id, module, rank })
+    else tasksOf.set(product_id, [{ taskId: id, module, rank }])
   }
+  const senders = new Map<string, Sender>()
+  for (const row of rows) {
+    const known = senders.get(row.access_token)
+    const sender = known ?? toSender(row, tasksOf.get(row.product_id) ?? [])
+    if (!known) senders.set(row.access_token, sender)
+    if (row.module === null) continue
+    sender.slots.push({
+      module: row.module,
+      taskId: row.task_id,
+      rank: row.rank,
+      active: row.active === 1,
+      waitingTaskId: row.waiting_task_id,
+    })
+  }
+  return senders
 }
+
+const toSender = (row: SenderRecord, tasks: RunningTask[]): Sender => ({
+  id: row.id,
+  tenantId: row.tenant_id,
+  number: row.number,
+  numberIsTopic: row.number_is_topic === 1,
+  accessToken: row.access_token,
+  passwordHash: row.password_hash,
+  enabled: row.enabled === 1,
+  topicFamily: row.topic_family,
+  online: row.online === null ? null : row.online === 1,
+  lastSeenAt: row.last_seen_at,
+  hub: row.hub,
+  slots: [],
+  tasks,
+})

@@ -91,13 +91,13 @@ export type Read<T> = { ok: true; value: T } | { ok: false; reason: string }
 
 const unreadable = (reason: string) => ({ ok: false as const, reason })
 
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
+
 /** The payload's JSON object; a message that is none has no reader. */
 export function readJson(payload: Uint8Array): Read<Record<string, unknown>> {
   if (payload.byteLength > MAX_PAYLOAD_BYTES) return unreadable('larger than 64 KiB')
   try {
-    const value: unknown = JSON.parse(
-      new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(payload),
-    )
+    const value: unknown = JSON.parse(utf8.decode(payload))
     return isObject(value) ? { ok: true, value } : unreadable('not a JSON object')
   } catch {
     return unreadable('not JSON')

@@ -1,9 +1,9 @@
 import { changeDevice, waveOf, writeDevice } from './change-device.ts'
+import type { DeviceRow } from './device-row.ts'
 import { currentPlan } from './plan.ts'
 import { sendTo } from './send-notices.ts'
 import { isWaveOpen } from './tally.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceRow } from './task-storage.ts'
 import { foundFrozen } from './turn.ts'
 
 /**

@@ -1,8 +1,8 @@
 import { announce } from './announce.ts'
+import { type DeviceRow, type HistoryEvent, NEXT_PAGE, owedAt } from './device-row.ts'
 import { earliest } from './rollout.ts'
 import { isWaveOpen, recount } from './tally.ts'
 import type { TaskContext } from './task-context.ts'
-import { type DeviceRow, type HistoryEvent, owedAt } from './task-storage.ts'
 import { transition } from './transition.ts'
 import { codeOf, isEnded, type Upgrade, type UpgradeEvent, type UpgradeRules } from './upgrade.ts'
 import { placeOf, waveOfPlace } from './waves.ts'
@@ -44,7 +44,7 @@ export function changeDevice(
     ...row,
     upgrade: after,
     updatedAt: after === before ? row.updatedAt : now,
-    outbox: row.outbox || endedAnew(before, after),
+    outbox: endedAnew(before, after) ? NEXT_PAGE : row.outbox,
     fromVersion: event.type === 'version' && after.status === 'pending' ? event.version : row.fromVersion,
     // That it still waits for the same is nothing new.
     events: isHeldAsBefore(event, before) ? row.events : [...row.events, past],
@@ -110,7 +110,9 @@ export function changeStored(
 /** `silentAt` (ms) where a silence is to be looked at later than the device's own messages say. */
 export function writeDevice(task: TaskContext, row: DeviceRow, silentAt = 0): void {
   const sendAt = isWaveOpen(task.run, waveOf(task, row)) ? owedAt(row.upgrade) : null
-  task.storage.writeRow(row, sendAt, timerAt(row.upgrade, timeoutMs(task), silentAt))
+  // What an ended device's timer said of its silence says nothing of its retry.
+  const present = isEnded(row.upgrade.status) ? { ...row, timerAt: null } : row
+  task.storage.writeRow(present, sendAt, timerAt(row.upgrade, timeoutMs(task), silentAt))
 }
 
 export const timeoutMs = (task: TaskContext) => task.spec.policy.deviceTimeoutMinutes * 60_000

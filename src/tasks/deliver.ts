@@ -1,9 +1,9 @@
 import { changeDevice, writeDevice } from './change-device.ts'
+import type { DeviceRow } from './device-row.ts'
 import { farewellAnswered } from './farewell.ts'
 import { type BridgeOrder, compareOrder } from './order.ts'
 import { currentPlan } from './plan.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceRow } from './task-storage.ts'
 import type { UpgradeEvent } from './upgrade.ts'
 
 /** A device that lost its connection may be back at once; after this its silence is looked at. */
@@ -39,8 +39,10 @@ export interface TaskMessage {
  * device that is not in the task is passed over: the message concerned another task, or it joins this one later.
  */
 export function deliver(task: TaskContext, messages: TaskMessage[], now: number): void {
-  for (const [deviceId, group] of Map.groupBy(messages, (message) => message.deviceId)) {
-    const row = task.storage.readRow(deviceId)
+  const byDevice = Map.groupBy(messages, (message) => message.deviceId)
+  const rows = new Map(task.storage.readRowsOf([...byDevice.keys()]).map((row) => [row.deviceId, row]))
+  for (const [deviceId, group] of byDevice) {
+    const row = rows.get(deviceId)
     if (!row) {
       if (group.some(({ event }) => event.type === 'version')) noteNewcomers(task, [deviceId])
       continue

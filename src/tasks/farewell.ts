@@ -3,11 +3,11 @@ import type { NoticeFrame } from '../hub/frames.ts'
 import { hubStub } from '../hub/hub.ts'
 import { buildCancellation, downlinkTopic, formatNoticeId } from '../messages/protocol.ts'
 import { changeDevice } from './change-device.ts'
+import type { DeviceRow } from './device-row.ts'
 import { LEASE_MS } from './send-notices.ts'
 import { type AddressedDevice, type DueProduct, raiseNoticeIds, readDueDevices } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
 import type { Farewell } from './task-queues.ts'
-import type { DeviceRow } from './task-storage.ts'
 
 // A device whose upgrade was cancelled is told so, where its product says `notifyCancel` (PROTOCOL.md, 3).
 

@@ -2,11 +2,11 @@ import { hubStub } from '../hub/hub.ts'
 import { buildNotice, formatNoticeId, type Notice } from '../messages/protocol.ts'
 import { changeDevice, changeStored, waveOf, writeDevice } from './change-device.ts'
 import { claim, doubts, lastNoticeId, noteLinks, pack } from './claim.ts'
+import { type DeviceRow, NEXT_PAGE } from './device-row.ts'
 import { currentPlan } from './plan.ts'
 import { spend } from './rollout.ts'
 import { isWaveOpen } from './tally.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceRow } from './task-storage.ts'
 import { isSendable, takeTurn } from './turn.ts'
 
 /**
@@ -39,7 +39,7 @@ export async function handOut(
     const stored = storage.readRow(deviceId)!
     const mayGo = turn.freezes === task.freezes && mayHandOut(task, stored, now())
     if (!mayGo || !parcel || !isSendable(task, parcel.pkg.id)) {
-      writeDevice(task, { ...stored, outbox: true })
+      writeDevice(task, { ...stored, outbox: NEXT_PAGE })
       return null
     }
     const { pkg, link } = parcel
@@ -47,7 +47,7 @@ export async function handOut(
     const note = { kind: 'notice handed out', detail: formatNoticeId(claimed.noticeId), always: true }
     const changed = changeDevice(task, stored, event, note, now())
     if (changed.upgrade === stored.upgrade) {
-      writeDevice(task, { ...stored, outbox: true })
+      writeDevice(task, { ...stored, outbox: NEXT_PAGE })
       return null
     }
     writeDevice(task, changed)

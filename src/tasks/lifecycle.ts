@@ -53,8 +53,8 @@ export async function work(task: TaskContext, now: () => number): Promise<void> 
 /** When the task is to be looked at next, in ms; null for never. */
 export function nextAlarm(task: TaskContext, now: number): number | null {
   const { run, spec, storage, queues } = task
-  const times: (number | null)[] = [storage.nextTimerAt()]
-  if (storage.hasOutbox() || run.unwritten === 'status') times.push(now)
+  const times: (number | null)[] = [storage.pages.nextTimerAt(), storage.offered.nextLeaseAt()]
+  if (storage.pages.hasEnded() || run.unwritten === 'status') times.push(now)
   if (run.unwritten === 'counts') times.push(run.writtenAt + COUNTS_WRITE_MS)
   if (run.endCursor !== null && !run.ended) times.push(now)
   if (run.enrolment !== null && run.endCursor === null) times.push(now)

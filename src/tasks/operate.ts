@@ -2,11 +2,10 @@ import { conflict } from '../errors.ts'
 import { changeDevice, changeStored, writeDevice } from './change-device.ts'
 import { sayFarewell } from './farewell.ts'
 import { openNextWave } from './plan.ts'
-import { settleRows } from './settle.ts'
+import { settleDevices } from './settle.ts'
 import type { TaskPolicy, TaskSpec } from './task.ts'
 import type { TaskContext } from './task-context.ts'
 import { openWave } from './task-run.ts'
-import type { DeviceRow } from './task-storage.ts'
 import { sendable } from './turn.ts'
 import { isEnded } from './upgrade.ts'
 
@@ -167,7 +166,7 @@ export async function yieldSlots(
   by: string | null,
   now: () => number,
 ): Promise<string[]> {
-  const ended: DeviceRow[] = []
+  const ended: string[] = []
   const freed: string[] = []
   for (const deviceId of deviceIds) {
     const row = task.storage.readRow(deviceId)
@@ -177,12 +176,12 @@ export async function yieldSlots(
         ? changeDevice(task, row, { type: 'replaced', by }, { kind: 'replaced', detail: by }, now())
         : row
       if (changed !== row) writeDevice(task, changed)
-      if (isEnded(changed.upgrade.status)) ended.push(changed)
+      if (isEnded(changed.upgrade.status)) ended.push(deviceId)
     }
   }
   task.storage.writeRun(task.run)
-  await settleRows(task, ended)
-  return [...freed, ...ended.map((row) => row.deviceId)]
+  await settleDevices(task, ended)
+  return [...freed, ...ended]
 }
 
 /** A slot that these devices waited for is free, or the product was unfrozen: look at once. */

@@ -1,9 +1,9 @@
 import { changeStored } from './change-device.ts'
+import type { DeviceRow } from './device-row.ts'
 import { type Answer, hasEnded, type Refusal, refuse } from './operate.ts'
-import { settleRows } from './settle.ts'
+import { settleDevices } from './settle.ts'
 import { type AddressedDevice, readDueDevices } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceRow } from './task-storage.ts'
 import { sendable } from './turn.ts'
 import type { UpgradeStatus } from './upgrade.ts'
 
@@ -68,9 +68,10 @@ async function retryPage(
   now: () => number,
 ): Promise<number> {
   // What the last attempt left behind is written down first: the device may still be at it.
-  await settleRows(
+  const unwritten = rows.filter(({ outbox }) => outbox !== null)
+  await settleDevices(
     task,
-    rows.filter(({ outbox }) => outbox),
+    unwritten.map(({ deviceId }) => deviceId),
   )
   const { devices } = await readDueDevices(
     task.env.DB,

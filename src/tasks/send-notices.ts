@@ -3,6 +3,7 @@ import { hubStub } from '../hub/hub.ts'
 import { buildNotice, downlinkTopic, formatNoticeId } from '../messages/protocol.ts'
 import { changeDevice, changeStored, waveOf, writeDevice } from './change-device.ts'
 import { type Claimed, claim, doubts, lastNoticeId, noteLinks, type Parcel, pack } from './claim.ts'
+import { type DeviceRow, NEXT_PAGE } from './device-row.ts'
 import { currentPlan } from './plan.ts'
 import { spend } from './rollout.ts'
 import { isWaveOpen } from './tally.ts'
@@ -111,6 +112,7 @@ async function offer(
   for (const { device } of claimed) parcels.push(await pack(task, turn.product, device, now()))
   const { run, spec, storage } = task
   const frames: NoticeFrame[] = []
+  const firstOffers: DeviceRow[] = []
   const at = now()
   const { open, asks, quota } = currentPlan(task, at)
   const frozen = turn.freezes !== task.freezes
@@ -120,7 +122,7 @@ async function offer(
     const parcel = parcels[index]
     const mayGo = !frozen && frames.length < quota && (open || (asks && row.upgrade.owed === 'asked'))
     if (!mayGo || !parcel || !isSendable(task, parcel.pkg.id)) {
-      writeDevice(task, { ...row, outbox: true })
+      writeDevice(task, { ...row, outbox: NEXT_PAGE })
       continue
     }
     const { pkg, link } = parcel
@@ -131,8 +133,12 @@ async function offer(
     } as const
     const note = { kind: 'notice offered', detail: formatNoticeId(noticeId) }
     const changed = changeDevice(task, row, event, note, at)
-    writeDevice(task, changed === row ? { ...row, outbox: true } : changed)
-    if (changed === row) continue
+    if (changed === row) {
+      writeDevice(task, { ...row, outbox: NEXT_PAGE })
+      continue
+    }
+    if (isFirst(row)) firstOffers.push(changed)
+    else writeDevice(task, changed)
     frames.push({
       notice: { task: spec.id, device: device.id, id: formatNoticeId(noticeId) },
       username: device.address.accessToken,
@@ -141,8 +147,12 @@ async function offer(
       expiresInSeconds: Math.floor((link.expiresAt - at) / 1000),
     })
   }
+  storage.offered.add(firstOffers, at + LEASE_MS)
   run.spentUpTo = spend(spec, run, frames.length, at)
   noteLinks(task, turn.product)
   storage.writeRun(run)
   return frames
 }
+
+/** Nothing was written of it since it was taken in, and nothing of it waits for a time. */
+const isFirst = (row: DeviceRow) => row.events.length === 0 && row.sendAt === null && row.timerAt === null

@@ -202,6 +202,8 @@ export interface Ended {
   doubtful: boolean
 }
 
+const NEWLY_SUCCEEDED = `j.value ->> 'status' = 'success' AND coalesce(succeeded_rank, '') < ?5`
+
 /**
  * Frees the slots and writes the outcomes; harmless when repeated. A Success is kept in the slot's row also where
  * the task never held it, so that no older task downgrades the device. Answers who waits for what was freed.
@@ -218,6 +220,8 @@ export async function settleUpgrades(
     db
       .prepare(
         `UPDATE upgrades SET active = 0,
+           succeeded_task_id = iif(${NEWLY_SUCCEEDED}, ?3, succeeded_task_id),
+           succeeded_rank = iif(${NEWLY_SUCCEEDED}, ?5, succeeded_rank),
            doubt_version = CASE
              WHEN j.value ->> 'status' = 'success' THEN NULL
              WHEN NOT (j.value ->> 'doubtful') THEN doubt_version
@@ -227,7 +231,8 @@ export async function settleUpgrades(
            active = 1 OR (j.value ->> 'status' = 'success' AND doubt_version IS NOT NULL))
          RETURNING device_id AS deviceId, waiting_task_id AS taskId`,
       )
-      .bind(page, module, spec.id, version),
+      .bind(page, module, spec.id, version, rank),
+    // A Success of one that does not hold the slot; what the statement before has written it leaves alone.
     db
       .prepare(
         `INSERT INTO upgrades (device_id, module, tenant_id, task_id, rank, active, target_version, last_notice_id,

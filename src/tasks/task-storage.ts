@@ -1,35 +1,18 @@
-import type { BridgeOrder } from './order.ts'
+import { openDevicePages } from './device-pages.ts'
+import {
+  ASKED,
+  type DeviceRecord,
+  type DeviceRow,
+  fromUpgrade,
+  NEXT_PAGE,
+  toRow,
+  trim,
+} from './device-row.ts'
+import { openOfferedRows } from './offered-rows.ts'
 import type { TaskSpec } from './task.ts'
+import { migrate } from './task-migrations.ts'
 import { newRun, type TaskRun } from './task-run.ts'
-import { isEnded, newUpgrade, type Upgrade, type UpgradeStatus } from './upgrade.ts'
-
-/** What happened, when, why, and the fingerprint of the message that caused it. */
-export interface HistoryEvent {
-  at: number
-  kind: string
-  detail: string | null
-  /** The state that it led to, where it changed. */
-  status?: UpgradeStatus
-  /** Tells a repeated message from a new one. */
-  key?: string
-}
-
-export interface DeviceRow {
-  deviceId: string
-  number: string
-  name: string | null
-  fromVersion: string | null
-  updatedAt: number
-  /** Its outcome is still to be written to D1. */
-  outbox: boolean
-  timerAt: number | null
-  /** Null where the place of the device says its wave (`waves.ts`). */
-  wave: number | null
-  /** The last message of a bridge that was taken; null before. */
-  heard: BridgeOrder | null
-  upgrade: Upgrade
-  events: HistoryEvent[]
-}
+import { newUpgrade, type UpgradeStatus } from './upgrade.ts'
 
 export interface NewDevice {
   deviceId: string
@@ -49,40 +32,8 @@ export interface DeviceListQuery {
   limit: number
 }
 
-const MAX_EVENTS = 50
-const MAX_EVENTS_BYTES = 8 * 1024
-/** `sendAt` of a device that asked: it is served although the task is paused. */
-const ASKED = -1
 /** Devices that are looked through for those whose wave is open, in one step. */
 const SCAN_LIMIT = 20_000
-
-/** Append-only: each entry runs once, in order. */
-const MIGRATIONS = [
-  `CREATE TABLE task (one INTEGER PRIMARY KEY CHECK (one = 1), spec TEXT NOT NULL, run TEXT NOT NULL);
-   CREATE TABLE selection (page INTEGER PRIMARY KEY, ids TEXT NOT NULL);
-   CREATE TABLE devices (
-     device_id TEXT PRIMARY KEY, number TEXT NOT NULL, name TEXT, from_version TEXT,
-     status TEXT NOT NULL, step INTEGER, description TEXT, updated_at INTEGER NOT NULL,
-     -- A notice is owed, not before then; null also before its first turn, which the cursor finds.
-     send_at INTEGER,
-     -- A lease or a silence to look at.
-     timer_at INTEGER,
-     outbox INTEGER,
-     state TEXT NOT NULL, events TEXT NOT NULL
-   ) WITHOUT ROWID;
-   CREATE INDEX devices_send ON devices (send_at) WHERE send_at IS NOT NULL;
-   CREATE INDEX devices_timer ON devices (timer_at) WHERE timer_at IS NOT NULL;
-   CREATE INDEX devices_outbox ON devices (outbox) WHERE outbox IS NOT NULL;`,
-  `ALTER TABLE devices ADD COLUMN wave INTEGER;
-   UPDATE task SET spec = json_remove(json_set(spec, '$.module', spec ->> '$.package.module',
-     '$.targetVersion', spec ->> '$.package.version', '$.packages', json_array(json(spec -> '$.package'))), '$.package');
-   CREATE TABLE failures (cause TEXT, description TEXT, count INTEGER NOT NULL, PRIMARY KEY (cause, description)) WITHOUT ROWID;
-   CREATE TABLE samples (at INTEGER PRIMARY KEY, counts TEXT NOT NULL);
-   CREATE TABLE events (number INTEGER PRIMARY KEY, event TEXT NOT NULL);
-   CREATE TABLE newcomers (device_id TEXT PRIMARY KEY) WITHOUT ROWID;
-   CREATE TABLE farewells (device_id TEXT PRIMARY KEY, notice_id INTEGER, try_at INTEGER NOT NULL, tries INTEGER NOT NULL) WITHOUT ROWID;`,
-  'ALTER TABLE devices ADD COLUMN heard TEXT;',
-]
 
 export type TaskStorage = ReturnType<typeof openTaskStorage>
 
@@ -90,23 +41,29 @@ export type TaskStorage = ReturnType<typeof openTaskStorage>
 export function openTaskStorage(storage: DurableObjectStorage) {
   const { sql } = storage
   migrate(storage)
+  const pages = openDevicePages(sql)
+  const offered = openOfferedRows(sql)
   let writtenRun = ''
 
   function* readRows(query: string, ...bindings: unknown[]): Generator<DeviceRow> {
-    for (const record of sql.exec<DeviceRecord>(query, ...bindings)) yield toRow(record)
+    const first = pages.firstUnwritten()
+    for (const record of sql.exec<DeviceRecord>(query, ...bindings)) {
+      yield offered.get(record.device_id) ?? toRow(record, first)
+    }
   }
   const readRow = (deviceId: string) =>
     readRows('SELECT * FROM devices WHERE device_id = ?', deviceId).next().value as DeviceRow | undefined
-  const earliest = (column: 'send_at' | 'timer_at') =>
-    sql
-      .exec<{ at: number | null }>(`SELECT min(${column}) AS at FROM devices WHERE ${column} IS NOT NULL`)
-      .one().at
+  const earliestSend = () =>
+    sql.exec<{ at: number | null }>('SELECT min(send_at) AS at FROM devices WHERE send_at IS NOT NULL').one()
+      .at
 
   return {
     readTask(): { spec: TaskSpec; run: TaskRun } | undefined {
       const [record] = sql.exec<{ spec: string; run: string }>('SELECT spec, run FROM task').toArray()
       if (!record) return undefined
       writtenRun = ''
+      pages.forget()
+      offered.forget()
       const spec: TaskSpec = JSON.parse(record.spec)
       return { spec, run: { ...newRun(spec), ...JSON.parse(record.run) } }
     },
@@ -117,6 +74,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
     writeSpec: (spec: TaskSpec) => void sql.exec('UPDATE task SET spec = ?', JSON.stringify(spec)),
     /** Writes nothing where nothing changed since the last time. */
     writeRun(run: TaskRun): void {
+      pages.flush()
       const text = JSON.stringify(run)
       if (text !== writtenRun) sql.exec('UPDATE task SET run = ?', text)
       writtenRun = text
@@ -157,14 +115,27 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       return inserted
     },
 
+    pages,
+    offered,
     readRow,
+    /** In no order; those that are not in the task are left out. */
+    readRowsOf: (deviceIds: string[]) => [
+      ...readRows(
+        'SELECT * FROM devices WHERE device_id IN (SELECT value FROM json_each(?))',
+        JSON.stringify(deviceIds),
+      ),
+    ],
 
     /**
-     * `sendAt`: when its notice is owed; null where none is. `timerAt`: when it is to be looked at without a
-     * message from it; see `keepTimer`.
+     * `sendAt`: when its notice is owed; null where none is. `timerAt`: when it is to be looked at without a message
+     * from it; a timer that rings earlier than needed stays, and is reckoned anew when it rings.
      */
     writeRow(row: DeviceRow, sendAt: number | null, timerAt: number | null): void {
       const { status, step, description, state } = fromUpgrade(row.upgrade)
+      // The timer of an offer is that of its page, which the device leaves now.
+      const present = offered.remove(row.deviceId) ? null : row.timerAt
+      const keepsTimer = timerAt === null || (present !== null && present <= timerAt)
+      if (!keepsTimer) pages.addTimer(timerAt, row.deviceId)
       sql.exec(
         `UPDATE devices SET status = ?, step = ?, description = ?, updated_at = ?, from_version = ?,
            send_at = ?, timer_at = ?, outbox = ?, state = ?, events = ?, heard = ? WHERE device_id = ?`,
@@ -174,8 +145,8 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         row.updatedAt,
         row.fromVersion,
         sendAt,
-        keepTimer(row.timerAt, timerAt),
-        row.outbox ? 1 : null,
+        timerAt !== null && keepsTimer ? present : timerAt,
+        row.outbox === NEXT_PAGE ? pages.addEnded(row.deviceId) : row.outbox,
         state,
         JSON.stringify(trim(row.events)),
         row.heard && JSON.stringify(row.heard),
@@ -183,8 +154,9 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       )
     },
 
-    clearOutbox: (deviceId: string) =>
-      void sql.exec('UPDATE devices SET outbox = NULL WHERE device_id = ?', deviceId),
+    /** Its outcome is written, although its page's turn has not come; one that it has since then is in a later page. */
+    clearOutbox: ({ deviceId, outbox }: DeviceRow) =>
+      void sql.exec('UPDATE devices SET outbox = NULL WHERE device_id = ? AND outbox = ?', deviceId, outbox),
 
     /**
      * The next devices after `cursor` whose first turn has not come and whose wave is open. `next` is where to go
@@ -198,14 +170,12 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       const rows: DeviceRow[] = []
       let next = cursor
       let scanned = 0
-      for (const { device_id: deviceId, wave } of sql
-        .exec<{ device_id: string; wave: number | null }>(
-          `SELECT device_id, wave FROM devices WHERE device_id > ? AND status = 'pending' AND send_at IS NULL
+      for (const { device_id: deviceId, wave } of sql.exec<{ device_id: string; wave: number | null }>(
+        `SELECT device_id, wave FROM devices WHERE device_id > ? AND status = 'pending' AND send_at IS NULL
            ORDER BY device_id LIMIT ?`,
-          cursor,
-          SCAN_LIMIT,
-        )
-        .toArray()) {
+        cursor,
+        SCAN_LIMIT,
+      )) {
         scanned++
         next = deviceId
         if (isOpen({ deviceId, wave })) rows.push(readRow(deviceId)!)
@@ -247,10 +217,6 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         limit,
       ),
     ],
-    readTimers: (now: number, limit: number) => [
-      ...readRows('SELECT * FROM devices WHERE timer_at <= ? ORDER BY timer_at LIMIT ?', now, limit),
-    ],
-    readOutbox: (limit: number) => [...readRows('SELECT * FROM devices WHERE outbox = 1 LIMIT ?', limit)],
     readStatuses: (statuses: UpgradeStatus[], after: string, limit: number) => [
       ...readRows(
         `SELECT * FROM devices WHERE device_id > ? AND status IN (SELECT value FROM json_each(?))
@@ -272,84 +238,8 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       ),
     ],
 
-    /** When something is owed or to be looked at next; null for never. `sendAt` −1 is now. */
-    nextSendAt: () => earliest('send_at'),
-    nextAskedAt: () => (earliest('send_at') === ASKED ? 0 : null),
-    nextTimerAt: () => earliest('timer_at'),
-    hasOutbox: () => sql.exec('SELECT 1 FROM devices WHERE outbox = 1 LIMIT 1').toArray().length > 0,
+    /** When something is owed next; null for never. `sendAt` −1 is now. */
+    nextSendAt: earliestSend,
+    nextAskedAt: () => (earliestSend() === ASKED ? 0 : null),
   }
-}
-
-interface DeviceRecord extends Record<string, SqlStorageValue> {
-  device_id: string
-  number: string
-  name: string | null
-  from_version: string | null
-  status: UpgradeStatus
-  step: number | null
-  description: string | null
-  updated_at: number
-  timer_at: number | null
-  outbox: number | null
-  wave: number | null
-  state: string
-  events: string
-  heard: string | null
-}
-
-function toRow(record: DeviceRecord): DeviceRow {
-  const { status, step, description } = record
-  return {
-    deviceId: record.device_id,
-    number: record.number,
-    name: record.name,
-    fromVersion: record.from_version,
-    updatedAt: record.updated_at,
-    outbox: record.outbox === 1,
-    timerAt: record.timer_at,
-    wave: record.wave,
-    heard: record.heard === null ? null : JSON.parse(record.heard),
-    // A row of an earlier version lacks what came later.
-    upgrade: { ...newUpgrade(), ...JSON.parse(record.state), status, step, description },
-    events: JSON.parse(record.events),
-  }
-}
-
-/** What lists filter by and show stands in columns of its own, the rest in one. */
-function fromUpgrade(upgrade: Upgrade) {
-  const { status, step, description, ...rest } = upgrade
-  return { status, step, description, state: JSON.stringify(rest) }
-}
-
-/** From when on a notice is owed; null where none is. */
-export function owedAt(upgrade: Upgrade): number | null {
-  if (upgrade.owed === 'no' || isEnded(upgrade.status)) return null
-  return upgrade.heldUntil ?? (upgrade.owed === 'asked' ? ASKED : 0)
-}
-
-/**
- * A timer that would ring earlier than needed stays, and is reckoned anew when it rings: so the messages of a
- * device under way do not each write the index.
- */
-const keepTimer = (present: number | null, next: number | null) =>
-  present !== null && next !== null && present <= next ? present : next
-
-/** The last 50 events and 8 KB of a device are kept. */
-function trim(events: HistoryEvent[]): HistoryEvent[] {
-  const kept = events.slice(-MAX_EVENTS)
-  let bytes = 0
-  const first = kept.findLastIndex((event) => {
-    bytes += JSON.stringify(event).length + 1
-    return bytes > MAX_EVENTS_BYTES
-  })
-  return kept.slice(first + 1)
-}
-
-function migrate(storage: DurableObjectStorage): void {
-  const done = storage.kv.get<number>('schemaVersion') ?? 0
-  if (done === MIGRATIONS.length) return
-  storage.transactionSync(() => {
-    for (const statements of MIGRATIONS.slice(done)) storage.sql.exec(statements)
-    storage.kv.put('schemaVersion', MIGRATIONS.length)
-  })
 }

@@ -1,10 +1,11 @@
 import { iso } from '../time.ts'
+import type { DeviceRow, HistoryEvent } from './device-row.ts'
 import { planRollout } from './rollout.ts'
 import { reachedTotals } from './tally.ts'
 import type { TaskCounts, TaskSpec, TaskStatus } from './task.ts'
 import type { TaskContext } from './task-context.ts'
 import type { FailureCount } from './task-journal.ts'
-import type { DeviceListQuery, DeviceRow, HistoryEvent } from './task-storage.ts'
+import type { DeviceListQuery } from './task-storage.ts'
 import { codeOf, type FailureCause, type UpgradeStatus } from './upgrade.ts'
 import { waitingFor } from './waiting-for.ts'
 

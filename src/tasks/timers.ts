@@ -1,9 +1,9 @@
 import { hubStub } from '../hub/hub.ts'
 import { changeDevice, isListenedFor, lastHeardAt, timeoutMs, writeDevice } from './change-device.ts'
+import type { DeviceRow } from './device-row.ts'
 import { whyNotRetried } from './retry.ts'
 import { type AddressedDevice, readDueDevices } from './slot-store.ts'
 import type { TaskContext } from './task-context.ts'
-import type { DeviceRow } from './task-storage.ts'
 
 const TIMER_PAGE_SIZE = 500
 /** How soon a silence is looked at again that the bridge has not yet vouched for. */
@@ -17,17 +17,35 @@ interface Outside {
   devices: Map<string, AddressedDevice>
 }
 
-/** Looks at a page of devices whose lease, silence or wait ran out. Answers whether there may be more. */
+/** Looks at pages of devices whose lease, silence or wait ran out. Answers whether there may be more. */
 export async function timersPage(task: TaskContext, now: () => number): Promise<boolean> {
-  const rows = task.storage.readTimers(now(), TIMER_PAGE_SIZE)
-  if (rows.length === 0) return false
+  const { storage } = task
+  const hadOffers = lookAtOffers(task, now())
+  const pages = storage.pages.readTimers(now(), TIMER_PAGE_SIZE)
+  if (pages.length === 0) return hadOffers
+  const rows = pages.flatMap(({ at, ids }) => storage.readRowsOf(ids).filter(({ timerAt }) => timerAt === at))
   const outside = await lookOutside(task, rows)
-  for (const { deviceId } of rows) {
-    const row = task.storage.readRow(deviceId)
-    if (row) lookAt(task, row, outside, now())
+  for (const page of pages) {
+    const later: string[] = []
+    for (const deviceId of page.ids) {
+      const row = storage.readRow(deviceId)
+      if (row?.timerAt === page.at && !lookAt(task, row, outside, now())) later.push(deviceId)
+    }
+    storage.pages.forgetTimer(page, { ids: later, ringsAt: now() + UNVOUCHED_LOOK_AGAIN_MS })
+  }
+  storage.writeRun(task.run)
+  return true
+}
+
+/** First notices that nobody confirmed. */
+function lookAtOffers(task: TaskContext, now: number): boolean {
+  const rows = task.storage.offered.expired(now)
+  for (const row of rows) {
+    const note = { kind: 'notice not confirmed' }
+    writeDevice(task, changeDevice(task, row, { type: 'leaseExpired' }, note, now))
   }
   task.storage.writeRun(task.run)
-  return true
+  return rows.length > 0
 }
 
 async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outside> {
@@ -45,7 +63,8 @@ async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outsid
   }
 }
 
-function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number): void {
+/** False where the bridge has not yet vouched for its silence: nothing is written, and it is looked at again. */
+function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number): boolean {
   let looked = row
   const { offer, owed } = row.upgrade
   if (offer && owed === 'no' && offer.leaseUntil <= now) {
@@ -55,15 +74,21 @@ function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number
     looked = retryBySelf(task, looked, outside, now)
   }
   let lookAgainAt = 0
-  if (isListenedFor(looked.upgrade)) [looked, lookAgainAt] = listen(task, looked, outside, now)
+  if (isListenedFor(looked.upgrade)) {
+    const listened = listen(task, looked, outside, now)
+    if (listened === 'unvouched' && looked === row) return false
+    if (listened === 'unvouched') lookAgainAt = now + UNVOUCHED_LOOK_AGAIN_MS
+    else [looked, lookAgainAt] = listened
+  }
   // The timer that rang is spent.
   writeDevice(task, { ...looked, timerAt: null }, lookAgainAt)
+  return true
 }
 
 /** Where it was not looked up, or its last attempt is not yet written to D1, it is looked at again at once. */
 function retryBySelf(task: TaskContext, row: DeviceRow, { devices }: Outside, now: number): DeviceRow {
   const device = devices.get(row.deviceId)
-  if (!device || row.outbox) return row
+  if (!device || row.outbox !== null) return row
   const why = whyNotRetried(task, device)
   return why === null
     ? changeDevice(task, row, { type: 'retriedItself' }, { kind: 'retried by itself' }, now)
@@ -79,17 +104,17 @@ function listen(
   row: DeviceRow,
   { handedOver, devices }: Outside,
   now: number,
-): [DeviceRow, number] {
+): [DeviceRow, number] | 'unvouched' {
   const { viaBridge, status } = row.upgrade
   const from = Math.max(lastHeardAt(row.upgrade), viaBridge ? (handedOver?.steadySince ?? 0) : 0)
   const silentAt = from + timeoutMs(task)
   if (silentAt > now) return [row, silentAt]
-  if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return [row, now + UNVOUCHED_LOOK_AGAIN_MS]
+  if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return 'unvouched'
   if (status === 'upgrading') {
     return [changeDevice(task, row, { type: 'silent' }, { kind: 'timed out' }, now), 0]
   }
   const device = devices.get(row.deviceId)
-  if (!device) return [row, now + UNVOUCHED_LOOK_AGAIN_MS]
+  if (!device) return 'unvouched'
   if (device.online === true) return [row, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
   return [changeDevice(task, row, { type: 'gone' }, { kind: 'gone after the notice' }, now), 0]
 }

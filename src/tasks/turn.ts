@@ -1,5 +1,6 @@
 import { downloadsMode, workerLinksFault } from '../downloads/linker.ts'
 import { changeStored, writeDevice } from './change-device.ts'
+import { NEXT_PAGE } from './device-row.ts'
 import { currentPlan } from './plan.ts'
 import { decideSlot, type SlotDecision } from './slot.ts'
 import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from './slot-store.ts'
@@ -160,7 +161,7 @@ async function meetHolder(
     changeStored(task, deviceId, held, { kind: 'waits', detail: held.by }, now())
     // Who ended meanwhile waits for nothing: that is written down once more.
     const row = task.storage.readRow(deviceId)
-    if (row && isEnded(row.upgrade.status)) writeDevice(task, { ...row, outbox: true })
+    if (row && isEnded(row.upgrade.status)) writeDevice(task, { ...row, outbox: NEXT_PAGE })
   }
   task.storage.writeRun(task.run)
   await Promise.all(

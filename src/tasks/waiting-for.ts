@@ -1,10 +1,10 @@
 import { iso } from '../time.ts'
 import { waveOf } from './change-device.ts'
+import type { DeviceRow } from './device-row.ts'
 import { hasSucceeded, percentOf, planRollout, soakMs, successPercent } from './rollout.ts'
 import { isWaveOpen } from './tally.ts'
 import type { TaskContext } from './task-context.ts'
 import { openWave, wavePercents } from './task-run.ts'
-import type { DeviceRow } from './task-storage.ts'
 import { isEnded } from './upgrade.ts'
 
 /** Of those ahead of a device, so many are counted. */

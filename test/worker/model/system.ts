@@ -10,6 +10,7 @@ import type { TaskMessage } from '../../../src/tasks/deliver.ts'
 import { selectionPages } from '../../../src/tasks/enrol.ts'
 import { taskPolicy } from '../../../src/tasks/task.ts'
 import type { TaskRun } from '../../../src/tasks/task-run.ts'
+import { openTaskStorage } from '../../../src/tasks/task-storage.ts'
 import { taskStub } from '../../../src/tasks/task-stub.ts'
 import type { Upgrade } from '../../../src/tasks/upgrade.ts'
 import { LAST_PLACE, placeOf } from '../../../src/tasks/waves.ts'
@@ -117,16 +118,12 @@ export async function makeSystem(
   let keyNumber = 0
   lab.bridge.grant(1000)
 
+  /** As it is stored, not as the object has it in memory. */
   const see = (): Promise<Seen> =>
     runInDurableObject(stub, async (_, { storage }) => {
-      const [task] = storage.sql.exec<{ run: string }>('SELECT run FROM task').toArray()
-      const devices = storage.sql
-        .exec<{ device_id: string; status: string; state: string }>(
-          'SELECT device_id, status, state FROM devices',
-        )
-        .toArray()
-        .map(({ device_id, status, state }) => [device_id, { ...JSON.parse(state), status }] as const)
-      return { run: JSON.parse(task!.run), devices: new Map(devices), alarm: await storage.getAlarm() }
+      const stored = openTaskStorage(storage)
+      const rows = stored.readRowsOf(ids).map(({ deviceId, upgrade }) => [deviceId, upgrade] as const)
+      return { run: stored.readTask()!.run, devices: new Map(rows), alarm: await storage.getAlarm() }
     })
 
   return {

@@ -1,0 +1,54 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type BenchFleet, rate, startTask } from './fleet.ts'
+import type { Local } from './local.ts'
+import type { Player, Said } from './player.ts'
+
+/** What a device says on its way to Success. */
+const STEPS = [5, 20, 40, 60, 80, 100]
+
+export interface Campaign {
+  taskId: string
+  /** Seconds: until the last notice, until the last message was taken, until all outcomes stood in D1. */
+  seconds: { notices: number; messages: number; finished: number }
+  messagesPerSecond: number
+}
+
+const POLL_MS = 250
+
+/** A whole task, all devices of which succeed; each says six things, a batch at a time. */
+export async function playCampaign(
+  local: Local,
+  player: Player,
+  fleet: BenchFleet,
+  { batchSize, inFlight }: { batchSize: number; inFlight: number },
+): Promise<Campaign> {
+  const before = player.notices.size
+  const since = performance.now()
+  const seconds = () => (performance.now() - since) / 1000
+  const task = await startTask(local, fleet)
+  await player.untilNoticed(before + fleet.devices.length)
+  await player.settled()
+  const notices = seconds()
+  const messagesSince = performance.now()
+  for (const step of STEPS) await player.say(says(fleet, step), batchSize, inFlight)
+  const messages = seconds()
+  const messagesPerSecond = rate(STEPS.length * fleet.devices.length, messagesSince)
+  while ((await local.api.task(task.id)).status !== 'finished') await sleep(POLL_MS)
+  return { taskId: task.id, messagesPerSecond, seconds: { notices, messages, finished: seconds() } }
+}
+
+export const MESSAGES_EACH = STEPS.length
+
+function* says({ devices }: BenchFleet, step: number): Generator<Said> {
+  const params = { step: String(step), desc: `Upgrade Progress ${step}%`, module: 'default' }
+  for (const { accessToken } of devices) {
+    yield { username: accessToken, topic: 'progress', body: { id: '1', params } }
+  }
+}
+
+/** What follows a Success: the device starts its new firmware and says so. */
+export function* reports({ devices }: BenchFleet): Generator<Said> {
+  for (const { accessToken } of devices) {
+    yield { username: accessToken, topic: 'inform', body: { id: '2', params: { version: 'v2.0.0' } } }
+  }
+}
