@@ -46,9 +46,9 @@ function* says({ devices }: BenchFleet, step: number): Generator<Said> {
   }
 }
 
-/** What follows a Success: the device starts its new firmware and says so. */
-export function* reports({ devices }: BenchFleet): Generator<Said> {
+/** Each device says what it runs. */
+export function* reports({ devices }: BenchFleet, version: string): Generator<Said> {
   for (const { accessToken } of devices) {
-    yield { username: accessToken, topic: 'inform', body: { id: '2', params: { version: 'v2.0.0' } } }
+    yield { username: accessToken, topic: 'inform', body: { id: '2', params: { version } } }
   }
 }
