@@ -31,6 +31,8 @@ const LINGER_MS = 10
 /** Room in the batch for what stands around its items. */
 const ENVELOPE_BYTES = 4096
 const SPOOL_RETRY_MS = 5_000
+/** So long a `sent` record waits for what becomes of its notice: both in one batch are one row of the device. */
+const SENT_WAITS_MS = 500
 
 export interface UplinkOptions {
   bridge: string
@@ -182,8 +184,20 @@ export function startUplink(options: UplinkOptions): Uplink {
     await sleep(Math.max(delay, outcome.kind === 'failed' ? outcome.retryAfterMs : 0), false)
   }
 
+  let alone = Number.POSITIVE_INFINITY
+
+  /** How long there is nothing to post but `sent` records; 0 where there is more, or they have waited. */
+  function waitsMs(items: readonly SpooledItem[]): number {
+    const isAlone = items.length > 0 && items.every(isSent)
+    if (!isAlone) alone = Number.POSITIVE_INFINITY
+    else alone = Math.min(alone, performance.now())
+    return isAlone && !stopping ? Math.max(0, alone + SENT_WAITS_MS - performance.now()) : 0
+  }
+
   async function step(): Promise<void> {
     const { items, upTo, parkedMs } = await gather()
+    const waits = waitsMs(items)
+    if (waits > 0) return sleep(waits, true)
     const isIdle = knowsLease && !options.isActive() && spool.depth() === 0
     const idleForMs = (isIdle ? performance.now() : lastPostAt) + options.upToIntervalMs - performance.now()
     if (items.length > 0 || idleForMs <= 0) await post(items, upTo)
@@ -233,3 +247,5 @@ export function startUplink(options: UplinkOptions): Uplink {
     },
   }
 }
+
+const isSent = ({ json }: SpooledItem) => JSON.parse(json).kind === 'sent'

@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../e2e/mosquitto.ts'
-import type { InstantWorker } from './instant-worker.ts'
 
 /** The bridge as the process that it is in production, and what it says of itself. */
 export interface BridgeProcess {
@@ -16,7 +15,7 @@ const STARTS_WITHIN_MS = 30_000
 
 /** Resolves when it is the active bridge of its name. */
 export async function startBridge(
-  worker: InstantWorker,
+  worker: { url: string; key: string },
   directory: string,
   more: Record<string, string>,
 ): Promise<BridgeProcess> {

@@ -109,3 +109,16 @@ function bytesUnder(directory: string): number {
   }
   return bytes
 }
+
+/** The cookie of a console's session. */
+export async function signIn({ url, adminKey }: Local): Promise<string> {
+  const response = await fetch(`${url}/sign-in`, {
+    method: 'POST',
+    headers: { origin: url },
+    body: new URLSearchParams({ key: adminKey }),
+    redirect: 'manual',
+  })
+  const [cookie] = response.headers.getSetCookie()
+  if (!cookie) throw new Error(`nobody is signed in: ${response.status}`)
+  return cookie.split(';')[0]!
+}

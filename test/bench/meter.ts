@@ -122,44 +122,29 @@ function noteMeta(statement: string, meta: Meta | undefined): void {
   noteWritten(statement, meta?.rows_written ?? 0)
 }
 
-/** A database whose statements are counted; answers are the database's own. */
-export function meterD1(db: D1Database): D1Database {
-  const inner = new WeakMap<D1PreparedStatement, { statement: string; of: D1PreparedStatement }>()
-  const wrap = (statement: string, of: D1PreparedStatement): D1PreparedStatement => {
-    const all = async () => {
-      const result = await of.all()
-      noteMeta(statement, result.meta as Meta)
+/** All databases of this isolate are counted from now on. */
+export function meterD1(db: D1Database): void {
+  const database = Object.getPrototypeOf(db)
+  const statement = Object.getPrototypeOf(db.prepare('SELECT 1'))
+  if (metered.has(database)) return
+  metered.add(database)
+  const { batch } = database
+  database.batch = async function (this: D1Database, statements: { statement: string }[]) {
+    const results = (await batch.call(this, statements)) as D1Result[]
+    results.forEach((result, index) => {
+      noteMeta(statements[index]!.statement, result.meta as Meta)
+    })
+    return results
+  }
+  // The answers of `first` and `raw` have no figures: these are only counted.
+  for (const method of ['all', 'run', 'first', 'raw']) {
+    const original = statement[method]
+    statement[method] = async function (this: { statement: string }, ...args: unknown[]) {
+      const result = await original.apply(this, args)
+      noteMeta(this.statement, (result as D1Result | null)?.meta as Meta | undefined)
       return result
     }
-    const wrapped = {
-      bind: (...values: unknown[]) => wrap(statement, of.bind(...values)),
-      all,
-      run: all,
-      first: async (column?: string) => {
-        const [row] = (await all()).results as Record<string, unknown>[]
-        return row === undefined ? null : column === undefined ? row : (row[column] ?? null)
-      },
-      // Its answer has no figures: the statement is only counted.
-      raw: async (options: { columnNames: true }) => {
-        noteMeta(statement, undefined)
-        return of.raw(options)
-      },
-    } as unknown as D1PreparedStatement
-    inner.set(wrapped, { statement, of })
-    return wrapped
   }
-  return {
-    prepare: (statement: string) => wrap(statement, db.prepare(statement)),
-    batch: async (statements: D1PreparedStatement[]) => {
-      const known = statements.map((each) => inner.get(each)!)
-      const results = await db.batch(known.map(({ of }) => of))
-      results.forEach((result, index) => {
-        noteMeta(known[index]!.statement, result.meta as Meta)
-      })
-      return results
-    },
-    exec: (statements: string) => db.exec(statements),
-  } as unknown as D1Database
 }
 
 // ---- Objects, R2 ----------------------------------------------------------------------------------------
@@ -208,7 +193,8 @@ const meteredEnvs = new WeakMap<D1Database, Env>()
 export function meterEnv(env: Env): Env {
   const known = meteredEnvs.get(env.DB)
   if (known) return known
-  const counted = { ...env, DB: meterD1(env.DB), PACKAGES: meterBucket(env.PACKAGES) }
+  meterD1(env.DB)
+  const counted = { ...env, PACKAGES: meterBucket(env.PACKAGES) }
   meteredEnvs.set(env.DB, counted)
   return counted
 }

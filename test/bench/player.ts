@@ -32,8 +32,14 @@ const TOPICS = { progress: 'ota/device/progress', inform: 'ota/device/inform' }
 const TAKEN_EVERY_MS = 5
 const RETRIES = 5
 
-/** One username of a batch is one device: a message goes up as a bridge's spool would give it. */
-export async function connectPlayer(local: { url: string; bridgeKey: string }): Promise<Player> {
+/**
+ * One username of a batch is one device: a message goes up as a bridge's spool would give it. `isActive: false`: another
+ * bridge holds the lease and gets the notices; this one only says what devices say.
+ */
+export async function connectPlayer(
+  local: { url: string; bridgeKey: string },
+  { isActive }: { isActive: boolean } = { isActive: true },
+): Promise<Player> {
   const authorization = `Bearer ${local.bridgeKey}`
   const notices = new Map<string, Notice>()
   const waiting: { count: number; resolve: () => void }[] = []
@@ -49,7 +55,11 @@ export async function connectPlayer(local: { url: string; bridgeKey: string }): 
       const response = await fetch(`${local.url}/bridge/v1/messages`, {
         method: 'POST',
         headers: { authorization, 'content-type': 'application/json' },
-        body: JSON.stringify({ bridge: 'default', lease: 1, upTo: Date.now(), items: left }),
+        body: JSON.stringify({
+          bridge: 'default',
+          ...(isActive && { lease: 1, upTo: Date.now() }),
+          items: left,
+        }),
       })
       if (!response.ok) throw new Error(`the batch was refused: ${response.status} ${await response.text()}`)
       const { results } = (await response.json()) as { results: { id: string; status: string }[] }
@@ -60,7 +70,7 @@ export async function connectPlayer(local: { url: string; bridgeKey: string }): 
     }
   }
 
-  const mark = () => ({ id: `b${++seq}`, lease: 1, seq })
+  const mark = () => ({ id: `b${++seq}`, ...(isActive && { lease: 1, seq }) })
 
   /** As the real bridge: what became of the notices of a moment goes up together, then the credit comes back. */
   async function settle(): Promise<void> {
@@ -68,7 +78,7 @@ export async function connectPlayer(local: { url: string; bridgeKey: string }): 
       const items = taken.splice(0, MAX_CREDIT)
       await post(items)
       const add = items.filter(({ kind }) => kind === 'taken').length
-      if (add > 0) socket.send(JSON.stringify({ v: FRAME_VERSION, t: 'credit', add }))
+      if (add > 0) socket?.send(JSON.stringify({ v: FRAME_VERSION, t: 'credit', add }))
     }
     settling = undefined
   }
@@ -106,27 +116,32 @@ export async function connectPlayer(local: { url: string; bridgeKey: string }): 
     async close() {
       isClosed = true
       await settling
-      socket.close()
+      socket?.close()
     },
   }
 
-  const socket = new WebSocket(`${local.url.replace(/^http/, 'ws')}/bridge/v1/socket`, {
-    headers: { authorization },
-    maxPayload: 64 * 1024 * 1024,
-  })
-  socket.on('message', (data) => {
-    const frame = JSON.parse(String(data)) as FrameToBridge
-    if (frame.t !== 'notices') return
-    const at = performance.now()
-    for (const { notice, username } of frame.items) {
-      notices.set(username, notice)
-      player.onNotice?.(username, at)
-      taken.push({ ...mark(), kind: 'sent', notice }, { ...mark(), kind: 'taken', notice, result: 'taken' })
-    }
-    while (waiting[0] && notices.size >= waiting[0].count) waiting.shift()!.resolve()
-    settling ??= new Promise((resolve) => setTimeout(resolve, TAKEN_EVERY_MS)).then(settle)
-  })
-  await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
-  socket.send(JSON.stringify({ v: FRAME_VERSION, t: 'hello', bridge: 'default', credit: MAX_CREDIT }))
+  const socket = isActive ? await open() : undefined
   return player
+
+  async function open(): Promise<WebSocket> {
+    const socket = new WebSocket(`${local.url.replace(/^http/, 'ws')}/bridge/v1/socket`, {
+      headers: { authorization },
+      maxPayload: 64 * 1024 * 1024,
+    })
+    socket.on('message', (data) => {
+      const frame = JSON.parse(String(data)) as FrameToBridge
+      if (frame.t !== 'notices') return
+      const at = performance.now()
+      for (const { notice, username } of frame.items) {
+        notices.set(username, notice)
+        player.onNotice?.(username, at)
+        taken.push({ ...mark(), kind: 'sent', notice }, { ...mark(), kind: 'taken', notice, result: 'taken' })
+      }
+      while (waiting[0] && notices.size >= waiting[0].count) waiting.shift()!.resolve()
+      settling ??= new Promise((resolve) => setTimeout(resolve, TAKEN_EVERY_MS)).then(settle)
+    })
+    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
+    socket.send(JSON.stringify({ v: FRAME_VERSION, t: 'hello', bridge: 'default', credit: MAX_CREDIT }))
+    return socket
+  }
 }

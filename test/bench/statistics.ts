@@ -6,6 +6,10 @@ export function percentile(values: number[], share: number): number {
 
 export const median = (values: number[]) => percentile(values, 0.5)
 
+/** As in the tables: the median, the least and the most. */
+export const spread = (values: number[]) =>
+  `${median(values)} (${Math.min(...values)}–${Math.max(...values)})`
+
 /** Milliseconds, to one decimal. */
 export const percentiles = (values: number[]) => ({
   p50: round(percentile(values, 0.5)),

@@ -1,3 +1,5 @@
+import { spread } from './statistics.ts'
+
 const WORDS: Record<string, string> = {
   publishToSpool: 'publish to spool',
   spoolToWorker: 'spool to Worker',
@@ -16,12 +18,6 @@ export function printTable(what: string, rows: Record<string, Record<string, num
   console.log(`| ${[what, ...columns.map((column) => WORDS[column] ?? column)].join(' | ')} |`)
   console.log(`|${'---|'.repeat(columns.length + 1)}`)
   for (const [name, figures] of Object.entries(rows)) {
-    console.log(`| ${[name, ...columns.map((column) => show(figures[column]!))].join(' | ')} |`)
+    console.log(`| ${[name, ...columns.map((column) => spread(figures[column]!))].join(' | ')} |`)
   }
-}
-
-function show(values: number[]): string {
-  const sorted = values.toSorted((a, b) => a - b)
-  const median = sorted[Math.floor(sorted.length / 2)]
-  return `${median} (${sorted[0]}–${sorted.at(-1)})`
 }
