@@ -1,5 +1,6 @@
 import { announce } from './announce.ts'
-import { type DeviceRow, type HistoryEvent, NEXT_PAGE, owedAt } from './device-row.ts'
+import { type DeviceRow, NEXT_PAGE, owedAt } from './device-row.ts'
+import type { HistoryEvent } from './history.ts'
 import { earliest } from './rollout.ts'
 import { isWaveOpen, recount } from './tally.ts'
 import type { TaskContext } from './task-context.ts'

@@ -1,16 +1,6 @@
+import { type HistoryEvent, readEvents } from './history.ts'
 import type { BridgeOrder } from './order.ts'
 import { isEnded, newUpgrade, type Upgrade, type UpgradeStatus } from './upgrade.ts'
-
-/** What happened, when, why, and the fingerprint of the message that caused it. */
-export interface HistoryEvent {
-  at: number
-  kind: string
-  detail: string | null
-  /** The state that it led to, where it changed. */
-  status?: UpgradeStatus
-  /** Tells a repeated message from a new one. */
-  key?: string
-}
 
 export interface DeviceRow {
   deviceId: string
@@ -34,8 +24,6 @@ export interface DeviceRow {
 
 /** In `outbox`: its outcome is to be put into the next page. */
 export const NEXT_PAGE = 0
-const MAX_EVENTS = 50
-const MAX_EVENTS_BYTES = 8 * 1024
 /** `sendAt` of a device that asked: it is served although the task is paused. */
 export const ASKED = -1
 
@@ -79,7 +67,7 @@ export function toRow(record: DeviceRecord, firstPage: number): DeviceRow {
     wave: record.wave,
     heard: record.heard === null ? null : JSON.parse(record.heard),
     upgrade: { ...newUpgrade(), ...JSON.parse(record.state), status, step, description },
-    events: JSON.parse(record.events),
+    events: readEvents(record.events),
   }
 }
 
@@ -92,15 +80,4 @@ export function fromUpgrade(upgrade: Upgrade) {
   const changed: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(rest)) if (value !== FRESH[name]) changed[name] = value
   return { status, step, description, state: JSON.stringify(changed) }
-}
-
-/** The last 50 events and 8 KB of a device are kept. */
-export function trim(events: HistoryEvent[]): HistoryEvent[] {
-  const kept = events.slice(-MAX_EVENTS)
-  let bytes = 0
-  const first = kept.findLastIndex((event) => {
-    bytes += JSON.stringify(event).length + 1
-    return bytes > MAX_EVENTS_BYTES
-  })
-  return kept.slice(first + 1)
 }

@@ -1,13 +1,6 @@
 import { openDevicePages } from './device-pages.ts'
-import {
-  ASKED,
-  type DeviceRecord,
-  type DeviceRow,
-  fromUpgrade,
-  NEXT_PAGE,
-  toRow,
-  trim,
-} from './device-row.ts'
+import { ASKED, type DeviceRecord, type DeviceRow, fromUpgrade, NEXT_PAGE, toRow } from './device-row.ts'
+import { writeEvents } from './history.ts'
 import { openOfferedRows } from './offered-rows.ts'
 import type { TaskSpec } from './task.ts'
 import { migrate } from './task-migrations.ts'
@@ -148,7 +141,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         timerAt !== null && keepsTimer ? present : timerAt,
         row.outbox === NEXT_PAGE ? pages.addEnded(row.deviceId) : row.outbox,
         state,
-        JSON.stringify(trim(row.events)),
+        writeEvents(row.events),
         row.heard && JSON.stringify(row.heard),
         row.deviceId,
       )

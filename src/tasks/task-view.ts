@@ -1,5 +1,6 @@
 import { iso } from '../time.ts'
-import type { DeviceRow, HistoryEvent } from './device-row.ts'
+import type { DeviceRow } from './device-row.ts'
+import type { HistoryEvent } from './history.ts'
 import { planRollout } from './rollout.ts'
 import { reachedTotals } from './tally.ts'
 import type { TaskCounts, TaskSpec, TaskStatus } from './task.ts'

@@ -40,7 +40,7 @@ export async function startLocal({ isMetered }: { isMetered: boolean }): Promise
   await migrate(settings)
   await registerKeys(settings, keys, Date.now())
   const worker = await startWorker(settings, {
-    entry: join(import.meta.dirname, 'metered.ts'),
+    ...(isMetered && { entry: join(import.meta.dirname, 'metered.ts') }),
     inspectorPort,
   })
   const clean = () => {

@@ -1,0 +1,41 @@
+import { describe, expect, it } from 'vitest'
+import { type HistoryEvent, readEvents, writeEvents } from '../../src/tasks/history.ts'
+
+const event = (n: number, more: Partial<HistoryEvent> = {}): HistoryEvent => ({
+  ...{ at: 1_800_000_000_000 + n * 1_000, kind: 'progress', detail: `${n}` },
+  ...more,
+})
+
+describe("a device's history in its row", () => {
+  it('is read as it was written', () => {
+    const events = [
+      event(0, { kind: 'notice offered', detail: null }),
+      event(1, { status: 'upgrading', key: 'abc' }),
+      event(1, { key: 'def' }),
+      event(9, { status: 'success' }),
+    ]
+    expect(readEvents(writeEvents(events))).toEqual(events)
+    expect(readEvents(writeEvents([]))).toEqual([])
+  })
+
+  it('is read where an earlier version wrote it, and goes on from there', () => {
+    const events = [event(0, { key: 'abc' }), event(3)]
+    expect(readEvents(JSON.stringify(events))).toEqual(events)
+  })
+
+  it('keeps the last 50 events', () => {
+    const events = Array.from({ length: 80 }, (_, n) => event(n))
+    expect(readEvents(writeEvents(events))).toEqual(events.slice(-50))
+  })
+
+  it('keeps as many of the last as 8 KB hold, and the last one in any case', () => {
+    const events = Array.from({ length: 40 }, (_, n) => event(n, { detail: 'x'.repeat(500) }))
+    const text = writeEvents(events)
+    expect(text.length).toBeLessThanOrEqual(8 * 1024)
+    const kept = readEvents(text)
+    expect(kept).toEqual(events.slice(-kept.length))
+    expect(kept.length).toBeGreaterThan(10)
+    const long = [event(0), event(1, { detail: 'x'.repeat(10_000) })]
+    expect(readEvents(writeEvents(long))).toEqual(long.slice(1))
+  })
+})
