@@ -1,25 +1,38 @@
 import { createHash } from 'node:crypto'
 import { Hono } from 'hono'
 import htmx from 'htmx.org/dist/htmx.min.js'
+import api from './client/api.client.js'
 import script from './client/console.client.js'
+import dom from './client/dom.client.js'
+import form from './client/form.client.js'
 import icon from './client/icon.svg'
+import imports from './client/import.client.js'
+import live from './client/live.client.js'
+import select from './client/select.client.js'
 import style from './client/style.css'
+import upload from './client/upload.client.js'
 
-// What pages load besides themselves. Each name carries a hash of what is in it, so a browser asks once.
+// What pages load besides themselves. All names share a hash of everything, so that a browser asks once and scripts
+// that import each other are of one version.
 
 const TYPES = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml' }
 
-const FILES = { 'htmx.js': htmx, 'console.js': script, 'style.css': style, 'icon.svg': icon }
+const FILES = {
+  ...{ 'htmx.js': htmx, 'style.css': style, 'icon.svg': icon },
+  ...{ 'console.client.js': script, 'api.client.js': api, 'dom.client.js': dom, 'form.client.js': form },
+  ...{ 'import.client.js': imports, 'live.client.js': live, 'select.client.js': select },
+  'upload.client.js': upload,
+}
 type Name = keyof typeof FILES
 
-const hashes = Object.fromEntries(
-  Object.entries(FILES).map(([name, text]) => [
-    name,
-    createHash('sha256').update(text).digest('hex').slice(0, 12),
-  ]),
-) as Record<Name, string>
+const hash = createHash('sha256').update(Object.values(FILES).join('\0')).digest('hex').slice(0, 12)
 
-export const assetPath = (name: Name) => `/assets/${hashes[name]}/${name}`
+export const assetPath = (name: Name) => `/assets/${hash}/${name}`
+
+/** The scripts that the console's own imports: fetched along with it instead of after it. */
+export const SCRIPT_PARTS = Object.keys(FILES).filter(
+  (name) => name.endsWith('.client.js') && name !== 'console.client.js',
+) as Name[]
 
 /** Also where browsers look for it by themselves. */
 const ICON = '/favicon.ico'
@@ -28,7 +41,7 @@ export const assetRoutes = new Hono()
   .get(ICON, (c) => c.redirect(assetPath('icon.svg')))
   .get('/assets/:hash/:name', (c) => {
     const { name } = c.req.param()
-    if (!(name in FILES)) return c.notFound()
+    if (!Object.hasOwn(FILES, name)) return c.notFound()
     const type = TYPES[name.split('.').at(-1) as keyof typeof TYPES]
     return c.body(FILES[name as Name], 200, {
       'content-type': `${type}; charset=utf-8`,

@@ -4,7 +4,7 @@ import { createContext, type FC, type PropsWithChildren, useContext } from 'hono
 import type { JSX } from 'hono/jsx/jsx-runtime'
 import { admits } from '../auth/middleware.ts'
 import type { AppEnv, Principal, Role } from '../auth/principal.ts'
-import { assetPath } from './assets.ts'
+import { assetPath, SCRIPT_PARTS } from './assets.ts'
 import { isTextKey, type Language, type TextKey, type Translate, translator } from './texts.ts'
 
 /** What every part of a page may ask for. */
@@ -97,7 +97,10 @@ const Document: FC<PropsWithChildren<{ title: string }>> = ({ title, children })
         <link rel="icon" href={assetPath('icon.svg')} />
         <link rel="stylesheet" href={assetPath('style.css')} />
         <script src={assetPath('htmx.js')} defer />
-        <script src={assetPath('console.js')} defer />
+        {SCRIPT_PARTS.map((name) => (
+          <link rel="modulepreload" href={assetPath(name)} />
+        ))}
+        <script src={assetPath('console.client.js')} type="module" />
       </head>
       <body>
         <a class="skip" href="#content">

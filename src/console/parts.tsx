@@ -74,11 +74,15 @@ export const Card: FC<PropsWithChildren<{ title?: string }>> = ({ title, childre
 )
 
 /** A table, or the words that there is nothing; `rows` are its `<tr>`. */
-export const Table: FC<{ heads: string[]; rows: Child[]; caption?: string }> = ({ heads, rows, caption }) => {
+export const Table: FC<{ heads: Child[]; rows: Child[]; caption?: string }> = ({ heads, rows, caption }) => {
   const { t } = usePage()
   if (rows.length === 0) return <p class="quiet">{t('page.none')}</p>
   return (
-    <section class="scroll" tabindex={0} aria-label={caption ?? heads.join(', ')}>
+    <section
+      class="scroll"
+      tabindex={0}
+      aria-label={caption ?? heads.filter((head) => typeof head === 'string').join(', ')}
+    >
       <table>
         <thead>
           <tr>

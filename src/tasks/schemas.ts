@@ -2,6 +2,7 @@ import { z } from '@hono/zod-openapi'
 import { description, label, listQuery, name, text } from '../openapi.ts'
 import type { NewTask } from './create-task.ts'
 import { haltOn, ratePerMinute, taskPolicy } from './task.ts'
+import { UPGRADE_STATES } from './upgrade.ts'
 
 const MAX_LISTED_DEVICES = 100_000
 const MAX_FILTER_VALUES = 100
@@ -92,7 +93,7 @@ export const taskChangesBody = z
   .transform(({ policy, ...changes }) => ({ ...changes, ...policy }))
 
 const status = z.enum(['scheduled', 'running', 'paused', 'finished', 'cancelled'])
-const deviceStatus = z.enum(['pending', 'pushed', 'upgrading', 'success', 'failure', 'cancelled'])
+const deviceStatus = z.enum(UPGRADE_STATES)
 const count = z.number().int()
 
 export const taskAnswer = z

@@ -3,7 +3,8 @@
  * section 4, is in `transition.ts`. Nothing here sends: `owed` says that a notice should go out as soon as one is due.
  */
 
-export type UpgradeStatus = 'pending' | 'pushed' | 'upgrading' | 'success' | 'failure' | 'cancelled'
+export const UPGRADE_STATES = ['pending', 'pushed', 'upgrading', 'success', 'failure', 'cancelled'] as const
+export type UpgradeStatus = (typeof UPGRADE_STATES)[number]
 
 /** Why a device failed; a device-reported code as PROTOCOL.md, section 3, names it. */
 export type FailureCause =

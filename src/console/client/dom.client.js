@@ -1,0 +1,42 @@
+// What every part of the page's script uses: elements, times in the viewer's zone, messages, questions.
+
+export const $ = (selector, from = document) => from.querySelector(selector)
+export const $$ = (selector, from = document) => [...from.querySelectorAll(selector)]
+
+/** A text of the page with its `{names}` filled in. */
+export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '')
+
+const locale = document.documentElement.lang
+export const format = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' })
+
+export function showTimes(root = document) {
+  for (const time of $$('time:not([title])', root)) {
+    const at = new Date(time.dateTime)
+    if (Number.isNaN(at.getTime())) continue
+    time.title = `${time.dateTime.replace('T', ' ').replace(/\.\d+Z$|Z$/, '')} UTC`
+    time.textContent = format.format(at)
+  }
+  for (const zone of $$('[data-zone]', root))
+    zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone
+}
+
+const MESSAGE_MS = 8000
+
+export function say(text, isFault = false) {
+  const line = document.createElement('p')
+  line.textContent = text
+  if (isFault) line.className = 'fault'
+  $('#messages').append(line)
+  setTimeout(() => line.remove(), MESSAGE_MS)
+}
+
+/** Asks in the page's own dialog. */
+export function confirmed(text) {
+  const dialog = $('#confirm')
+  $('p', dialog).textContent = text
+  dialog.returnValue = ''
+  dialog.showModal()
+  return new Promise((resolve) => {
+    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true })
+  })
+}

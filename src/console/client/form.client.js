@@ -1,0 +1,152 @@
+import { call } from './api.client.js'
+import { $, $$, confirmed, fill, format, say } from './dom.client.js'
+import { upload } from './upload.client.js'
+
+// Forms and buttons that call the API as JSON; what they say, and what comes after, is in their `data-` attributes.
+
+const ofType = {
+  number: (text) => Number(text),
+  lines: (text) => text.split(/[\s,;]+/).filter(Boolean),
+  datetime: (text) => new Date(text).toISOString(),
+  // The fields that belong to the choice say more.
+  whom: (text) => (text === 'all' ? 'all' : {}),
+}
+
+function readField(field) {
+  if (field.type === 'checkbox') return field.checked
+  const text = field.value.trim()
+  if (text === '') return { null: null, list: [] }[field.dataset.empty]
+  return (ofType[field.dataset.type ?? field.type] ?? ((value) => value))(text)
+}
+
+/** Puts a value where a dotted name says; a part that is a number counts in a list. */
+function put(target, name, value) {
+  const parts = name.split('.')
+  const last = parts.pop()
+  let at = target
+  for (const [index, part] of parts.entries()) {
+    at[part] ??= /^\d+$/.test(parts[index + 1] ?? last) ? [] : {}
+    at = at[part]
+  }
+  at[last] = value
+}
+
+export function bodyOf(form) {
+  const body = {}
+  for (const field of form.elements) {
+    if (!field.name || field.disabled || field.closest('[hidden]') || field.type === 'file') continue
+    if (field.dataset.list !== undefined) {
+      if (field.checked) put(body, field.name, [...(at(body, field.name) ?? []), field.value])
+      continue
+    }
+    const value = readField(field)
+    if (value !== undefined) put(body, field.name, value)
+  }
+  for (const rows of $$('[data-pairs]', form)) {
+    const pairs = $$('[data-pair]', rows).map((row) => $$('input', row).map((input) => input.value))
+    const filled = pairs.filter(([key]) => key !== '')
+    if (filled.length > 0) put(body, rows.dataset.pairs, Object.fromEntries(filled))
+  }
+  return body
+}
+
+const at = (body, name) => name.split('.').reduce((value, part) => value?.[part], body)
+
+export function showFaults(form, { detail, errors }) {
+  const general = $('[data-fault]', form)
+  for (const field of form.elements) field.removeAttribute('aria-invalid')
+  const rest = []
+  for (const { path, message } of errors) {
+    const field = [...form.elements].find(
+      (each) => each.name && (each.name === path || path.startsWith(`${each.name}.`)),
+    )
+    if (!field) rest.push(path ? `${path}: ${message}` : message)
+    else {
+      field.setAttribute('aria-invalid', 'true')
+      rest.push(`${field.closest('label')?.querySelector('span')?.textContent ?? path}: ${message}`)
+    }
+  }
+  const text = rest.length > 0 ? rest.join('\n') : detail
+  if (general) general.textContent = text
+  else say(text, true)
+  $('[aria-invalid]', form)?.focus()
+}
+
+const pathOf = (template, values) =>
+  template.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(values[name] ?? ''))
+
+/** What comes after a change: another page, a part that is fetched anew, or the same page again. */
+function goOn(element, answer) {
+  const { then, says, shows } = element.dataset
+  if (says) say(says.replace(/\{(\w+)\}/g, (_, name) => answer?.[name] ?? ''))
+  if (shows) {
+    const place = $(element.dataset.showsIn)
+    place.hidden = false
+    $('[data-secret]', place).textContent = answer[shows]
+    return
+  }
+  if (then === 'none') return
+  if (then?.startsWith('#')) for (const part of $$(then)) htmx.trigger(part, 'refresh')
+  else if (then) location.assign(pathOf(then, answer ?? {}))
+  else location.reload()
+}
+
+const made = new WeakMap()
+
+export async function submit(form) {
+  const [method, template] = form.dataset.api.split(' ')
+  const buttons = $$('button[type=submit]', form)
+  for (const button of buttons) button.disabled = true
+  try {
+    const body = bodyOf(form)
+    // What was made before its file was cut off is not made again.
+    const answer = made.get(form) ?? (await call(method, pathOf(template, body), body))
+    const file = $('input[type=file]', form)?.files[0]
+    if (file && form.dataset.upload) {
+      made.set(form, answer)
+      await upload(form, pathOf(form.dataset.upload, answer), file)
+    }
+    form.closest('dialog')?.close()
+    goOn(form, answer)
+  } catch (problem) {
+    if (!problem.errors) throw problem
+    showFaults(form, problem)
+  } finally {
+    for (const button of buttons) button.disabled = false
+  }
+}
+
+export async function press(button) {
+  const { api, confirm, body } = button.dataset
+  if (confirm && !(await confirmed(confirm))) return
+  const [method, path] = api.split(' ')
+  button.disabled = true
+  try {
+    goOn(button, await call(method, path, body === undefined ? undefined : JSON.parse(body)))
+  } catch (problem) {
+    if (!problem.errors) throw problem
+    say([problem.detail, ...problem.errors.map(({ message }) => message)].join(' '), true)
+  } finally {
+    button.disabled = false
+  }
+}
+
+export async function preview(form) {
+  const place = $('[data-preview]', form)
+  const { previewText, previewSkipped, previewEnds } = form.dataset
+  try {
+    const answer = await call('POST', form.dataset.previewApi, bodyOf(form))
+    const lines = [
+      fill(previewText, answer),
+      ...answer.skipped.filter(({ count }) => count > 0).map((each) => fill(previewSkipped, each)),
+      ...(answer.endsAt ? [fill(previewEnds, { at: format.format(new Date(answer.endsAt)) })] : []),
+    ]
+    place.textContent = lines.join('\n')
+    place.hidden = false
+    showFaults(form, { detail: '', errors: [] })
+  } catch (problem) {
+    if (!problem.errors) throw problem
+    place.hidden = true
+    showFaults(form, problem)
+  }
+}

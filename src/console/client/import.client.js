@@ -1,0 +1,25 @@
+import { call } from './api.client.js'
+import { $, fill, say } from './dom.client.js'
+
+/** First a trial, whose rejections are shown; then the same file in earnest. */
+export async function importFile(form, isTrial) {
+  const file = $('input[type=file]', form).files[0]
+  const query = new URLSearchParams({ productId: form.elements.productId.value, trial: String(isTrial) })
+  const result = await call('POST', `${form.dataset.import}?${query}`, file, { 'content-type': 'text/csv' })
+  if (!isTrial) {
+    say(fill(form.dataset.done, result))
+    location.reload()
+    return
+  }
+  const preview = $('[data-preview]', form)
+  preview.replaceChildren()
+  for (const text of [
+    fill(form.dataset.summary, result),
+    ...result.rejected.slice(0, 50).map((row) => fill(form.dataset.line, row)),
+  ]) {
+    const line = document.createElement('p')
+    line.textContent = text
+    preview.append(line)
+  }
+  $('button[value=import]', form).disabled = result.created + result.updated === 0
+}

@@ -1,0 +1,74 @@
+import type { FC } from 'hono/jsx'
+import type { Sample } from '../tasks/task-journal.ts'
+import type { TaskView } from '../tasks/task-view.ts'
+import { ProgressChart } from './chart.tsx'
+import { useMay, usePage } from './page.tsx'
+import { Card, ShareBar, Table, Time } from './parts.tsx'
+
+/** Progress over time, why devices failed, and the waves. */
+export const Charts: FC<{ task: TaskView; samples: Sample[] }> = ({ task, samples }) => {
+  const { t } = usePage()
+  const mayWrite = useMay('operator')
+  const failed = task.failures.reduce((sum, { count }) => sum + count, 0)
+  const openWave = task.waves.findLastIndex(({ openedAt }) => openedAt !== null)
+  return (
+    <>
+      <Card title={t('task.progress')}>
+        <ProgressChart samples={samples} total={task.counts.total} />
+      </Card>
+      <Card title={t('task.failures')}>
+        {failed === 0 && <p class="quiet">{t('task.noFailures')}</p>}
+        <ul class="shares">
+          {task.failures.map(({ code, cause, description, count }) => (
+            <li>
+              <span>
+                {code ?? cause} {description}
+              </span>
+              <ShareBar share={count / failed} label={`${description ?? cause}: ${count}`} />
+              <span>{count}</span>
+            </li>
+          ))}
+        </ul>
+      </Card>
+      {task.waves.length > 0 && (
+        <Card title={t('task.waves')}>
+          <Table
+            heads={[
+              '#',
+              '%',
+              t('nav.devices'),
+              t('task.reached'),
+              t('state.success'),
+              t('state.failure'),
+              t('task.opened'),
+            ]}
+            rows={task.waves.map((wave, index) => (
+              <tr>
+                <td>{index + 1}</td>
+                <td>
+                  {wave.percent} <span class="quiet">(≥ {task.policy.waves?.[index]?.successPercent} %)</span>
+                </td>
+                <td>{wave.devices}</td>
+                <td>{wave.reached}</td>
+                <td>{wave.succeeded}</td>
+                <td>{wave.failed}</td>
+                <td>
+                  <Time at={wave.openedAt} />
+                </td>
+              </tr>
+            ))}
+          />
+          {mayWrite && openWave >= 0 && openWave + 1 < task.waves.length && (
+            <button
+              type="button"
+              data-api={`POST /api/v1/tasks/${task.id}/waves/next`}
+              data-confirm={t('task.nextWaveAsk', { number: openWave + 2 })}
+            >
+              {t('task.nextWave')}
+            </button>
+          )}
+        </Card>
+      )}
+    </>
+  )
+}

@@ -1,0 +1,153 @@
+import type { FC } from 'hono/jsx'
+import type { DevicePage } from '../tasks/task-view.ts'
+import type { UpgradeStatus } from '../tasks/upgrade.ts'
+import { useMay, usePage } from './page.tsx'
+import { ShareBar, StateBadge, Table, Time, withoutEmpty } from './parts.tsx'
+
+export interface DeviceFilter {
+  status: UpgradeStatus | undefined
+  search: string | undefined
+  cursor: string | undefined
+}
+
+interface Props {
+  taskId: string
+  devices: DevicePage
+  filter: DeviceFilter
+}
+
+export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
+  const { t } = usePage()
+  const mayWrite = useMay('operator')
+  const next = new URLSearchParams(withoutEmpty({ ...filter, cursor: devices.nextCursor ?? undefined }))
+  return (
+    <>
+      <Table
+        caption={t('task.devices')}
+        heads={[
+          ...(mayWrite ? [<AllDevices />] : []),
+          t('device.number'),
+          t('page.name'),
+          t('task.from'),
+          t('task.to'),
+          t('task.progress'),
+          t('page.updated'),
+          t('page.status'),
+          t('task.detail'),
+          ...(mayWrite ? [t('page.actions')] : []),
+        ]}
+        rows={devices.items.map((device) => (
+          <tr>
+            {mayWrite && (
+              <td>
+                <input
+                  type="checkbox"
+                  value={device.deviceId}
+                  data-device={device.status}
+                  aria-label={t('task.choose', { number: device.number })}
+                />
+              </td>
+            )}
+            <td>
+              <a href={`/tasks/${taskId}/devices/${device.deviceId}`}>{device.number}</a>
+            </td>
+            <td>{device.name}</td>
+            <td class="narrow">{device.fromVersion ?? '–'}</td>
+            <td class="narrow">{device.targetVersion}</td>
+            <td>
+              <ShareBar share={Math.max(0, device.step ?? 0) / 100} label={`${device.step ?? 0} %`} />
+            </td>
+            <td class="narrow">
+              <Time at={device.updatedAt} />
+            </td>
+            <td>
+              <StateBadge of={device.status} />
+            </td>
+            <td>{device.description}</td>
+            {mayWrite && (
+              <td>
+                <DeviceAction taskId={taskId} device={device} then="#devices" />
+              </td>
+            )}
+          </tr>
+        ))}
+      />
+      {devices.nextCursor !== null && (
+        <p>
+          <button type="button" hx-get={`/tasks/${taskId}/devices?${next}`} hx-target="#devices">
+            {t('page.more')}
+          </button>
+        </p>
+      )}
+    </>
+  )
+}
+
+const AllDevices: FC = () => {
+  const { t } = usePage()
+  return <input type="checkbox" data-all-devices aria-label={t('task.chooseAll')} />
+}
+
+/** What can be done with the chosen devices; shown once there are some. */
+export const ChosenDevices: FC<{ taskId: string }> = ({ taskId }) => {
+  const { t } = usePage()
+  const path = `/api/v1/tasks/${taskId}/devices/{id}`
+  return (
+    <div class="row" data-chosen={t('task.chosen')} hidden>
+      <span data-count role="status" />
+      <button
+        type="button"
+        data-each={`POST ${path}/retry`}
+        data-states="failure cancelled"
+        data-confirm={t('task.retryChosen')}
+        data-done={t('task.retryDone')}
+        data-then="#devices"
+      >
+        {t('task.retry')}
+      </button>
+      <button
+        type="button"
+        class="danger"
+        data-each={`POST ${path}/cancel`}
+        data-states="pending pushed upgrading"
+        data-confirm={t('task.cancelChosen')}
+        data-done={t('task.cancelDone')}
+        data-then="#devices"
+      >
+        {t('task.cancel')}
+      </button>
+    </div>
+  )
+}
+
+export const DeviceAction: FC<{
+  taskId: string
+  device: { deviceId: string; number: string; status: UpgradeStatus }
+  then: string
+}> = ({ taskId, device, then }) => {
+  const { t } = usePage()
+  const path = `/api/v1/tasks/${taskId}/devices/${device.deviceId}`
+  const { number } = device
+  if (device.status === 'success') return null
+  return device.status === 'failure' || device.status === 'cancelled' ? (
+    <button
+      type="button"
+      class="plain"
+      data-api={`POST ${path}/retry`}
+      data-confirm={t('task.retryOne', { number })}
+      data-then={then}
+    >
+      {t('task.retry')}
+    </button>
+  ) : (
+    <button
+      type="button"
+      class="plain"
+      data-api={`POST ${path}/cancel`}
+      data-confirm={t('task.cancelOne', { number })}
+      data-then={then}
+    >
+      {t('task.cancel')}
+    </button>
+  )
+}

@@ -1,0 +1,80 @@
+import type { FC } from 'hono/jsx'
+import type { TaskView } from '../tasks/task-view.ts'
+import { useMay, usePage } from './page.tsx'
+import { TaskBadge, Time } from './parts.tsx'
+
+/** What a task is doing, and what may be done with it. */
+export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
+  const { t } = usePage()
+  const mayWrite = useMay('operator')
+  const path = `/api/v1/tasks/${task.id}`
+  const isOver = task.status === 'finished' || task.status === 'cancelled'
+  return (
+    <>
+      <div class="top">
+        <h1>
+          {task.name} <TaskBadge of={task.status} />
+        </h1>
+        {mayWrite && (
+          <div class="row">
+            {task.status === 'paused' ? (
+              <button
+                type="button"
+                data-api={`POST ${path}/resume`}
+                data-confirm={t('task.resumeAsk')}
+                data-then="#state"
+              >
+                {t('task.resume')}
+              </button>
+            ) : (
+              !isOver && (
+                <button
+                  type="button"
+                  data-api={`POST ${path}/pause`}
+                  data-confirm={t('task.pauseAsk')}
+                  data-then="#state"
+                >
+                  {t('task.pause')}
+                </button>
+              )
+            )}
+            {task.status !== 'cancelled' && task.counts.failure > 0 && (
+              <button
+                type="button"
+                data-api={`POST ${path}/retry`}
+                data-confirm={t('task.retryAsk', { count: task.counts.failure })}
+                data-then="#state"
+              >
+                {t('task.retry')}
+              </button>
+            )}
+            {!isOver && (
+              <button
+                type="button"
+                class="danger"
+                data-api={`POST ${path}/cancel`}
+                data-confirm={t('task.cancelAsk', {
+                  count: task.counts.pending + task.counts.pushed + task.counts.upgrading,
+                })}
+                data-then="#state"
+              >
+                {t('task.cancel')}
+              </button>
+            )}
+          </div>
+        )}
+      </div>
+      {task.pausedReason !== null && <p class="fault">{task.pausedReason}</p>}
+      {task.waitingFor !== null && task.pausedReason === null && <p class="quiet">{task.waitingFor}</p>}
+      <p class="quiet">
+        {t('task.to')} {task.targetVersion} · {t('task.start')} <Time at={task.startAt} />
+        {task.endAt !== null && (
+          <>
+            {' '}
+            · {t('task.endAt')} <Time at={task.endAt} />
+          </>
+        )}
+      </p>
+    </>
+  )
+}

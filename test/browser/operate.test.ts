@@ -1,0 +1,157 @@
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { eventually, type System, startSystem } from '../e2e/system.ts'
+import { hasChromium, newPage, openBrowser, signIn } from './browser.ts'
+
+describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
+  let system: System
+  let browser: Browser
+  beforeAll(async () => {
+    system = await startSystem()
+    browser = await openBrowser()
+  })
+  afterAll(async () => {
+    await browser?.close()
+    await system?.close()
+  })
+
+  const open = async (key: string) => {
+    const { page, faults } = await newPage(browser, system.url.origin)
+    await signIn(page, key)
+    return { page, faults }
+  }
+  const figure = (page: Page, state: string) => page.locator(`[data-figure="counts.${state}"]`).textContent()
+
+  /** A package and devices of these numbers, which nobody plays. */
+  async function makeFleet(numbers: string[]) {
+    const operator = await system.newTenant()
+    const productId = await operator.product()
+    for (const number of numbers) await operator.device(productId, number)
+    const pkg = await operator.pkg(productId, 'v1.1.0', Buffer.from('firmware'))
+    return { operator, productId, pkg }
+  }
+
+  it('cancels and retries several chosen devices, and then one', async () => {
+    const { operator, pkg } = await makeFleet(['lamp-1', 'lamp-2', 'lamp-3', 'lamp-4'])
+    const { id } = await operator.task(pkg.id)
+    const { page, faults } = await open(operator.key)
+    await page.goto(`/tasks/${id}`)
+    await eventually(async () => expect(await figure(page, 'total')).toBe('4'))
+    await page.check('input[aria-label="Choose lamp-1"]')
+    await page.check('input[aria-label="Choose lamp-3"]')
+    await page.waitForSelector('text=2 chosen')
+    await page.click('[data-chosen] >> text=Cancel')
+    await page.waitForSelector('text=Cancel the upgrade of 2 of the chosen devices?')
+    await page.click('#confirm button[value=yes]')
+    await page.waitForSelector('text=2 of 2 are cancelled.')
+    await eventually(async () => expect(await figure(page, 'cancelled')).toBe('2'))
+
+    await page.check('input[data-all-devices]')
+    await page.waitForSelector('text=4 chosen')
+    await page.click('[data-chosen] >> text=Retry')
+    await page.waitForSelector('text=Try 2 of the chosen devices again?')
+    await page.click('#confirm button[value=yes]')
+    await page.waitForSelector('text=2 of 2 are tried again.')
+    await eventually(async () => expect(await figure(page, 'cancelled')).toBe('0'))
+
+    await page.click('tr:has-text("lamp-2") >> text=Cancel')
+    await page.waitForSelector('text=Cancel the upgrade of lamp-2?')
+    await page.click('#confirm button[value=yes]')
+    await eventually(async () => expect(await figure(page, 'cancelled')).toBe('1'))
+
+    await page.click('#state >> text=Cancel')
+    await page.waitForSelector('text=3 devices that have not ended turn Cancelled')
+    await page.click('#confirm button[value=yes]')
+    await eventually(async () => expect(await figure(page, 'cancelled')).toBe('4'))
+    expect((await operator.view(id)).status).toBe('cancelled')
+    expect(faults).toEqual([])
+  })
+
+  it('changes nothing where the question is answered with no', async () => {
+    const { operator, pkg } = await makeFleet(['lamp-1'])
+    const { id } = await operator.task(pkg.id)
+    const { page } = await open(operator.key)
+    await page.goto(`/tasks/${id}`)
+    await page.click('#state >> text=Cancel')
+    await page.click('#confirm button[value=no]')
+    await page.click('#state >> text=Pause')
+    await page.click('#confirm button[value=yes]')
+    await eventually(async () => expect((await operator.view(id)).status).toBe('paused'))
+    await page.waitForSelector('#state >> text=Resume')
+  })
+
+  it('creates a task for a date and time, in the zone of the browser', async () => {
+    const { operator, pkg } = await makeFleet(['lamp-1'])
+    const { page, faults } = await open(operator.key)
+    await page.goto(`/packages/${pkg.id}`)
+    await page.click('text=Add Upgrade Task')
+    await page.selectOption('#new-task [data-switches=start]', 'later')
+    await page.waitForSelector('#new-task >> text=Europe/Berlin')
+    await page.fill('#new-task input[name=startAt]', '2099-07-01T12:00')
+    await page.click('#new-task button[type=submit]')
+    await page.waitForURL('**/tasks/tsk_*')
+    await page.waitForSelector('h1 >> text=Scheduled')
+    const task = await operator.view(page.url().split('/').at(-1)!)
+    expect([task.status, task.startAt]).toEqual(['scheduled', '2099-07-01T10:00:00.000Z'])
+    expect(faults).toEqual([])
+  })
+
+  it('imports devices from a file, after it said which lines it would reject', async () => {
+    const operator = await system.newTenant()
+    await operator.product({ name: 'Street lamp' })
+    const { page, faults } = await open(operator.key)
+    await page.goto('/devices')
+    await page.click('text=Import CSV')
+    const csv = 'number,name\nlamp-1,One\n,nameless\nlamp-2,Two\nlamp-1,again\n'
+    await page.setInputFiles('#import input[type=file]', {
+      ...{ name: 'devices.csv', mimeType: 'text/csv', buffer: Buffer.from(csv) },
+    })
+    expect(await page.isEnabled('#import button[value=import]')).toBe(false)
+    await page.click('#import button[value=trial]')
+    await page.waitForSelector('text=2 new, 0 known, 2 rejected')
+    await page.waitForSelector('#import >> text=Line 3:')
+    await page.waitForSelector('#import >> text=Line 5:')
+    expect((await operator.get('/api/v1/devices')).items).toEqual([])
+    await page.click('#import button[value=import]')
+    await page.waitForSelector('td >> text=lamp-2')
+    expect((await operator.get('/api/v1/devices')).items).toHaveLength(2)
+    expect(faults).toEqual([])
+  })
+
+  it('shows a viewer everything and nothing that changes it', async () => {
+    const { operator, productId, pkg } = await makeFleet(['lamp-1'])
+    const { id } = await operator.task(pkg.id)
+    const { key } = await operator.post('/api/v1/keys', { name: 'eyes', role: 'viewer' })
+    const { page, faults } = await open(key)
+    const [device] = (await operator.get('/api/v1/devices')).items
+    for (const path of [
+      ...['/', '/products', `/products/${productId}`, '/devices', `/devices/${device.id}`, '/firmware'],
+      ...[`/packages/${pkg.id}`, `/tasks/${id}`, `/tasks/${id}/devices/${device.id}`, '/settings'],
+    ]) {
+      await page.goto(path)
+      const changing = page.locator(
+        'main :is([data-api], [data-each], [data-opens], [hx-post], [data-import])',
+      )
+      expect(await changing.count(), path).toBe(0)
+    }
+    await page.waitForSelector('text=This takes the role admin.')
+    expect(faults).toEqual([])
+  })
+
+  it('says that a key is wrong, and lets in with the right one', async () => {
+    const { key } = await system.newTenant()
+    const { page } = await newPage(browser, system.url.origin)
+    await page.goto('/devices')
+    await page.waitForURL('**/sign-in?to=*')
+    await page.fill('input[name=key]', `${key.slice(0, -4)}aaaa`)
+    await page.click('button[type=submit]')
+    await page.waitForSelector('text=This is not a valid key.')
+    await page.fill('input[name=key]', key)
+    await page.click('button[type=submit]')
+    await page.waitForURL('**/devices')
+    await page.click('text=Sign out')
+    await page.waitForURL('**/sign-in')
+    await page.goto('/devices')
+    await page.waitForURL('**/sign-in?to=*')
+  })
+})
