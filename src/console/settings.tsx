@@ -21,6 +21,17 @@ const ROLES = ['viewer', 'operator', 'admin', 'bridge'] as const
 interface AuditFilter {
   action: string | undefined
   target: string | undefined
+  /** Days (`2026-01-31`), of UTC; both are included. */
+  from: string | undefined
+  to: string | undefined
+}
+
+const DAY_MS = 24 * 3600_000
+const dayOf = (text: string | undefined) => (/^\d{4}-\d\d-\d\d$/.test(text ?? '') ? text : undefined)
+/** When a day begins in UTC, in ms; undefined where there is no such day. */
+const startOf = (day: string | undefined) => {
+  const at = Date.parse(`${day}T00:00:00Z`)
+  return Number.isNaN(at) ? undefined : at
 }
 
 export const settingsPages = new Hono<ConsoleEnv>()
@@ -28,15 +39,24 @@ export const settingsPages = new Hono<ConsoleEnv>()
     if (!admits('admin', c.var.principal.role)) return render(c, 'nav.settings', <NotAllowed />)
     const tenantId = c.var.principal.tenantId!
     const db = openDb(c.env.DB)
-    const { action, target, cursor } = c.req.query()
-    const filter = { action: action || undefined, target: target || undefined }
+    const { action, target, from, to, cursor } = c.req.query()
+    const filter: AuditFilter = {
+      ...{ action: action || undefined, target: target || undefined },
+      ...{ from: dayOf(from), to: dayOf(to) },
+    }
+    const lastDay = startOf(filter.to)
     const [keys, webhooks, entries] = await Promise.all([
       listKeys(db, { tenantId }, PAGE_SIZE),
       listWebhooks(db, tenantId, PAGE_SIZE),
       listEntries(
         db,
         tenantId,
-        { ...filter, keyId: undefined, from: undefined, to: undefined },
+        {
+          ...filter,
+          keyId: undefined,
+          from: startOf(filter.from),
+          to: lastDay === undefined ? undefined : lastDay + DAY_MS,
+        },
         PAGE_SIZE,
         cursor,
       ),
@@ -266,6 +286,12 @@ const Audit: FC<{ entries: AuditEntry[]; cursor: string | null; filter: AuditFil
         </Field>
         <Field label={t('settings.target')}>
           <input name="target" value={filter.target} maxlength={64} />
+        </Field>
+        <Field label={t('settings.fromDay')}>
+          <input type="date" name="from" value={filter.from} />
+        </Field>
+        <Field label={t('settings.toDay')}>
+          <input type="date" name="to" value={filter.to} />
         </Field>
         <button type="submit">{t('page.filter')}</button>
       </form>

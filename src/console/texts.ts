@@ -308,6 +308,8 @@ const TEXTS = {
   'settings.who': ['Who', '操作者'],
   'settings.action': ['Action', '操作'],
   'settings.target': ['Of', '对象'],
+  'settings.fromDay': ['From (UTC)', '起始日（UTC）'],
+  'settings.toDay': ['To (UTC)', '截止日（UTC）'],
   'settings.address': ['From', '来源'],
 } satisfies Record<string, readonly [string, string]>
 

@@ -28,7 +28,7 @@ it('lets in who has a key, and keeps it out of the browser', async () => {
 it('loads scripts and styles of its own', async () => {
   const html = await (await visit('/sign-in')).text()
   const paths = [...html.matchAll(/"(\/assets\/[^"]+)"/g)].map(([, path]) => path!)
-  expect(paths).toHaveLength(4)
+  expect(paths).toHaveLength(11)
   for (const path of paths) {
     const asset = await visit(path)
     expect([asset.status, asset.headers.get('cache-control')]).toEqual([
@@ -138,4 +138,33 @@ it('lets nobody in by the secret for local use where it was deployed', async () 
 
 it('begins with the type of the document, so that browsers keep to the standard', async () => {
   expect(await (await visit('/sign-in')).text()).toMatch(/^<!doctype html><html /)
+})
+
+it('filters the audit log by day', async () => {
+  const lab = await makeLab(1)
+  const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
+  const today = new Date().toISOString().slice(0, 10)
+  const shown = async (query: string) =>
+    (await (await visit(`/settings?${query}`, { headers: { cookie } })).text()).includes('product.create')
+  expect(await shown(`from=${today}&to=2099-12-31`)).toBe(true)
+  expect(await shown('to=2020-01-01')).toBe(false)
+  expect(await shown('from=2099-01-01')).toBe(false)
+  expect(await shown('from=nonsense&to=2020-99-99')).toBe(true)
+})
+
+it('weighs little: script and style together under 100 KB compressed, each page under 100 KB', async () => {
+  const html = await (await visit('/sign-in')).text()
+  const paths = [...html.matchAll(/(?:src|href)="(\/assets\/[^"]+)"/g)].map(([, path]) => path!)
+  expect(paths.length).toBeGreaterThan(5)
+  const sizes = await Promise.all(
+    paths.map(async (path) => {
+      const { body } = await visit(path)
+      return (await new Response(body!.pipeThrough(new CompressionStream('gzip'))).arrayBuffer()).byteLength
+    }),
+  )
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(100_000)
+})
+
+it('has no asset by a name that every object has', async () => {
+  expect((await visit('/assets/x/toString')).status).toBe(404)
 })
