@@ -28,6 +28,11 @@ export interface Env {
   DOWNLOAD_SIGNING_KEY?: string
   /** Signs the sessions of the console; without it nobody signs in. */
   SESSION_SECRET?: string
+  /** Sign-in by Cloudflare Access: `https://<team>.cloudflareaccess.com` and the application's audience tag. */
+  ACCESS_TEAM?: string
+  ACCESS_AUDIENCE?: string
+  /** Who comes in as what, as JSON: `[{"who": "@example.com", "tenantId": "ten_…", "role": "viewer"}]`. */
+  ACCESS_GRANTS?: string
   /** `true`: webhooks may call http and private addresses. For local use only. */
   WEBHOOKS_ALLOW_PRIVATE?: string
 }

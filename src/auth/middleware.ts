@@ -2,37 +2,35 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { openDb } from '../db/client.ts'
 import { forbidden, unauthorized } from '../errors.ts'
 import { hashKey, isKey } from './key.ts'
-import type { AppEnv, Principal, Role } from './principal.ts'
-import { isFromOwnPage, keyOfSession } from './session.ts'
-import { type ApiKey, findKey, touchKey } from './store.ts'
+import { type AppEnv, type Principal, type Role, toPrincipal } from './principal.ts'
+import { isFromOwnPage } from './session.ts'
+import { findKey, touchKey } from './store.ts'
+import { principalOfVisitor } from './visitor.ts'
 
 /** Who may call a route: a tenant's role admits the higher ones, the others only themselves. */
 const RANK: Partial<Record<Role, number>> = { viewer: 1, operator: 2, admin: 3 }
 
 /**
- * Authenticates `Authorization: Bearer <key>`, or a session of the console where one of its own pages asks, and sets
+ * Authenticates `Authorization: Bearer <key>`, or who sits at the console where one of its own pages asks, and sets
  * `principal`; 401 for anything else.
  */
 export const requireKey: MiddlewareHandler<AppEnv> = async (c, next) => {
-  const now = Date.now()
-  const found = await keyOf(c, now)
-  if (!found) throw unauthorized()
-  await touchKey(openDb(c.env.DB), found, now)
-  c.set('principal', toPrincipal(found))
+  const principal = await whoAsks(c, Date.now())
+  if (!principal) throw unauthorized()
+  c.set('principal', principal)
   await next()
 }
 
-async function keyOf(c: Context<AppEnv>, now: number): Promise<ApiKey | undefined> {
+async function whoAsks(c: Context<AppEnv>, now: number): Promise<Principal | undefined> {
   if (c.req.header('authorization') === undefined) {
-    return isFromOwnPage(c) ? keyOfSession(c, now) : undefined
+    return isFromOwnPage(c) ? principalOfVisitor(c, now) : undefined
   }
-  const key = bearerKey(c)
-  return key === undefined ? undefined : findKey(openDb(c.env.DB), await hashKey(key))
+  const text = bearerKey(c)
+  const key = text === undefined ? undefined : await findKey(openDb(c.env.DB), await hashKey(text))
+  if (!key) return undefined
+  await touchKey(openDb(c.env.DB), key, now)
+  return toPrincipal(key)
 }
-
-export const toPrincipal = ({ id: keyId, name: keyName, role, tenantId, bridge }: ApiKey): Principal => ({
-  ...{ keyId, keyName, role, tenantId, bridge },
-})
 
 /** The key that the request carries; undefined where it carries none that could be one. */
 export function bearerKey(c: Context): string | undefined {

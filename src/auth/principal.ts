@@ -1,12 +1,14 @@
 import type { Env } from '../env.ts'
+import type { ApiKey } from './store.ts'
 
 /** `root`: tenants and their first keys. The others belong to a tenant; `bridge` may serve every tenant (`*`). */
 export type Role = 'root' | 'admin' | 'operator' | 'viewer' | 'bridge'
 
-/** Who asks: a key that was found and is not revoked. */
+/** Who asks: a key that was found and is not revoked, or a person whom Cloudflare Access names. */
 export interface Principal {
+  /** Of the key; `access:` and the address of a person. */
   keyId: string
-  /** What its owner calls the key. */
+  /** What its owner calls the key; the address of a person. */
   keyName: string
   role: Role
   /** Null for root keys and for bridge keys of the whole installation. */
@@ -20,3 +22,7 @@ export interface AppEnv {
   Bindings: Env
   Variables: { principal: Principal }
 }
+
+export const toPrincipal = ({ id: keyId, name: keyName, role, tenantId, bridge }: ApiKey): Principal => ({
+  ...{ keyId, keyName, role, tenantId, bridge },
+})

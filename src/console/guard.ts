@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from 'hono'
 import { getCookie } from 'hono/cookie'
-import { toPrincipal } from '../auth/middleware.ts'
-import { isFromOwnPage, keyOfSession } from '../auth/session.ts'
+import { isFromOwnPage } from '../auth/session.ts'
+import { principalOfVisitor } from '../auth/visitor.ts'
 import { forbidden } from '../errors.ts'
 import type { ConsoleEnv } from './page.tsx'
 import { chooseLanguage } from './texts.ts'
@@ -16,13 +16,13 @@ export const chooseTexts: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
 
 /** Who is not signed in is sent to where they can, and back afterwards. */
 export const requireSession: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
-  const key = await keyOfSession(c, Date.now())
-  if (key?.tenantId == null) {
+  const principal = await principalOfVisitor(c, Date.now())
+  if (principal?.tenantId == null) {
     const to =
       c.req.method === 'GET' && !c.req.header('hx-request') ? `?to=${encodeURIComponent(c.req.path)}` : ''
     return c.redirect(`/sign-in${to}`, 303)
   }
   if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
-  c.set('principal', toPrincipal(key))
+  c.set('principal', principal)
   await next()
 }

@@ -2,6 +2,7 @@ import type { Context } from 'hono'
 import { raw } from 'hono/html'
 import { createContext, type FC, type PropsWithChildren, useContext } from 'hono/jsx'
 import type { JSX } from 'hono/jsx/jsx-runtime'
+import { accessSettings } from '../auth/access.ts'
 import { admits } from '../auth/middleware.ts'
 import type { AppEnv, Principal, Role } from '../auth/principal.ts'
 import { assetPath, SCRIPT_PARTS } from './assets.ts'
@@ -29,14 +30,17 @@ export const useMay = (role: Role): boolean => {
   return principal !== null && admits(role, principal.role)
 }
 
-/** No inline script or style, nothing from elsewhere, in nobody's frame. */
-const SECURITY_HEADERS = {
-  'content-security-policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+/** No inline script or style, nothing from elsewhere, in nobody's frame. Signing out may lead on to the Access team. */
+const securityHeaders = (c: Context<ConsoleEnv>) => ({
+  'content-security-policy': [
+    ...["default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:"],
+    ...["connect-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"],
+    `form-action 'self' ${accessSettings(c.env)?.team ?? ''}`,
+  ].join('; '),
   'referrer-policy': 'same-origin',
   'x-content-type-options': 'nosniff',
   'cache-control': 'private, no-store',
-}
+})
 
 const scopeOf = (c: Context<ConsoleEnv>): PageScope => ({
   language: c.var.language,
@@ -59,7 +63,7 @@ export function render(
       <Document title={isTextKey(title) ? scope.t(title) : title}>{content}</Document>
     </Scope.Provider>,
     status,
-    SECURITY_HEADERS,
+    securityHeaders(c),
   )
 }
 
@@ -72,7 +76,7 @@ export function renderFault(c: Context<ConsoleEnv>, status: 404 | 500) {
 
 /** A part of a page, for htmx. */
 export const renderPart = (c: Context<ConsoleEnv>, content: JSX.Element) =>
-  c.html(<Scope.Provider value={scopeOf(c)}>{content}</Scope.Provider>, 200, SECURITY_HEADERS)
+  c.html(<Scope.Provider value={scopeOf(c)}>{content}</Scope.Provider>, 200, securityHeaders(c))
 
 const NAVIGATION: { path: string; text: TextKey }[] = [
   { path: '/', text: 'nav.overview' },

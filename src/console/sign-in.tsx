@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import { setCookie } from 'hono/cookie'
+import { principalOfAccess } from '../auth/access.ts'
 import { hashKey, isKey } from '../auth/key.ts'
 import { endSession, hasSessions, isFromOwnPage, startSession } from '../auth/session.ts'
 import { findKey } from '../auth/store.ts'
@@ -11,6 +12,8 @@ import { type ConsoleEnv, render, usePage } from './page.tsx'
 import { Field } from './parts.tsx'
 import type { TextKey } from './texts.ts'
 
+/** Cloudflare's own, in front of the Worker. */
+const ACCESS_SIGN_OUT = '/cdn-cgi/access/logout'
 const YEAR_SECONDS = 365 * 24 * 3600
 /** A path of ours, and nothing that a browser reads as another host. */
 const OWN_PATH = /^\/(?![/\\])[^\s]{0,500}$/
@@ -39,10 +42,12 @@ export const signInRoutes = new Hono<ConsoleEnv>()
     await startSession(c, key, Date.now())
     return c.redirect(to, 303)
   })
-  .post('/sign-out', (c) => {
+  .post('/sign-out', async (c) => {
     if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
     endSession(c)
-    return c.redirect('/sign-in', 303)
+    // Whom Access let in is signed out there, or would be in again at once.
+    const isByAccess = (await principalOfAccess(c, Date.now())) !== undefined
+    return c.redirect(isByAccess ? ACCESS_SIGN_OUT : '/sign-in', 303)
   })
   .get('/language', (c) => {
     setCookie(c, LANGUAGE_COOKIE, c.req.query('to') === 'zh' ? 'zh' : 'en', {

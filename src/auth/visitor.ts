@@ -1,0 +1,17 @@
+import type { Context } from 'hono'
+import { openDb } from '../db/client.ts'
+import { principalOfAccess } from './access.ts'
+import { type AppEnv, type Principal, toPrincipal } from './principal.ts'
+import { keyOfSession } from './session.ts'
+import { touchKey } from './store.ts'
+
+/** Who sits at the browser: whose key signed in, or whom Cloudflare Access names; undefined where nobody did. */
+export async function principalOfVisitor<E extends AppEnv>(
+  c: Context<E>,
+  now: number,
+): Promise<Principal | undefined> {
+  const key = await keyOfSession(c, now)
+  if (!key) return principalOfAccess(c, now)
+  await touchKey(openDb(c.env.DB), key, now)
+  return toPrincipal(key)
+}
