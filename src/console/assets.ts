@@ -8,6 +8,8 @@ import form from './client/form.client.js'
 import icon from './client/icon.svg'
 import imports from './client/import.client.js'
 import live from './client/live.client.js'
+import pick from './client/pick.client.js'
+import rows from './client/rows.client.js'
 import select from './client/select.client.js'
 import style from './client/style.css'
 import upload from './client/upload.client.js'
@@ -21,7 +23,7 @@ const FILES = {
   ...{ 'htmx.js': htmx, 'style.css': style, 'icon.svg': icon },
   ...{ 'console.client.js': script, 'api.client.js': api, 'dom.client.js': dom, 'form.client.js': form },
   ...{ 'import.client.js': imports, 'live.client.js': live, 'select.client.js': select },
-  'upload.client.js': upload,
+  ...{ 'pick.client.js': pick, 'rows.client.js': rows, 'upload.client.js': upload },
 }
 type Name = keyof typeof FILES
 

@@ -1,16 +1,16 @@
 import { Hono } from 'hono'
 import { AppError } from '../errors.ts'
 import { assetRoutes } from './assets.ts'
-import { devicePages } from './devices.tsx'
-import { firmwarePages } from './firmware.tsx'
+import { devicePages } from './devices/routes.tsx'
+import { firmwarePages } from './firmware/routes.tsx'
 import { chooseTexts, requireSession } from './guard.ts'
 import { overviewRoutes } from './overview.tsx'
 import type { ConsoleEnv } from './page.tsx'
 import { renderFault } from './page.tsx'
 import { productPages } from './products.tsx'
-import { settingsPages } from './settings.tsx'
+import { settingsPages } from './settings/routes.tsx'
 import { signInRoutes } from './sign-in.tsx'
-import { taskPages } from './tasks.tsx'
+import { taskPages } from './tasks/routes.tsx'
 
 // The console: what an operator sees and does in a browser. Its pages read; what they change they ask of the API.
 

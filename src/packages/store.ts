@@ -83,6 +83,25 @@ export const listPackages = (
     .orderBy(asc(packages.id))
     .limit(limit + 1)
 
+/** The others that a task of this package could send too: ready, of its version and for its module. */
+export const packagesBeside = (
+  db: Db,
+  { tenantId, productId, module, version, id }: Package,
+  limit: number,
+) =>
+  db
+    .select()
+    .from(packages)
+    .where(
+      and(
+        ...[eq(packages.tenantId, tenantId), eq(packages.productId, productId)],
+        ...[eq(packages.module, module), eq(packages.version, version)],
+        ...[eq(packages.state, 'ready'), ne(packages.id, id)],
+      ),
+    )
+    .orderBy(asc(packages.id))
+    .limit(limit)
+
 /** The package with its file; undefined where it is no draft (any more) or no longer there. */
 export const makeReady = (db: Db, ref: PackageRef, file: StoredFile): Promise<Package | undefined> =>
   db

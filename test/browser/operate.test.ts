@@ -1,7 +1,7 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually, type System, startSystem } from '../e2e/system.ts'
-import { hasChromium, newPage, openBrowser, signIn } from './browser.ts'
+import { expectAccessible, hasChromium, newPage, openBrowser, picture, signIn } from './browser.ts'
 
 describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
   let system: System
@@ -37,6 +37,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     const { page, faults } = await open(operator.key)
     await page.goto(`/tasks/${id}`)
     await eventually(async () => expect(await figure(page, 'total')).toBe('4'))
+    expect(await page.isVisible('[data-chosen]')).toBe(false)
     await page.check('input[aria-label="Choose lamp-1"]')
     await page.check('input[aria-label="Choose lamp-3"]')
     await page.waitForSelector('text=2 chosen')
@@ -48,6 +49,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
 
     await page.check('input[data-all-devices]')
     await page.waitForSelector('text=4 chosen')
+    await expectAccessible(page, 'chosen devices')
     await page.click('[data-chosen] >> text=Retry')
     await page.waitForSelector('text=Try 2 of the chosen devices again?')
     await page.click('#confirm button[value=yes]')
@@ -94,6 +96,105 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     const task = await operator.view(page.url().split('/').at(-1)!)
     expect([task.status, task.startAt]).toEqual(['scheduled', '2099-07-01T10:00:00.000Z'])
     expect(faults).toEqual([])
+  })
+
+  /** The body of the task that the form asks for, and whether it was created. */
+  async function confirmTask(page: Page) {
+    const [request] = await Promise.all([
+      page.waitForRequest((each) => each.method() === 'POST' && each.url().endsWith('/api/v1/tasks')),
+      page.click('#new-task button[type=submit]'),
+    ])
+    await page.waitForURL('**/tasks/tsk_*')
+    return request.postDataJSON()
+  }
+
+  it('creates a task for devices chosen from a list, which stay chosen while others are searched', async () => {
+    const numbers = Array.from({ length: 25 }, (_, n) => `lamp-${String(n).padStart(2, '0')}`)
+    const { operator, pkg } = await makeFleet(numbers)
+    const { page, faults } = await open(operator.key)
+    await page.goto(`/packages/${pkg.id}`)
+    await page.click('text=Add Upgrade Task')
+    await page.selectOption('#new-task [name=devices]', 'list')
+    await page.waitForSelector('text=These are the first 20; search for the others.')
+    await page.check('#choice input[aria-label="Choose lamp-03"]')
+    await page.check('#choice input[aria-label="Choose lamp-04"]')
+    await page.fill('#new-task input[type=search]', 'lamp-24')
+    await page.waitForSelector('#choice >> text=lamp-24')
+    await eventually(async () => expect(await page.locator('#choice input').count()).toBe(1))
+    await page.check('#choice input[aria-label="Choose lamp-24"]')
+    await page.waitForSelector('#picked >> text=3 chosen')
+    await expectAccessible(page, 'devices to choose from')
+    await page.click('#picked label:has-text("lamp-04") input')
+    await page.fill('#new-task input[type=search]', '')
+    await page.waitForSelector('#choice >> text=lamp-00')
+    expect(await page.isChecked('#choice input[aria-label="Choose lamp-03"]')).toBe(true)
+    expect(await page.isChecked('#choice input[aria-label="Choose lamp-04"]')).toBe(false)
+    await page.click('#new-task [data-previews]')
+    await page.waitForSelector('#new-task output >> text=2')
+    const body = await confirmTask(page)
+    expect([Object.keys(body.devices), body.search]).toEqual([['ids'], undefined])
+    await page.waitForSelector('#devices >> text=lamp-24')
+    expect(await page.locator('#devices tbody tr').count()).toBe(2)
+    expect(faults).toEqual([])
+  })
+
+  it('has presets that turn rules on, and every rule stays open to change', async () => {
+    const { operator, productId, pkg } = await makeFleet(['lamp-1'])
+    const diff = await operator.pkg(productId, 'v1.1.0', Buffer.from('difference'), {
+      ...{ kind: 'diff', sourceVersion: 'v1.0.0', name: 'small step' },
+    })
+    const { page, faults } = await open(operator.key)
+    const begin = async () => {
+      await page.goto(`/packages/${pkg.id}`)
+      await page.click('text=Add Upgrade Task')
+    }
+    const wave = (percent: number, soakMinutes: number) => ({ percent, successPercent: 95, soakMinutes })
+    const careful = [wave(1, 30), wave(20, 0), wave(100, 0)]
+    const nightly = {
+      days: ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'],
+      ...{ from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' },
+    }
+
+    await begin()
+    expect((await confirmTask(page)).policy).not.toHaveProperty('waves')
+    await begin()
+    await page.selectOption('#new-task [data-presets]', 'careful')
+    const { policy } = await confirmTask(page)
+    expect([policy.waves, policy.haltOn]).toEqual([careful, { failurePercent: 10, minFinished: 20 }])
+    await begin()
+    await page.selectOption('#new-task [data-presets]', 'night')
+    const night = (await confirmTask(page)).policy
+    expect([night.window, night.waves]).toEqual([nightly, undefined])
+
+    await begin()
+    await page.selectOption('#new-task [data-presets]', 'careful')
+    await page.check('#new-task [data-rule=window]')
+    expect(await page.inputValue('#new-task [data-presets]')).toBe('own')
+    await page.uncheck('#new-task [data-rule=halt]')
+    await page.uncheck('#new-task label.check:has-text("Sun") input')
+    await page.click('#new-task [data-row] >> nth=0 >> text=Delete')
+    await page.click('text=Add a wave')
+    await page.fill('#new-task [data-row] >> nth=2 >> [data-field=percent]', '50')
+    await page.click('text=More rules')
+    await expectAccessible(page, 'all rules of a task')
+    await page.check('#new-task label.check:has-text("download failed") input')
+    await page.check('#new-task label.check:has-text("timeout") input')
+    await page.fill('#new-task [name="policy.autoRetry.times"]', '2')
+    await page.check('#new-task label.check:has-text("small step") input')
+    await page.click('#new-task button[type=submit]')
+    await page.waitForSelector('text=must be more than the wave before')
+    await page.fill('#new-task [data-row] >> nth=1 >> [data-field=percent]', '40')
+    await page.fill('#new-task [data-row] >> nth=2 >> [data-field=percent]', '100')
+    await picture(page, 'new-task')
+    const own = await confirmTask(page)
+    expect([own.packageIds, own.policy.waves, own.policy.haltOn, own.policy.autoRetry]).toEqual([
+      [pkg.id, diff.id],
+      [wave(20, 0), wave(40, 0), wave(100, 0)],
+      undefined,
+      { times: 2, backoffMinutes: 10, on: ['timeout', -2] },
+    ])
+    expect(own.policy.window).toEqual({ ...nightly, days: nightly.days.slice(0, -1) })
+    expect(faults.filter((fault) => !fault.includes('422'))).toEqual([])
   })
 
   it('imports devices from a file, after it said which lines it would reject', async () => {

@@ -1,15 +1,30 @@
-import type { Browser } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually, type System, startSystem } from '../e2e/system.ts'
+import type { Operator } from '../e2e/system-operator.ts'
 import { expectAccessible, hasChromium, newPage, openBrowser, picture, settled, signIn } from './browser.ts'
 
 const NASTY = '<img src=x onerror="alert(1)"> “quoted” \u202eمرحبا\u202c 😀'
+
+const widthOf = (page: Page): Promise<number> => page.evaluate('document.documentElement.scrollWidth')
+
+/** How far each lamp goes once it has its notice. */
+const STEPS = [[100], [30], [100], [60], [100], [-2], [100], [80], [10], [100], [100], [45]]
 
 describe.skipIf(!hasChromium())('every page', () => {
   let system: System
   let browser: Browser
   let key: string
   let pages: [name: string, path: string][]
+  const addLamp = async (operator: Operator, productId: string, n: number) => {
+    const { id } = await operator.device(productId, `lamp-${String(n + 1).padStart(3, '0')}`, {
+      ...{ accessToken: `pages-${n}`, name: `Mill Street ${n + 1}`, tags: ['north'] },
+    })
+    const device = await system.connect(`pages-${n}`)
+    await device.listen()
+    await device.inform('v1.0.0')
+    return { id, device }
+  }
   beforeAll(async () => {
     system = await startSystem()
     browser = await openBrowser()
@@ -17,31 +32,32 @@ describe.skipIf(!hasChromium())('every page', () => {
     key = operator.key
     const productId = await operator.product({
       name: 'Street lamp',
-      description: `say "hello" ${'long '.repeat(190)}`,
+      description: 'Dims by itself, tells of failures.',
     })
-    const devices = []
-    for (const n of [1, 2, 3])
-      devices.push(await operator.device(productId, `lamp-${n}`, { accessToken: `pages-${n}`, name: NASTY }))
-    const device = await system.connect('pages-1')
-    await device.listen()
-    await device.inform('v1.0.0')
-    await device.say('ota/device/progress', 'nonsense')
+    const lamps = await Promise.all(STEPS.map((_, n) => addLamp(operator, productId, n)))
+    const [first] = lamps
+    await first!.device.say('ota/device/progress', 'nonsense')
     const pkg = await operator.pkg(productId, 'v1.1.0', Buffer.from('firmware'), {
       extData: { key1: 'value1' },
     })
     const { id } = await operator.task(pkg.id, { policy: { waves: [{ percent: 50 }, { percent: 100 }] } })
-    await eventually(async () => expect((await operator.get(`/api/v1/tasks/${id}`)).counts.total).toBe(3))
+    const rollout = () => operator.view(id)
+    await eventually(async () => expect((await rollout()).counts.pushed).toBe(STEPS.length / 2))
+    await Promise.all(
+      lamps.map(({ device }, n) => (device.notices().length > 0 ? device.progress(...STEPS[n]!) : undefined)),
+    )
+    await eventually(async () => expect((await rollout()).counts.pushed).toBe(0))
     await operator.post('/api/v1/webhooks', { url: 'https://example.com/hook', events: ['task.finished'] })
     pages = [
       ['overview', '/'],
       ['products', '/products'],
       ['product', `/products/${productId}`],
       ['devices', '/devices'],
-      ['device', `/devices/${devices[0]!.id}`],
+      ['device', `/devices/${first!.id}`],
       ['firmware', '/firmware'],
       ['package', `/packages/${pkg.id}`],
       ['rollout', `/tasks/${id}`],
-      ['history', `/tasks/${id}/devices/${devices[0]!.id}`],
+      ['history', `/tasks/${id}/devices/${first!.id}`],
       ['settings', '/settings'],
     ]
   })
@@ -55,7 +71,7 @@ describe.skipIf(!hasChromium())('every page', () => {
     ['en-GB', 'dark'],
     ['zh-CN', 'light'],
     ['zh-CN', 'dark'],
-  ] as const)('is accessible, in %s and %s, and shows names as text', async (locale, colorScheme) => {
+  ] as const)('is accessible, in %s and %s', async (locale, colorScheme) => {
     const { page, faults } = await newPage(browser, system.url.origin, { locale, colorScheme })
     await page.goto('/sign-in')
     await expectAccessible(page, 'sign-in')
@@ -68,6 +84,59 @@ describe.skipIf(!hasChromium())('every page', () => {
       await expectAccessible(page, `${name} ${locale} ${colorScheme}`)
       if (locale === 'en-GB' && colorScheme === 'light') await picture(page, name)
     }
+    expect(faults).toEqual([])
+  })
+
+  it('shows whatever text as text, in a layout that stays whole', async () => {
+    const operator = await system.newTenant()
+    const text = (length: number) => NASTY.padEnd(length, 'x').slice(0, length)
+    const productId = await operator.product({ name: text(128), description: text(1024) })
+    const { id: deviceId } = await operator.device(productId, 'مرحبا-😀', {
+      ...{ accessToken: 'pages-nasty', name: text(128), tags: ['<b>', 'שלום'] },
+    })
+    const device = await system.connect('pages-nasty')
+    await device.say('ota/device/progress', text(5000))
+    await device.inform(text(64))
+    const pkg = await operator.pkg(productId, '😀"<i>', Buffer.from('firmware'), {
+      ...{ name: text(128), description: text(1024), extData: { '<k>': text(5000), مرحبا: '"' } },
+    })
+    const { id } = await operator.task(pkg.id, { name: text(128), description: text(1024) })
+    await eventually(async () => {
+      expect((await operator.get(`/api/v1/tasks/${id}`)).counts.total).toBe(1)
+      const { items } = await operator.get(`/api/v1/devices/${deviceId}/rejections`)
+      expect(items).toHaveLength(1)
+    })
+    const { page, faults } = await newPage(browser, system.url.origin, { width: 380 })
+    await signIn(page, operator.key)
+    for (const [name, path] of [
+      ...[
+        ['overview', '/'],
+        ['products', '/products'],
+        ['product', `/products/${productId}`],
+      ],
+      ...[
+        ['devices', '/devices'],
+        ['device', `/devices/${deviceId}`],
+        ['firmware', '/firmware'],
+      ],
+      ...[
+        ['package', `/packages/${pkg.id}`],
+        ['task', `/tasks/${id}`],
+      ],
+      ...[
+        ['task device', `/tasks/${id}/devices/${deviceId}`],
+        ['settings', '/settings'],
+      ],
+    ] as [string, string][]) {
+      await page.goto(path)
+      for (const width of [380, 1280]) {
+        await page.setViewportSize({ width, height: 800 })
+        expect(await widthOf(page), `${name} at ${width}`).toBeLessThanOrEqual(width)
+      }
+      expect(await page.locator('main :is(img, i, b)').count(), name).toBe(0)
+    }
+    await page.goto(`/packages/${pkg.id}`)
+    expect((await page.textContent('pre'))?.length).toBeGreaterThan(5000)
     expect(faults).toEqual([])
   })
 
@@ -90,12 +159,7 @@ describe.skipIf(!hasChromium())('every page', () => {
     await signIn(page, key)
     for (const [name, path] of pages) {
       await page.goto(path)
-      const width = await page.evaluate(
-        () =>
-          (globalThis as unknown as { document: { documentElement: { scrollWidth: number } } }).document
-            .documentElement.scrollWidth,
-      )
-      expect(width, name).toBeLessThanOrEqual(380)
+      expect(await widthOf(page), name).toBeLessThanOrEqual(380)
     }
     await settled(page).catch(() => {})
   })

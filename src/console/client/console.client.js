@@ -5,6 +5,8 @@ import { $, $$, showTimes } from './dom.client.js'
 import { press, preview, showFaults, submit } from './form.client.js'
 import { importFile } from './import.client.js'
 import { follow } from './live.client.js'
+import { drop, pick, showPicked } from './pick.client.js'
+import { apply, leavePreset, nameRows, show } from './rows.client.js'
 import { choose, eachChosen, showChosen } from './select.client.js'
 import { upload } from './upload.client.js'
 
@@ -47,21 +49,31 @@ document.addEventListener('click', (event) => {
   if (adds) {
     const template = $(adds)
     template.before(template.content.cloneNode(true))
+    nameRows()
   }
-  if (removes) button.closest(removes).remove()
+  if (removes) {
+    button.closest(removes).remove()
+    nameRows()
+  }
 })
 
+document.addEventListener('input', ({ target }) => target.removeAttribute('aria-invalid'))
+
 document.addEventListener('change', (event) => {
-  if (event.target.matches('[data-device], [data-all-devices]')) choose(event.target)
-  const { switches } = event.target.dataset
-  // A choice shows what belongs to it, and hides what belongs to the others.
-  if (switches)
-    for (const part of $$(`[data-of="${switches}"]`)) part.hidden = part.dataset.when !== event.target.value
+  const { target } = event
+  const { switches, rule, presets, pick: picks } = target.dataset
+  if (target.matches('[data-device], [data-all-devices]')) choose(target)
+  if (picks !== undefined) pick(target)
+  if (target.closest('[data-picked]')) drop(target)
+  if (switches) show(target)
+  if (presets !== undefined) apply(target)
+  if (rule) leavePreset(target)
 })
 
 document.addEventListener('htmx:after:swap', () => {
   showTimes()
   showChosen()
+  showPicked()
 })
 showTimes()
 for (const element of $$('[data-live]')) follow(element)

@@ -16,8 +16,9 @@ export function showTimes(root = document) {
     time.title = `${time.dateTime.replace('T', ' ').replace(/\.\d+Z$|Z$/, '')} UTC`
     time.textContent = format.format(at)
   }
-  for (const zone of $$('[data-zone]', root))
-    zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone
+  for (const place of $$('[data-zone]', root)) place.textContent = zone
+  for (const field of $$('[data-zone-value]', root)) field.value ||= zone
 }
 
 const MESSAGE_MS = 8000

@@ -34,9 +34,13 @@ function put(target, name, value) {
 export function bodyOf(form) {
   const body = {}
   for (const field of form.elements) {
+    const { list, asks, type } = field.dataset
     if (!field.name || field.disabled || field.closest('[hidden]') || field.type === 'file') continue
-    if (field.dataset.list !== undefined) {
-      if (field.checked) put(body, field.name, [...(at(body, field.name) ?? []), field.value])
+    if (asks !== undefined) continue
+    if (list !== undefined) {
+      const value = type ? ofType[type](field.value) : field.value
+      if (field.type === 'hidden' || field.checked)
+        put(body, field.name, [...(at(body, field.name) ?? []), value])
       continue
     }
     const value = readField(field)

@@ -1,8 +1,8 @@
 import type { FC } from 'hono/jsx'
-import type { DevicePage } from '../tasks/task-view.ts'
-import type { UpgradeStatus } from '../tasks/upgrade.ts'
-import { useMay, usePage } from './page.tsx'
-import { ShareBar, StateBadge, Table, Time, withoutEmpty } from './parts.tsx'
+import type { DevicePage } from '../../tasks/task-view.ts'
+import type { UpgradeStatus } from '../../tasks/upgrade.ts'
+import { useMay, usePage } from '../page.tsx'
+import { ShareBar, StateBadge, Table, Time, withoutEmpty } from '../parts.tsx'
 
 export interface DeviceFilter {
   status: UpgradeStatus | undefined

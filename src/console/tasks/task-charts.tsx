@@ -1,9 +1,18 @@
 import type { FC } from 'hono/jsx'
-import type { Sample } from '../tasks/task-journal.ts'
-import type { TaskView } from '../tasks/task-view.ts'
-import { ProgressChart } from './chart.tsx'
-import { useMay, usePage } from './page.tsx'
-import { Card, ShareBar, Table, Time } from './parts.tsx'
+import { NO_COUNTS } from '../../tasks/task.ts'
+import type { Sample } from '../../tasks/task-journal.ts'
+import type { TaskView } from '../../tasks/task-view.ts'
+import { ProgressChart } from '../chart.tsx'
+import { useMay, usePage } from '../page.tsx'
+import { Card, ShareBar, Table, Time } from '../parts.tsx'
+
+/** From the start, where nothing had happened, to now: what was written down is up to a minute old. */
+function withEnds(samples: Sample[], { status, startAt, finishedAt, counts }: TaskView): Sample[] {
+  if (status === 'scheduled') return []
+  const start = { at: Date.parse(startAt), counts: NO_COUNTS }
+  const end = { at: finishedAt === null ? Date.now() : Date.parse(finishedAt), counts }
+  return [start, ...samples.filter(({ at }) => at > start.at && at < end.at), end]
+}
 
 /** Progress over time, why devices failed, and the waves. */
 export const Charts: FC<{ task: TaskView; samples: Sample[] }> = ({ task, samples }) => {
@@ -14,7 +23,7 @@ export const Charts: FC<{ task: TaskView; samples: Sample[] }> = ({ task, sample
   return (
     <>
       <Card title={t('task.progress')}>
-        <ProgressChart samples={samples} total={task.counts.total} />
+        <ProgressChart samples={withEnds(samples, task)} total={task.counts.total} />
       </Card>
       <Card title={t('task.failures')}>
         {failed === 0 && <p class="quiet">{t('task.noFailures')}</p>}

@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
-import type { TaskView } from '../tasks/task-view.ts'
-import { useMay, usePage } from './page.tsx'
-import { TaskBadge, Time } from './parts.tsx'
+import type { TaskView } from '../../tasks/task-view.ts'
+import { useMay, usePage } from '../page.tsx'
+import { TaskBadge, Time } from '../parts.tsx'
 
 /** What a task is doing, and what may be done with it. */
 export const TaskState: FC<{ task: TaskView }> = ({ task }) => {

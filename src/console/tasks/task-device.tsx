@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
-import type { DeviceView, TaskView } from '../tasks/task-view.ts'
-import { useMay, usePage } from './page.tsx'
-import { Card, StateBadge, Table, Time } from './parts.tsx'
+import type { DeviceView, TaskView } from '../../tasks/task-view.ts'
+import { useMay, usePage } from '../page.tsx'
+import { Card, StateBadge, Table, Time } from '../parts.tsx'
 import { DeviceAction } from './task-devices.tsx'
 
 /** One device in a task: what it waits for and what happened. */

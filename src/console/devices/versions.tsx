@@ -1,0 +1,11 @@
+import type { FC } from 'hono/jsx'
+import type { DeviceModule } from '../../devices/device.ts'
+
+/** What a device runs, in a line. */
+export const Versions: FC<{ of: DeviceModule[] | undefined }> = ({ of: modules = [] }) => (
+  <>
+    {modules
+      .map(({ module, version }) => (module === 'default' ? version : `${module} ${version}`))
+      .join(', ')}
+  </>
+)

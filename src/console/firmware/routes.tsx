@@ -1,0 +1,47 @@
+import { Hono } from 'hono'
+import { openDb } from '../../db/client.ts'
+import { notFound } from '../../errors.ts'
+import { page } from '../../openapi.ts'
+import { findPackage, listPackages, packagesBeside } from '../../packages/store.ts'
+import { listProducts } from '../../products/store.ts'
+import { listTasks } from '../../tasks/store.ts'
+import { type ConsoleEnv, render } from '../page.tsx'
+import { PackageList } from './package-list.tsx'
+import { PackagePage } from './package-page.tsx'
+
+const PAGE_SIZE = 50
+const MAX_PRODUCTS = 200
+/** A task sends at most 50 packages. */
+const MAX_BESIDE = 49
+
+export const firmwarePages = new Hono<ConsoleEnv>()
+  .get('/firmware', async (c) => {
+    const tenantId = c.var.principal.tenantId!
+    const db = openDb(c.env.DB)
+    const { productId, name, cursor } = c.req.query()
+    const [rows, products] = await Promise.all([
+      listPackages(
+        db,
+        tenantId,
+        { productId: productId || undefined, name: name || undefined },
+        PAGE_SIZE,
+        cursor,
+      ),
+      listProducts(db, tenantId, MAX_PRODUCTS),
+    ])
+    const { items, nextCursor } = page(rows, PAGE_SIZE, ({ id }) => id)
+    const list = { packages: items, products, filter: { productId, name }, cursor: nextCursor }
+    return render(c, 'nav.firmware', <PackageList {...list} />)
+  })
+  .get('/packages/:id', async (c) => {
+    const tenantId = c.var.principal.tenantId!
+    const db = openDb(c.env.DB)
+    const pkg = await findPackage(db, { tenantId, packageId: c.req.param('id') })
+    if (!pkg) throw notFound('package')
+    const [rows, beside] = await Promise.all([
+      listTasks(db, tenantId, { packageId: pkg.id }, PAGE_SIZE, c.req.query('cursor')),
+      packagesBeside(db, pkg, MAX_BESIDE),
+    ])
+    const { items, nextCursor } = page(rows, PAGE_SIZE, ({ id }) => id)
+    return render(c, pkg.name, <PackagePage pkg={pkg} beside={beside} tasks={items} cursor={nextCursor} />)
+  })

@@ -1,0 +1,69 @@
+import type { FC } from 'hono/jsx'
+import type { AuditEntry } from '../../audit/entry.ts'
+import { iso } from '../../time.ts'
+import { usePage } from '../page.tsx'
+import { Card, Field, NextPage, Table, Time } from '../parts.tsx'
+
+export interface AuditFilter {
+  action: string | undefined
+  target: string | undefined
+  /** Days (`2026-01-31`), of UTC; both are included. */
+  from: string | undefined
+  to: string | undefined
+}
+
+export const Audit: FC<{ entries: AuditEntry[]; cursor: string | null; filter: AuditFilter }> = ({
+  entries,
+  cursor,
+  filter,
+}) => {
+  const { t } = usePage()
+  return (
+    <Card title={t('settings.audit')}>
+      <form class="row" method="get" action="/settings">
+        <Field label={t('settings.action')}>
+          <input name="action" value={filter.action} maxlength={64} />
+        </Field>
+        <Field label={t('settings.target')}>
+          <input name="target" value={filter.target} maxlength={64} />
+        </Field>
+        <Field label={t('settings.fromDay')}>
+          <input type="date" name="from" value={filter.from} />
+        </Field>
+        <Field label={t('settings.toDay')}>
+          <input type="date" name="to" value={filter.to} />
+        </Field>
+        <button type="submit">{t('page.filter')}</button>
+      </form>
+      <Table
+        heads={[
+          t('page.time'),
+          t('settings.who'),
+          t('settings.action'),
+          t('settings.target'),
+          t('settings.address'),
+          t('task.detail'),
+        ]}
+        rows={entries.map(({ at, keyName, role, action, target, address, detail }) => (
+          <tr>
+            <td class="narrow">
+              <Time at={iso(at)} />
+            </td>
+            <td>
+              {keyName} <span class="quiet">{role}</span>
+            </td>
+            <td>{action}</td>
+            <td>
+              <code>{target}</code>
+            </td>
+            <td>{address}</td>
+            <td>
+              <code>{detail && JSON.stringify(detail)}</code>
+            </td>
+          </tr>
+        ))}
+      />
+      <NextPage path="/settings" query={{ ...filter }} cursor={cursor} />
+    </Card>
+  )
+}

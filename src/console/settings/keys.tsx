@@ -1,0 +1,84 @@
+import type { FC } from 'hono/jsx'
+import type { ApiKey } from '../../auth/store.ts'
+import { iso } from '../../time.ts'
+import { usePage } from '../page.tsx'
+import { Card, Dialog, DialogEnd, Field, Table, Time } from '../parts.tsx'
+
+const ROLES = ['viewer', 'operator', 'admin', 'bridge'] as const
+
+export const Keys: FC<{ keys: ApiKey[] }> = ({ keys }) => {
+  const { t } = usePage()
+  return (
+    <>
+      <div class="top">
+        <h1>{t('nav.settings')}</h1>
+        <button type="button" class="main" data-opens="#new-key">
+          {t('settings.newKey')}
+        </button>
+      </div>
+      <Card title={t('settings.keys')}>
+        <Table
+          heads={[
+            t('page.name'),
+            t('settings.role'),
+            t('page.created'),
+            t('settings.lastUsed'),
+            t('page.actions'),
+          ]}
+          rows={keys.map(({ id, name, role, bridge, createdAt, lastUsedAt, revokedAt }) => (
+            <tr>
+              <td>{name}</td>
+              <td>
+                {role} {bridge}
+              </td>
+              <td class="narrow">
+                <Time at={iso(createdAt)} />
+              </td>
+              <td class="narrow">
+                <Time at={iso(lastUsedAt)} />
+              </td>
+              <td>
+                {revokedAt === null ? (
+                  <button
+                    type="button"
+                    class="plain"
+                    data-api={`DELETE /api/v1/keys/${id}`}
+                    data-confirm={t('settings.revokeAsk', { name })}
+                  >
+                    {t('settings.revoke')}
+                  </button>
+                ) : (
+                  <span class="badge bad">{t('settings.revoked')}</span>
+                )}
+              </td>
+            </tr>
+          ))}
+        />
+      </Card>
+      <Dialog id="new-key" title={t('settings.newKey')}>
+        <form data-api="POST /api/v1/keys" data-shows="key" data-shows-in="#made-key">
+          <Field label={t('page.name')}>
+            <input name="name" required maxlength={128} />
+          </Field>
+          <Field label={t('settings.role')}>
+            <select name="role" data-switches="role">
+              {ROLES.map((role) => (
+                <option>{role}</option>
+              ))}
+            </select>
+          </Field>
+          <span data-of="role" data-when="bridge" hidden>
+            <Field label={t('product.bridge')}>
+              <input name="bridge" maxlength={64} value="default" />
+            </Field>
+          </span>
+          <DialogEnd action={t('page.save')} />
+        </form>
+      </Dialog>
+      <section id="made-key" class="card" hidden>
+        <p>{t('settings.keyOnce')}</p>
+        <code data-secret />
+      </section>
+    </>
+  )
+}
