@@ -54,7 +54,7 @@ export const Charts: FC<{ task: TaskView; samples: Sample[] }> = ({ task, sample
             rows={task.waves.map((wave, index) => (
               <tr>
                 <td>{index + 1}</td>
-                <td>
+                <td class="narrow">
                   {wave.percent} <span class="quiet">(≥ {task.policy.waves?.[index]?.successPercent} %)</span>
                 </td>
                 <td>{wave.devices}</td>
