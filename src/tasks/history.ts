@@ -12,10 +12,17 @@ export interface HistoryEvent {
 }
 
 /**
- * An event as it is stored: a third of its size with names, so that the row of a usual upgrade keeps to its page of
- * SQLite's tree. The first event's time is in ms since 1970, that of each other one in ms since the one before.
+ * An event as it is stored: a fifth of its size with names, so that the row of a usual upgrade keeps to its page of
+ * SQLite's tree. What is like the event before says only what differs: its time in ms since then (that of the first
+ * since 1970), 0 for the same kind, and a number for the same detail with that number in it.
  */
-type Stored = [since: number, kind: string, detail: string | null, status?: UpgradeStatus | 0, key?: string]
+type Stored = [
+  since: number,
+  kind: string | 0,
+  detail: string | number | null,
+  status?: UpgradeStatus | 0,
+  key?: string,
+]
 
 const MAX_EVENTS = 50
 const MAX_BYTES = 8 * 1024
@@ -35,27 +42,47 @@ const fits = (text: string) =>
   text.length * MAX_BYTES_OF_UNIT <= MAX_BYTES || utf8.encode(text).length <= MAX_BYTES
 
 function toText(events: HistoryEvent[]): string {
-  let before = 0
   return JSON.stringify(
-    events.map(({ at, kind, detail, status, key }): Stored => {
-      const since = at - before
-      before = at
-      if (key !== undefined) return [since, kind, detail, status ?? 0, key]
-      return status === undefined ? [since, kind, detail] : [since, kind, detail, status]
+    events.map(({ at, kind, detail, status, key }, index): Stored => {
+      const before = events[index - 1]
+      const since = at - (before?.at ?? 0)
+      const stored = [since, kind === before?.kind ? 0 : kind, shorten(detail, before?.detail)] as const
+      if (key !== undefined) return [...stored, status ?? 0, key]
+      return status === undefined ? [...stored] : [...stored, status]
     }),
   )
 }
 
+const NUMBER = /\d+/
+
+/** The text with another number in place of its first one, wherever that stands; undefined where it has none. */
+function withNumber(text: string, number: string): string | undefined {
+  const own = NUMBER.exec(text)?.[0]
+  return own === undefined ? undefined : text.replaceAll(own, number)
+}
+
+function shorten(detail: string | null, before: string | null | undefined): string | number | null {
+  const number = detail === null ? undefined : NUMBER.exec(detail)?.[0]
+  const isLike = number !== undefined && before != null && withNumber(before, number) === detail
+  return isLike && String(Number(number)) === number ? Number(number) : detail
+}
+
 export function readEvents(text: string): HistoryEvent[] {
-  let at = 0
+  let before: HistoryEvent | undefined
   return (JSON.parse(text) as (Stored | HistoryEvent)[]).map((stored) => {
     // Rows of earlier versions have the names.
-    if (!Array.isArray(stored)) {
-      at = stored.at
-      return stored
-    }
-    const [since, kind, detail, status, key] = stored
-    at += since
-    return { at, kind, detail, ...(status && { status }), ...(key !== undefined && { key }) }
+    before = Array.isArray(stored) ? restore(stored, before) : stored
+    return before
   })
 }
+
+const restore = (
+  [since, kind, detail, status, key]: Stored,
+  before: HistoryEvent | undefined,
+): HistoryEvent => ({
+  at: (before?.at ?? 0) + since,
+  kind: kind === 0 ? (before?.kind ?? '') : kind,
+  detail: typeof detail === 'number' ? (withNumber(before?.detail ?? '', String(detail)) ?? null) : detail,
+  ...(status && { status }),
+  ...(key !== undefined && { key }),
+})

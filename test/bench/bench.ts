@@ -9,9 +9,10 @@ import { makeFleet } from './fleet.ts'
 import { latency, load } from './latency.ts'
 import { startLocal } from './local.ts'
 import { connectPlayer } from './player.ts'
+import { profiled } from './profile.ts'
 import { reads } from './reads.ts'
 import { median, spread } from './statistics.ts'
-import { uplinkHttp } from './uplink-http.ts'
+import { progressOf, uplinkHttp } from './uplink-http.ts'
 import { uplinkMqtt } from './uplink-mqtt.ts'
 import { type BrokerName, withBridge } from './with-bridge.ts'
 
@@ -28,6 +29,8 @@ const REQUESTS = quick ? 20 : 100
 const CAMPAIGN_DEVICES = quick ? 10_000 : 100_000
 /** Half of what HTTP batches of 100 reach here. */
 const HALF_LOAD = 5_000
+/** Messages of the profiled run. */
+const PROFILED = 50_000
 
 const figures: Record<string, unknown> = {}
 
@@ -80,13 +83,22 @@ async function measureSpeed(): Promise<void> {
   say('first notice, ms', spreads(first))
   say('last notice, ms', spreads(last))
 
-  const ten = large.find(({ fleet }) => fleet.devices.length === 10_000)!
+  const { fleet, taskId } = large.at(-1)!
   await player.settled()
-  const http = await uplinkHttp(player, ten.fleet, RUNS)
+  const http = await uplinkHttp(player, fleet, RUNS)
   figures.uplinkHttp = medians(http)
   say('uplink by HTTP batches, messages/s by batch size', spreads(http))
+  const [, profile] = await profiled(local.inspectorPort, () =>
+    player.say(progressOf(fleet, PROFILED, 40), 1000, 2),
+  )
+  const share = (name: string) =>
+    Math.round((1000 * profile.total.find((each) => each.name === name)!.ms) / PROFILED)
+  figures.microsecondsPerMessage = { all: share('(root)'), object: share('deliver') }
+  say(
+    'processor time of a message in batches of 1000, µs',
+    figures.microsecondsPerMessage as Record<string, number>,
+  )
 
-  const { fleet, taskId } = large.at(-1)!
   const device = (await local.api.devices(`productId=${fleet.productId}&limit=1`)).items[0]!
   const ids = { productId: fleet.productId, packageId: fleet.packageId, taskId, deviceId: device.id }
   figures.readsMs = await reads(local, ids, REQUESTS)
@@ -115,14 +127,14 @@ async function measureSpeed(): Promise<void> {
   await player.close()
   const brokers: BrokerName[] = hasMosquitto() ? ['embedded', 'mosquitto'] : ['embedded']
   const mqtt: Record<string, number[]> = {}
-  for (const broker of brokers) mqtt[broker] = await uplinkMqtt(local, ten.fleet, broker, RUNS)
+  for (const broker of brokers) mqtt[broker] = await uplinkMqtt(local, fleet, broker, RUNS)
   figures.uplinkMqtt = medians(mqtt)
   say('uplink over MQTT, messages/s by broker', spreads(mqtt))
 
   const single = await makeFleet(local, 1)
   const idle = await latency(local, single, ROUNDS)
   const background = await connectPlayer(local, { isActive: false })
-  const busy = load(background, ten.fleet, HALF_LOAD)
+  const busy = load(background, fleet, HALF_LOAD)
   const loaded = await latency(local, await makeFleet(local, 1), ROUNDS)
   await busy.stop()
   await background.close()

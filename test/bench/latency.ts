@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { connectAsync, type MqttClient } from 'mqtt'
+import type { MqttClient } from 'mqtt'
 import WebSocket from 'ws'
 import { eventually } from './eventually.ts'
 import { type BenchFleet, startTask } from './fleet.ts'
 import { type Local, signIn } from './local.ts'
 import type { Player } from './player.ts'
+import { connectDevice } from './publishers.ts'
 import { percentiles } from './statistics.ts'
 import { progressOf } from './uplink-http.ts'
 import { untilHandedOver, withBridge } from './with-bridge.ts'
@@ -23,9 +24,7 @@ export interface Latency {
 export const latency = (local: Local, fleet: BenchFleet, rounds: number): Promise<Latency> =>
   withBridge(local, 'embedded', async (bridge) => {
     const { number, accessToken } = fleet.devices[0]!
-    const device = await connectAsync(bridge.mqttUrl, {
-      ...{ username: accessToken, password: '', clientId: accessToken },
-    })
+    const device = await connectDevice(bridge.mqttUrl, accessToken)
     await device.subscribeAsync(`ota/device/inform/${accessToken}`, { qos: 1 })
     await say(device, 'inform', { id: '1', params: { version: 'v1.0.0' } })
     await untilHandedOver(bridge)

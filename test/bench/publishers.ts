@@ -14,7 +14,7 @@ const IN_FLIGHT = 250
 const PAYLOAD = JSON.stringify({ step: '42', desc: 'Upgrade Progress 42%' })
 
 export async function connectPublishers(mqttUrl: string): Promise<Publishers> {
-  const clients = await Promise.all(USERNAMES.map((username) => connectOne(mqttUrl, username)))
+  const clients = await Promise.all(USERNAMES.map((username) => connectDevice(mqttUrl, username)))
   return {
     async publish(count) {
       const share = Math.ceil(count / clients.length)
@@ -26,7 +26,8 @@ export async function connectPublishers(mqttUrl: string): Promise<Publishers> {
   }
 }
 
-function connectOne(mqttUrl: string, username: string): Promise<MqttClient> {
+/** A device that tries until it is let in. */
+export function connectDevice(mqttUrl: string, username: string): Promise<MqttClient> {
   const client = connect(mqttUrl, {
     ...{ username, password: '', clientId: username },
     // The plugin lets nobody in before the bridge has read the credentials.

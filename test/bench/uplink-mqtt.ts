@@ -1,13 +1,14 @@
-import { connectAsync, type MqttClient } from 'mqtt'
+import type { MqttClient } from 'mqtt'
 import type { BenchFleet } from './fleet.ts'
 import { rate } from './fleet.ts'
 import type { Local } from './local.ts'
+import { connectDevice } from './publishers.ts'
 import { progressOf } from './uplink-http.ts'
 import { type BrokerName, untilHandedOver, withBridge } from './with-bridge.ts'
 
-const CONNECTIONS = 100
+const CONNECTIONS = 500
 /** Of each: messages without an acknowledgement. */
-const IN_FLIGHT = 20
+const IN_FLIGHT = 8
 const MESSAGES = 30_000
 
 /**
@@ -18,12 +19,7 @@ export const uplinkMqtt = (local: Local, fleet: BenchFleet, broker: BrokerName, 
   withBridge(local, broker, async (bridge) => {
     const devices = fleet.devices.slice(0, CONNECTIONS)
     const clients = await Promise.all(
-      devices.map(({ accessToken }) =>
-        connectAsync(bridge.mqttUrl, {
-          ...{ username: accessToken, password: '', clientId: accessToken },
-          ...{ reconnectPeriod: 100, reconnectOnConnackError: true },
-        }),
-      ),
+      devices.map(({ accessToken }) => connectDevice(bridge.mqttUrl, accessToken)),
     )
     await untilHandedOver(bridge)
     const rates: number[] = []

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type HistoryEvent, readEvents, writeEvents } from '../../src/tasks/history.ts'
 
@@ -16,6 +17,33 @@ describe("a device's history in its row", () => {
     ]
     expect(readEvents(writeEvents(events))).toEqual(events)
     expect(readEvents(writeEvents([]))).toEqual([])
+  })
+
+  it('is read as it was written, however alike its details are', () => {
+    const details = fc.oneof(
+      fc.constant(null),
+      fc.string(),
+      fc.nat(120).map((step) => `${step} %: Upgrade Progress ${step}%`),
+      fc
+        .tuple(fc.nat(9), fc.nat(9), fc.constantFrom('', '0', '00'))
+        .map(([a, b, zeros]) => `${zeros}${a} of ${b}`),
+    )
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ detail: details, kind: fc.constantFrom('progress', 'version') })),
+        (said) => {
+          const events = said.map((more, n) => event(n, more)).slice(-50)
+          expect(readEvents(writeEvents(events))).toEqual(events)
+        },
+      ),
+    )
+  })
+
+  it('keeps the history of 25 steps within the kilobyte that stays in its page', () => {
+    const events = Array.from({ length: 25 }, (_, n) =>
+      event(n, { detail: `${n * 4} %: Upgrade Progress ${n * 4}%`, key: '0123456789a' }),
+    )
+    expect(writeEvents(events).length).toBeLessThan(800)
   })
 
   it('is read where an earlier version wrote it, and goes on from there', () => {
