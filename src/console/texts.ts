@@ -165,6 +165,8 @@ const TEXTS = {
   'package.source': ['Source version', '源版本'],
   'package.signMethod': ['Signing method', '签名算法'],
   'package.file': ['File', '文件'],
+  'package.digest': ['SHA-256 of the file', '文件的 SHA-256'],
+  'package.digestHint': ['Optional: a file that differs from it is refused', '可选：与之不符的文件将被拒绝'],
   'package.fileHint': ['Up to 5 GB; over 100 MB it goes up in parts', '最大 5 GB；超过 100 MB 将分片上传'],
   'package.progress': ['Upload', '上传进度'],
   'package.upload': ['Upload the file', '上传文件'],

@@ -61,8 +61,8 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     await page.click('#confirm button[value=yes]')
     await eventually(async () => expect(await figure(page, 'cancelled')).toBe('1'))
 
-    await page.click('#state >> text=Cancel')
-    await page.waitForSelector('text=3 devices that have not ended turn Cancelled')
+    await page.click('#state [data-confirm*="3 devices that have not ended turn Cancelled"]')
+    await page.waitForSelector('#confirm >> text=3 devices that have not ended')
     await page.click('#confirm button[value=yes]')
     await eventually(async () => expect(await figure(page, 'cancelled')).toBe('4'))
     expect((await operator.view(id)).status).toBe('cancelled')
@@ -195,6 +195,38 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     ])
     expect(own.policy.window).toEqual({ ...nightly, days: nightly.days.slice(0, -1) })
     expect(faults.filter((fault) => !fault.includes('422'))).toEqual([])
+  })
+
+  it('says what is wrong with a package: its version exists, its digest differs, the connection is gone', async () => {
+    const { operator, productId } = await makeFleet(['lamp-1'])
+    const { page, faults } = await open(operator.key)
+    await page.goto('/firmware')
+    await page.click('text=Add Upgrade Package')
+    await page.selectOption('#new-package [name=productId]', productId)
+    await page.fill('#new-package [name=name]', 'Lamp firmware')
+    await page.fill('#new-package [name=version]', 'v1.1.0')
+    await page.setInputFiles('#new-package input[type=file]', {
+      ...{ name: 'lamp.bin', mimeType: 'application/octet-stream', buffer: Buffer.from('lamp') },
+    })
+    const fault = page.locator('#new-package [data-fault]')
+    const confirm = () => page.click('#new-package button[type=submit]')
+    await confirm()
+    await eventually(async () =>
+      expect(await fault.textContent()).toContain('The product has a package of this module'),
+    )
+    await page.fill('#new-package [name=version]', 'v1.2.0')
+    await page.fill('#new-package [data-digest]', 'ab'.repeat(32))
+    await confirm()
+    await eventually(async () => expect(await fault.textContent()).toContain("the file's SHA-256 is"))
+    await page.fill('#new-package [data-digest]', '')
+    await page.context().setOffline(true)
+    await confirm()
+    await eventually(async () => expect(await fault.textContent()).toBe('No connection. Try again.'))
+    await page.context().setOffline(false)
+    await confirm()
+    await page.waitForURL('**/packages/pkg_*')
+    await page.waitForSelector('h1 >> text=Ready')
+    expect(faults.filter((text) => !/409|422|ERR_INTERNET_DISCONNECTED/.test(text))).toEqual([])
   })
 
   it('imports devices from a file, after it said which lines it would reject', async () => {

@@ -28,7 +28,7 @@ it('lets in who has a key, and keeps it out of the browser', async () => {
 it('loads scripts and styles of its own', async () => {
   const html = await (await visit('/sign-in')).text()
   const paths = [...html.matchAll(/"(\/assets\/[^"]+)"/g)].map(([, path]) => path!)
-  expect(paths).toHaveLength(11)
+  expect(paths).toHaveLength(13)
   for (const path of paths) {
     const asset = await visit(path)
     expect([asset.status, asset.headers.get('cache-control')]).toEqual([

@@ -19,10 +19,11 @@ export async function call(method, path, body, headers = {}) {
 }
 
 /** One request with its progress; `fetch` does not tell of what it sends. */
-export function send(method, path, blob, onProgress) {
+export function send(method, path, blob, onProgress, headers = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest()
     request.open(method, path)
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value)
     request.upload.onprogress = ({ loaded }) => onProgress(loaded)
     request.onload = () => {
       const answer = JSON.parse(request.responseText || 'null')

@@ -103,11 +103,13 @@ export async function submit(form) {
   for (const button of buttons) button.disabled = true
   try {
     const body = bodyOf(form)
-    // What was made before its file was cut off is not made again.
-    const answer = made.get(form) ?? (await call(method, pathOf(template, body), body))
+    // What was made before its file was cut off is not made again, unless the form says something else now.
+    const asked = JSON.stringify(body)
+    const before = made.get(form)
+    const answer = before?.asked === asked ? before.answer : await call(method, pathOf(template, body), body)
     const file = $('input[type=file]', form)?.files[0]
     if (file && form.dataset.upload) {
-      made.set(form, answer)
+      made.set(form, { asked, answer })
       await upload(form, pathOf(form.dataset.upload, answer), file)
     }
     form.closest('dialog')?.close()

@@ -14,11 +14,15 @@ export async function upload(form, path, file) {
   const show = (bytes) => {
     bar.value = bytes
   }
+  const sha256 = $('[data-digest]', form).value.trim().toLowerCase() || undefined
   if (file.size <= DIRECT_BYTES) {
-    await send('PUT', `${path}/file?filename=${encodeURIComponent(file.name)}`, file, show)
+    const headers = sha256 && { 'x-content-sha256': sha256 }
+    await send('PUT', `${path}/file?filename=${encodeURIComponent(file.name)}`, file, show, headers)
     return
   }
-  const { place, partSize, missing } = (await begun(path, file)) ?? (await begin(path, file))
+  const marks = [file.name, file.size, file.lastModified, sha256].join('/')
+  const { place, partSize, missing } =
+    (await begun(path, marks)) ?? (await begin(path, { size: file.size, filename: file.name, sha256 }, marks))
   for (const number of missing) {
     const from = (number - 1) * partSize
     await sendPart(`${place}/parts/${number}`, file.slice(from, from + partSize), (sent) => show(from + sent))
@@ -29,14 +33,10 @@ export async function upload(form, path, file) {
 
 /** Under this name the browser remembers the upload that it began for a package, and of which file. */
 const noteName = (path) => `upload ${path}`
-const marksOf = ({ name, size, lastModified }) => [name, size, lastModified].join('/')
 
-async function begin(path, file) {
-  const { uploadId, partSize } = await call('POST', `${path}/uploads`, {
-    size: file.size,
-    filename: file.name,
-  })
-  localStorage.setItem(noteName(path), JSON.stringify({ uploadId, file: marksOf(file) }))
+async function begin(path, file, marks) {
+  const { uploadId, partSize } = await call('POST', `${path}/uploads`, file)
+  localStorage.setItem(noteName(path), JSON.stringify({ uploadId, marks }))
   const parts = Math.ceil(file.size / partSize)
   return {
     place: `${path}/uploads/${uploadId}`,
@@ -46,9 +46,9 @@ async function begin(path, file) {
 }
 
 /** The upload of the same file that was begun before and is still open; undefined where there is none. */
-async function begun(path, file) {
+async function begun(path, marks) {
   const note = JSON.parse(localStorage.getItem(noteName(path)) ?? 'null')
-  if (note?.file !== marksOf(file)) return undefined
+  if (note?.marks !== marks) return undefined
   const place = `${path}/uploads/${note.uploadId}`
   try {
     const { partSize, missing } = await call('GET', place)

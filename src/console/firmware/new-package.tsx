@@ -3,6 +3,7 @@ import type { Product } from '../../products/product.ts'
 import { usePage } from '../page.tsx'
 import { Dialog, DialogEnd, Field } from '../parts.tsx'
 import { ProductChoice } from '../product-choice.tsx'
+import { FileFields } from './file-fields.tsx'
 
 export const NewPackage: FC<{ products: Product[]; chosen: string | undefined }> = ({ products, chosen }) => {
   const { t } = usePage()
@@ -42,10 +43,7 @@ export const NewPackage: FC<{ products: Product[]; chosen: string | undefined }>
             </select>
           </Field>
         </div>
-        <Field label={t('package.file')} hint={t('package.fileHint')}>
-          <input type="file" name="file" required />
-        </Field>
-        <progress value={0} max={1} hidden aria-label={t('package.progress')} />
+        <FileFields />
         <Field label={t('page.description')} hint={t('page.optional')}>
           <textarea name="description" maxlength={1024} />
         </Field>

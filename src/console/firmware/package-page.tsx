@@ -3,8 +3,9 @@ import type { Package } from '../../packages/store.ts'
 import type { TaskRow } from '../../tasks/store.ts'
 import { iso } from '../../time.ts'
 import { useMay, usePage } from '../page.tsx'
-import { Card, CountsBar, Dialog, DialogEnd, Field, NextPage, Table, TaskBadge, Time } from '../parts.tsx'
+import { Card, CountsBar, Dialog, DialogEnd, NextPage, Table, TaskBadge, Time } from '../parts.tsx'
 import { NewTask } from '../tasks/new-task.tsx'
+import { FileFields } from './file-fields.tsx'
 import { PackageBadge } from './package-badge.tsx'
 
 interface Props {
@@ -109,10 +110,7 @@ export const PackagePage: FC<Props> = ({ pkg, beside, tasks, cursor }) => {
       {mayWrite && pkg.state === 'draft' && (
         <Dialog id="upload" title={t('package.upload')}>
           <form data-upload={path}>
-            <Field label={t('package.file')} hint={t('package.fileHint')}>
-              <input type="file" name="file" required />
-            </Field>
-            <progress value={0} max={1} hidden aria-label={t('package.progress')} />
+            <FileFields />
             <DialogEnd action={t('package.upload')} />
           </form>
         </Dialog>
