@@ -12,7 +12,7 @@ const time = z.iso
 export const auditQuery = listQuery.extend({
   action: text(64).optional().openapi({ example: 'task.pause' }),
   target: text(64).optional().openapi({ description: 'The id of what was changed' }),
-  keyId: text(64).optional(),
+  keyId: text(320).optional().openapi({ description: 'Of the key; `access:` and the address of a person' }),
   from: time.optional().openapi({ type: 'string', format: 'date-time', description: 'Not before' }),
   to: time.optional().openapi({ type: 'string', format: 'date-time', description: 'Before' }),
 })

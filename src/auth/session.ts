@@ -50,5 +50,5 @@ export async function keyOfSession<E extends AppEnv>(
 export function isFromOwnPage<E extends AppEnv>(c: Context<E>): boolean {
   const origin = c.req.header('origin')
   if (origin === undefined) return c.req.method === 'GET' || c.req.method === 'HEAD'
-  return URL.canParse(origin) && new URL(origin).host === new URL(c.req.url).host
+  return origin === new URL(c.req.url).origin
 }

@@ -1,4 +1,4 @@
-import type { MiddlewareHandler } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { getCookie } from 'hono/cookie'
 import { isFromOwnPage } from '../auth/session.ts'
 import { principalOfVisitor } from '../auth/visitor.ts'
@@ -14,13 +14,21 @@ export const chooseTexts: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
   await next()
 }
 
+/** The page that asks for a part of itself; the first one where none is named. */
+function pageOf(c: Context): string {
+  const from = c.req.header('hx-current-url') ?? ''
+  return URL.canParse(from) ? from : new URL('/', c.req.url).href
+}
+
 /** Who is not signed in is sent to where they can, and back afterwards. */
 export const requireSession: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
   const principal = await principalOfVisitor(c, Date.now())
   if (principal?.tenantId == null) {
-    const to =
-      c.req.method === 'GET' && !c.req.header('hx-request') ? `?to=${encodeURIComponent(c.req.path)}` : ''
-    return c.redirect(`/sign-in${to}`, 303)
+    const isPart = c.req.header('hx-request') !== undefined
+    const { pathname, search } = new URL(isPart || c.req.method !== 'GET' ? pageOf(c) : c.req.url)
+    const signIn = `/sign-in?to=${encodeURIComponent(pathname + search)}`
+    // The page itself is to go there, not the part that was asked for.
+    return isPart ? c.body(null, 401, { 'hx-redirect': signIn }) : c.redirect(signIn, 303)
   }
   if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
   c.set('principal', principal)

@@ -1,17 +1,29 @@
 import { Hono } from 'hono'
 import type { FC } from 'hono/jsx'
 import { openDb } from '../db/client.ts'
-import { countRolledBack, readFigures, readVersions, type VersionShare } from '../fleet/store.ts'
+import {
+  countRolledBack,
+  type RejectedDevice,
+  readFigures,
+  readRejected,
+  readVersions,
+  type VersionShare,
+} from '../fleet/store.ts'
 import { hubStub } from '../hub/hub.ts'
 import { listBridges } from '../hub/store.ts'
 import { listProducts } from '../products/store.ts'
-import { listTasks, type TaskRow } from '../tasks/store.ts'
+import { listNewestTasks, type TaskRow } from '../tasks/store.ts'
+import { iso } from '../time.ts'
 import { type ConsoleEnv, render, renderPart, usePage } from './page.tsx'
-import { Card, CountsBar, ShareBar, TaskBadge } from './parts.tsx'
+import { Card, CountsBar, ShareBar, TaskBadge, Time } from './parts.tsx'
+import { phrase } from './phrases.ts'
 
 const MAX_TASKS = 20
 const MAX_PRODUCTS = 50
 const MAX_VERSIONS = 40
+const MAX_REJECTED = 5
+/** Rejected messages are news for so long. */
+const NEWS_MS = 24 * 3600_000
 
 /** The page comes at once; what has to look through the fleet comes after it. */
 export const overviewRoutes = new Hono<ConsoleEnv>()
@@ -37,19 +49,26 @@ export const overviewRoutes = new Hono<ConsoleEnv>()
   })
   .get('/parts/attention', async (c) => {
     const tenantId = c.var.principal.tenantId!
-    const [paused, rolledBack, bridges] = await Promise.all([
-      listTasks(openDb(c.env.DB), tenantId, { status: 'paused' }, MAX_TASKS),
+    const [stopped, rolledBack, rejected, bridges] = await Promise.all([
+      listNewestTasks(openDb(c.env.DB), tenantId, { hasStopped: true }, MAX_TASKS),
       countRolledBack(c.env.DB, tenantId),
+      readRejected(c.env.DB, tenantId, Date.now() - NEWS_MS, MAX_REJECTED),
       statusOfBridges(c.env, tenantId),
     ])
-    return renderPart(c, <Attention paused={paused} rolledBack={rolledBack} bridges={bridges} />)
+    return renderPart(
+      c,
+      <>
+        <Attention stopped={stopped} rolledBack={rolledBack} rejected={rejected} bridges={bridges} />
+        <Bridges bridges={bridges} />
+      </>,
+    )
   })
 
 async function runningTasks(d1: D1Database, tenantId: string): Promise<TaskRow[]> {
   const db = openDb(d1)
   const [running, paused] = await Promise.all([
-    listTasks(db, tenantId, { status: 'running' }, MAX_TASKS),
-    listTasks(db, tenantId, { status: 'paused' }, MAX_TASKS),
+    listNewestTasks(db, tenantId, { status: 'running' }, MAX_TASKS),
+    listNewestTasks(db, tenantId, { status: 'paused' }, MAX_TASKS),
   ])
   return [...running, ...paused]
 }
@@ -57,7 +76,8 @@ async function runningTasks(d1: D1Database, tenantId: string): Promise<TaskRow[]
 interface BridgeStatus {
   name: string
   isAway: boolean
-  rejected: number
+  /** Messages by reason, since the bridge exists; of an own bridge only. */
+  rejected: Record<string, number>
 }
 
 async function statusOfBridges(env: ConsoleEnv['Bindings'], tenantId: string): Promise<BridgeStatus[]> {
@@ -65,8 +85,7 @@ async function statusOfBridges(env: ConsoleEnv['Bindings'], tenantId: string): P
   return Promise.all(
     bridges.map(async ({ hub, name, isOwn }) => {
       const { connected, rejected } = await hubStub(env, hub).status()
-      const sum = Object.values(rejected).reduce((total, count) => total + count, 0)
-      return { name, isAway: !connected, rejected: isOwn ? sum : 0 }
+      return { name, isAway: !connected, rejected: isOwn ? rejected : {} }
     }),
   )
 }
@@ -76,24 +95,24 @@ const Overview: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
   return (
     <>
       <h1>{t('nav.overview')}</h1>
-      <ul class="cards" hx-get="/parts/figures" hx-trigger="load, every 30s">
+      <ul class="cards" hx-get="/parts/figures" hx-trigger="load, refresh, every 60s">
         <Figures devices={null} online={null} />
       </ul>
       <div class="columns">
         <div>
           <Card title={t('overview.running')}>
-            <div hx-get="/parts/tasks" hx-trigger="every 5s">
+            <div hx-get="/parts/tasks" hx-trigger="refresh, every 5s">
               <RunningTasks tasks={tasks} />
             </div>
           </Card>
           <Card title={t('overview.attention')}>
-            <div hx-get="/parts/attention" hx-trigger="load, every 30s">
+            <div hx-get="/parts/attention" hx-trigger="load, refresh, every 60s">
               …
             </div>
           </Card>
         </div>
         <Card title={t('overview.versions')}>
-          <div hx-get="/parts/versions" hx-trigger="load, every 60s">
+          <div hx-get="/parts/versions" hx-trigger="load, refresh, every 300s">
             …
           </div>
         </Card>
@@ -167,26 +186,60 @@ const Versions: FC<{ versions: VersionShare[]; names: Map<string, string> }> = (
   )
 }
 
-const Attention: FC<{ paused: TaskRow[]; rolledBack: number; bridges: BridgeStatus[] }> = ({
-  paused,
-  rolledBack,
-  bridges,
-}) => {
-  const { t } = usePage()
-  const halted = paused.filter(({ pausedReason }) => pausedReason?.startsWith('halted'))
+interface AttentionProps {
+  stopped: TaskRow[]
+  rolledBack: number
+  rejected: RejectedDevice[]
+  bridges: BridgeStatus[]
+}
+
+const Attention: FC<AttentionProps> = ({ stopped, rolledBack, rejected, bridges }) => {
+  const { t, language } = usePage()
   const lines = [
-    ...halted.map(({ id, name, pausedReason }) => (
+    ...stopped.map(({ id, name, pausedReason }) => (
       <li>
-        <a href={`/tasks/${id}`}>{t('overview.halted', { name, reason: pausedReason ?? '' })}</a>
+        <a href={`/tasks/${id}`}>
+          {t('overview.halted', { name, reason: phrase(pausedReason ?? '', language) })}
+        </a>
       </li>
     )),
-    ...(rolledBack > 0 ? [<li>{t('overview.rolledBack', { count: rolledBack })}</li>] : []),
+    ...(rolledBack > 0
+      ? [
+          <li>
+            <a href="/devices?rolledBack=true">{t('overview.rolledBack', { count: rolledBack })}</a>
+          </li>,
+        ]
+      : []),
     ...bridges
       .filter(({ isAway }) => isAway)
       .map(({ name }) => <li>{t('overview.bridgeAway', { name })}</li>),
-    ...bridges
-      .filter(({ rejected }) => rejected > 0)
-      .map(({ name, rejected }) => <li>{t('overview.rejected', { count: rejected, bridge: name })}</li>),
+    ...rejected.map(({ deviceId, number, at }) => (
+      <li>
+        <a href={`/devices/${deviceId}`}>{t('overview.rejected', { number })}</a> <Time at={iso(at)} />
+      </li>
+    )),
   ]
   return lines.length === 0 ? <p class="quiet">{t('overview.allWell')}</p> : <ul>{lines}</ul>
+}
+
+const Bridges: FC<{ bridges: BridgeStatus[] }> = ({ bridges }) => {
+  const { t } = usePage()
+  return (
+    <ul class="plain" aria-label={t('overview.bridges')}>
+      {bridges.map(({ name, isAway, rejected }) => {
+        const counts = Object.entries(rejected).map(([reason, count]) => `${reason} ${count}`)
+        return (
+          <li>
+            {t('product.bridge')} {name}{' '}
+            <span class={isAway ? 'badge bad' : 'badge good'}>
+              {t(isAway ? 'device.isOffline' : 'device.isOnline')}
+            </span>{' '}
+            {counts.length > 0 && (
+              <span class="quiet">{t('overview.bridgeRejected', { counts: counts.join(', ') })}</span>
+            )}
+          </li>
+        )
+      })}
+    </ul>
+  )
 }

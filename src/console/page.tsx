@@ -6,6 +6,7 @@ import { accessSettings } from '../auth/access.ts'
 import { admits } from '../auth/middleware.ts'
 import type { AppEnv, Principal, Role } from '../auth/principal.ts'
 import { assetPath, SCRIPT_PARTS } from './assets.ts'
+import { problemTexts } from './problems.ts'
 import { isTextKey, type Language, type TextKey, type Translate, translator } from './texts.ts'
 
 /** What every part of a page may ask for. */
@@ -86,7 +87,11 @@ const NAVIGATION: { path: string; text: TextKey }[] = [
   { path: '/settings', text: 'nav.settings' },
 ]
 
-const HTMX_CONFIG = JSON.stringify({ includeIndicatorCSS: false, history: false })
+/** A part that did not come about leaves what was there. */
+const HTMX_CONFIG = JSON.stringify({
+  ...{ includeIndicatorCSS: false, history: false },
+  noSwap: [204, 304, '4xx', '5xx'],
+})
 
 const Document: FC<PropsWithChildren<{ title: string }>> = ({ title, children }) => {
   const { language, t, principal } = usePage()
@@ -111,7 +116,11 @@ const Document: FC<PropsWithChildren<{ title: string }>> = ({ title, children })
           {t('nav.skip')}
         </a>
         {principal && <Header />}
-        <main id="content" data-offline={t('page.offline')}>
+        <main
+          id="content"
+          data-offline={t('page.offline')}
+          data-problems={JSON.stringify(problemTexts(language))}
+        >
           {children}
         </main>
         <div id="messages" role="status" aria-live="polite" />

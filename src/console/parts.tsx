@@ -2,12 +2,23 @@ import type { Child, FC, PropsWithChildren } from 'hono/jsx'
 import type { TaskCounts, TaskStatus } from '../tasks/task.ts'
 import type { UpgradeStatus } from '../tasks/upgrade.ts'
 import { usePage } from './page.tsx'
+import { phrase } from './phrases.ts'
 
 // What pages are made of.
 
 /** A time in UTC, which the browser shows in the viewer's zone. */
 export const Time: FC<{ at: string | null }> = ({ at }) =>
   at === null ? <>–</> : <time datetime={at}>{at.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')}</time>
+
+const TIMES = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)/
+
+/** What the API said, in the visitor's language, with the times in it as times. */
+export const Said: FC<{ text: string | null }> = ({ text }) => {
+  const { language } = usePage()
+  if (text === null) return null
+  const parts = phrase(text, language).split(TIMES)
+  return <>{parts.map((part, index) => (index % 2 === 1 ? <Time at={part} /> : part))}</>
+}
 
 const STATE_LOOKS: Record<UpgradeStatus, string> = {
   pending: '',

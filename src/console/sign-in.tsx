@@ -54,7 +54,9 @@ export const signInRoutes = new Hono<ConsoleEnv>()
       ...{ path: '/', sameSite: 'Lax', maxAge: YEAR_SECONDS },
     })
     const from = c.req.header('referer') ?? ''
-    return c.redirect(URL.canParse(from) ? ownPath(new URL(from).pathname) : '/', 303)
+    if (!URL.canParse(from)) return c.redirect('/', 303)
+    const { pathname, search } = new URL(from)
+    return c.redirect(ownPath(pathname + search), 303)
   })
 
 const SignIn = ({ to, isOn, fault }: { to: string; isOn: boolean; fault?: TextKey | undefined }) => {

@@ -129,7 +129,10 @@ export const deviceModules = sqliteTable(
     hub: text(),
     lease: integer(),
   },
-  (t) => [primaryKey({ columns: [t.deviceId, t.module] })],
+  (t) => [
+    primaryKey({ columns: [t.deviceId, t.module] }),
+    index('device_modules_rolled_back').on(t.deviceId).where(sql`rolled_back IS NOT NULL`),
+  ],
 )
 
 export interface Rejection {
@@ -143,13 +146,17 @@ export interface Rejection {
 }
 
 /** Messages that could not be read: the last 20 per device, written at most once a minute. WITHOUT ROWID. */
-export const rejections = sqliteTable('rejections', {
-  deviceId: text().primaryKey(),
-  tenantId: text().notNull(),
-  total: integer().notNull(),
-  updatedAt: integer().notNull(),
-  items: text({ mode: 'json' }).$type<Rejection[]>().notNull(),
-})
+export const rejections = sqliteTable(
+  'rejections',
+  {
+    deviceId: text().primaryKey(),
+    tenantId: text().notNull(),
+    total: integer().notNull(),
+    updatedAt: integer().notNull(),
+    items: text({ mode: 'json' }).$type<Rejection[]>().notNull(),
+  },
+  (t) => [index('rejections_tenant').on(t.tenantId, t.updatedAt)],
+)
 
 export const packages = sqliteTable(
   'packages',

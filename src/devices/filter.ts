@@ -1,4 +1,4 @@
-import { and, eq, exists, type SQL, sql } from 'drizzle-orm'
+import { and, eq, exists, inArray, isNotNull, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { deviceModules, devices } from '../db/schema.ts'
 
@@ -10,6 +10,8 @@ export interface DeviceListFilter {
   module?: string | undefined
   tag?: string | undefined
   online?: boolean | undefined
+  /** It reported 100 % of an upgrade, and then another version (PROTOCOL.md, 4). */
+  rolledBack?: boolean | undefined
 }
 
 /** Conditions on `devices` for the given filters; a caller adds the tenant. */
@@ -19,6 +21,7 @@ export const matches = (db: Db, filter: DeviceListFilter): SQL | undefined =>
     filter.search === undefined ? undefined : found(filter.search),
     filter.tag === undefined ? undefined : tagged(filter.tag),
     filter.online === undefined ? undefined : eq(devices.online, filter.online),
+    filter.rolledBack ? hasRolledBack(db) : undefined,
     filter.version === undefined && filter.module === undefined ? undefined : runs(db, filter),
   )
 
@@ -31,6 +34,13 @@ export const found = (search: string): SQL =>
 
 export const tagged = (tag: string): SQL =>
   sql`EXISTS (SELECT 1 FROM json_each(${devices.tags}) WHERE value = ${tag})`
+
+/** From the few that did, by their index, to the devices. */
+const hasRolledBack = (db: Db) =>
+  inArray(
+    devices.id,
+    db.select({ id: deviceModules.deviceId }).from(deviceModules).where(isNotNull(deviceModules.rolledBack)),
+  )
 
 /** One module satisfies both: the version, and the module where one is named. */
 const runs = (db: Db, { version, module }: DeviceListFilter) =>

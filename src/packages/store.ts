@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, ne, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, lt, ne, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { packages, tasks } from '../db/schema.ts'
 import type { PackageFilter } from './package.ts'
@@ -64,24 +64,39 @@ export async function loadPackages(db: Db, tenantId: string, ids: string[]): Pro
 export const listPackages = (
   db: Db,
   tenantId: string,
-  { productId, name, state }: PackageFilter,
+  filter: PackageFilter,
   limit: number,
   cursor = '',
 ): Promise<Package[]> =>
   db
     .select()
     .from(packages)
-    .where(
-      and(
-        eq(packages.tenantId, tenantId),
-        productId === undefined ? undefined : eq(packages.productId, productId),
-        name === undefined ? undefined : sql`instr(lower(${packages.name}), lower(${name})) > 0`,
-        state === undefined ? undefined : eq(packages.state, state),
-        gt(packages.id, cursor),
-      ),
-    )
+    .where(and(matching(tenantId, filter), gt(packages.id, cursor)))
     .orderBy(asc(packages.id))
     .limit(limit + 1)
+
+/** The same, newest first. */
+export const listNewestPackages = (
+  db: Db,
+  tenantId: string,
+  filter: PackageFilter,
+  limit: number,
+  cursor?: string,
+): Promise<Package[]> =>
+  db
+    .select()
+    .from(packages)
+    .where(and(matching(tenantId, filter), cursor === undefined ? undefined : lt(packages.id, cursor)))
+    .orderBy(desc(packages.id))
+    .limit(limit + 1)
+
+const matching = (tenantId: string, { productId, name, state }: PackageFilter) =>
+  and(
+    eq(packages.tenantId, tenantId),
+    productId === undefined ? undefined : eq(packages.productId, productId),
+    name === undefined ? undefined : sql`instr(lower(${packages.name}), lower(${name})) > 0`,
+    state === undefined ? undefined : eq(packages.state, state),
+  )
 
 /** The others that a task of this package could send too: ready, of its version and for its module. */
 export const packagesBeside = (

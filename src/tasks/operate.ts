@@ -3,7 +3,7 @@ import { changeDevice, changeStored, writeDevice } from './change-device.ts'
 import { sayFarewell } from './farewell.ts'
 import { openNextWave } from './plan.ts'
 import { settleDevices } from './settle.ts'
-import type { TaskPolicy, TaskSpec } from './task.ts'
+import { PAUSED_BY_OPERATOR, type TaskPolicy, type TaskSpec } from './task.ts'
 import type { TaskContext } from './task-context.ts'
 import { openWave } from './task-run.ts'
 import { sendable } from './turn.ts'
@@ -57,7 +57,7 @@ export function pauseTask(task: TaskContext): Refusal | null {
     return hasEnded(run.status)
   }
   // Of a task that halted an operator may say that it is meant to stay so; the failures still count when it goes on.
-  if (run.status !== 'paused') pause(task, 'paused by an operator')
+  if (run.status !== 'paused') pause(task, PAUSED_BY_OPERATOR)
   return null
 }
 

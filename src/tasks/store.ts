@@ -1,7 +1,7 @@
-import { and, eq, gt, sql } from 'drizzle-orm'
+import { and, desc, eq, gt, ne, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { tasks } from '../db/schema.ts'
-import type { TaskStatus } from './task.ts'
+import { PAUSED_BY_OPERATOR, type TaskStatus } from './task.ts'
 
 export type TaskRow = typeof tasks.$inferSelect
 
@@ -9,32 +9,58 @@ export interface TaskListFilter {
   productId?: string | undefined
   packageId?: string | undefined
   status?: TaskStatus | undefined
+  /** Paused, and not because an operator wanted it so. */
+  hasStopped?: boolean | undefined
 }
 
 /** One row more than `limit`, for `page`. */
 export const listTasks = (
   db: Db,
   tenantId: string,
-  { productId, packageId, status }: TaskListFilter,
+  filter: TaskListFilter,
   limit: number,
   cursor = '',
 ): Promise<TaskRow[]> =>
   db
     .select()
     .from(tasks)
-    .where(
-      and(
-        eq(tasks.tenantId, tenantId),
-        productId === undefined ? undefined : eq(tasks.productId, productId),
-        status === undefined ? undefined : eq(tasks.status, status),
-        packageId === undefined
-          ? undefined
-          : sql`EXISTS (SELECT 1 FROM json_each(${tasks.packageIds}) WHERE value = ${packageId})`,
-        gt(tasks.id, cursor),
-      ),
-    )
+    .where(and(matching(tenantId, filter), gt(tasks.id, cursor)))
     .orderBy(tasks.id)
     .limit(limit + 1)
+
+/** The same, newest first. The cursor is one of `newestCursor`: the id of a repeatable request tells no time. */
+export const listNewestTasks = (
+  db: Db,
+  tenantId: string,
+  filter: TaskListFilter,
+  limit: number,
+  cursor?: string,
+): Promise<TaskRow[]> =>
+  db
+    .select()
+    .from(tasks)
+    .where(and(matching(tenantId, filter), cursor === undefined ? undefined : before(cursor)))
+    .orderBy(desc(tasks.createdAt), desc(tasks.id))
+    .limit(limit + 1)
+
+export const newestCursor = ({ createdAt, id }: TaskRow) => `${createdAt}.${id}`
+
+/** What is no cursor comes after nothing. */
+function before(cursor: string): SQL {
+  const [at, id = ''] = cursor.split('.', 2)
+  return sql`(${tasks.createdAt}, ${tasks.id}) < (${Number(at) || 0}, ${id})`
+}
+
+const matching = (tenantId: string, { productId, packageId, status, hasStopped }: TaskListFilter) =>
+  and(
+    eq(tasks.tenantId, tenantId),
+    productId === undefined ? undefined : eq(tasks.productId, productId),
+    status === undefined ? undefined : eq(tasks.status, status),
+    hasStopped ? and(eq(tasks.status, 'paused'), ne(tasks.pausedReason, PAUSED_BY_OPERATOR)) : undefined,
+    packageId === undefined
+      ? undefined
+      : sql`EXISTS (SELECT 1 FROM json_each(${tasks.packageIds}) WHERE value = ${packageId})`,
+  )
 
 /** Has the tenant a task of this id? */
 export const taskExists = async (db: Db, tenantId: string, id: string): Promise<boolean> =>

@@ -39,7 +39,7 @@ import {
   taskView,
 } from './task-view.ts'
 import { freeze } from './turn.ts'
-import { createWatchers, tellWatcher } from './watchers.ts'
+import { acceptWatcher, createWatchers } from './watchers.ts'
 
 /** How soon the alarm tries again what threw. */
 const FAILED_LOOK_AGAIN_MS = 5_000
@@ -137,8 +137,7 @@ export class UpgradeTask extends DurableObject<Env> {
   /** A console's socket: it is told the figures as they move, at most once a second. */
   override async fetch(): Promise<Response> {
     const { 0: client, 1: server } = new WebSocketPair()
-    this.ctx.acceptWebSocket(server)
-    tellWatcher(server, this.#task())
+    acceptWatcher(this.ctx, server, this.#task())
     return new Response(null, { status: 101, webSocket: client })
   }
 

@@ -21,6 +21,7 @@ const pathsOf = (ids: { productId: string; packageId: string; taskId: string; de
   `/tasks/${ids.taskId}?status=pushed`,
   `/tasks/${ids.taskId}/devices/${ids.deviceId}`,
   '/settings',
+  '/settings/audit',
   `/api/v1/tasks/${ids.taskId}`,
   `/api/v1/tasks/${ids.taskId}/devices?limit=50`,
   `/api/v1/devices?productId=${ids.productId}&limit=50`,

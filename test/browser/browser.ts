@@ -54,6 +54,14 @@ export async function signIn(page: Page, key: string): Promise<void> {
   await page.waitForURL('/')
 }
 
+/** Creates the task that the open form asks for, and says yes to what it would do. */
+export async function createTask(page: Page): Promise<void> {
+  await page.click('#new-task button[type=submit]')
+  await page.waitForSelector('#confirm >> text=Create this task?')
+  await page.click('#confirm button[value=yes]')
+  await page.waitForURL('**/tasks/tsk_*')
+}
+
 /** Waits until nothing is being fetched. */
 export const settled = (page: Page) => page.waitForLoadState('networkidle')
 

@@ -1,7 +1,7 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually, type System, startSystem } from '../e2e/system.ts'
-import { expectAccessible, hasChromium, newPage, openBrowser, picture, signIn } from './browser.ts'
+import { createTask, expectAccessible, hasChromium, newPage, openBrowser, picture, signIn } from './browser.ts'
 
 describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
   let system: System
@@ -90,8 +90,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     await page.selectOption('#new-task [data-switches=start]', 'later')
     await page.waitForSelector('#new-task >> text=Europe/Berlin')
     await page.fill('#new-task input[name=startAt]', '2099-07-01T12:00')
-    await page.click('#new-task button[type=submit]')
-    await page.waitForURL('**/tasks/tsk_*')
+    await createTask(page)
     await page.waitForSelector('h1 >> text=Scheduled')
     const task = await operator.view(page.url().split('/').at(-1)!)
     expect([task.status, task.startAt]).toEqual(['scheduled', '2099-07-01T10:00:00.000Z'])
@@ -102,9 +101,8 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
   async function confirmTask(page: Page) {
     const [request] = await Promise.all([
       page.waitForRequest((each) => each.method() === 'POST' && each.url().endsWith('/api/v1/tasks')),
-      page.click('#new-task button[type=submit]'),
+      createTask(page),
     ])
-    await page.waitForURL('**/tasks/tsk_*')
     return request.postDataJSON()
   }
 

@@ -47,7 +47,7 @@ describe.skipIf(!hasChromium())('every page', () => {
       lamps.map(({ device }, n) => (device.notices().length > 0 ? device.progress(...STEPS[n]!) : undefined)),
     )
     await eventually(async () => expect((await rollout()).counts.pushed).toBe(0))
-    await operator.post('/api/v1/webhooks', { url: 'https://example.com/hook', events: ['task.finished'] })
+    const webhook = await operator.post('/api/v1/webhooks', { url: 'https://example.com/hook', events: ['task.finished'] })
     pages = [
       ['overview', '/'],
       ['products', '/products'],
@@ -59,6 +59,9 @@ describe.skipIf(!hasChromium())('every page', () => {
       ['rollout', `/tasks/${id}`],
       ['history', `/tasks/${id}/devices/${first!.id}`],
       ['settings', '/settings'],
+      ['webhooks', '/settings/webhooks'],
+      ['deliveries', `/settings/webhooks/${webhook.id}`],
+      ['audit', '/settings/audit'],
     ]
   })
   afterAll(async () => {
@@ -125,7 +128,7 @@ describe.skipIf(!hasChromium())('every page', () => {
       ],
       ...[
         ['task device', `/tasks/${id}/devices/${deviceId}`],
-        ['settings', '/settings'],
+        ['audit', '/settings/audit'],
       ],
     ] as [string, string][]) {
       await page.goto(path)

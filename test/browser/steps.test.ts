@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually, type System, startSystem } from '../e2e/system.ts'
-import { hasChromium, newPage, openBrowser, picture, settled, signIn } from './browser.ts'
+import { createTask, hasChromium, newPage, openBrowser, picture, settled, signIn } from './browser.ts'
 
 describe.skipIf(!hasChromium())('the steps of an upgrade, by clicking', () => {
   let system: System
@@ -58,8 +58,7 @@ describe.skipIf(!hasChromium())('the steps of an upgrade, by clicking', () => {
     await page.click('text=Add Upgrade Task')
     await page.click('text=Preview')
     await page.waitForSelector('text=1 devices, 1 of them get a notice.')
-    await page.click('#new-task button[type=submit]')
-    await page.waitForURL('**/tasks/tsk_*')
+    await createTask(page)
     const figure = (state: string) => page.locator(`[data-figure="counts.${state}"]`).textContent()
     await device.notice(1)
     await eventually(async () => expect(await figure('pushed')).toBe('1'))

@@ -57,7 +57,8 @@ it('shows every page, and what a name says as text', async () => {
     ...['/products', `/products/${lab.productId}`, '/devices', `/devices/${lab.devices[0]!.id}`],
     ...['/firmware', `/packages/${packageId}`, `/tasks/${task.id}`, `/tasks/${task.id}/devices`],
     ...[`/tasks/${task.id}/state`, `/tasks/${task.id}/charts`],
-    ...[`/tasks/${task.id}/devices/${lab.devices[0]!.id}`, '/settings'],
+    ...[`/tasks/${task.id}/devices/${lab.devices[0]!.id}`, '/settings', '/settings/webhooks'],
+    '/settings/audit',
   ]
   for (const language of ['en', 'zh']) {
     for (const path of paths) {
@@ -145,7 +146,7 @@ it('filters the audit log by day', async () => {
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const today = new Date().toISOString().slice(0, 10)
   const shown = async (query: string) =>
-    (await (await visit(`/settings?${query}`, { headers: { cookie } })).text()).includes('product.create')
+    (await (await visit(`/settings/audit?${query}`, { headers: { cookie } })).text()).includes('product.create')
   expect(await shown(`from=${today}&to=2099-12-31`)).toBe(true)
   expect(await shown('to=2020-01-01')).toBe(false)
   expect(await shown('from=2099-01-01')).toBe(false)

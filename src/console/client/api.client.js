@@ -5,17 +5,16 @@ import { $ } from './dom.client.js'
 /** What the API answered; a problem is thrown, with its `errors` by field. */
 export async function call(method, path, body, headers = {}) {
   const isJson = body !== undefined && !(body instanceof Blob)
-  const response = await fetch(path, {
+  const init = {
     method,
     headers: { ...(isJson && { 'content-type': 'application/json' }), ...headers },
     body: isJson ? JSON.stringify(body) : body,
-  }).catch(() => null)
-  if (!response) throw { detail: $('main').dataset.offline, errors: [] }
-  const isText = response.status !== 204 && response.headers.get('content-type')?.includes('json')
-  const answer = isText ? await response.json() : null
-  if (response.status === 401) location.assign('/sign-in')
-  if (!response.ok) throw { errors: [], ...answer }
-  return answer
+  }
+  const [status, text] = await fetch(path, init)
+    .then(async (response) => [response.status, await response.text()])
+    .catch(() => [])
+  if (status === undefined) throw cut()
+  return answerOf(status, text)
 }
 
 /** One request with its progress; `fetch` does not tell of what it sends. */
@@ -26,11 +25,33 @@ export function send(method, path, blob, onProgress, headers = {}) {
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value)
     request.upload.onprogress = ({ loaded }) => onProgress(loaded)
     request.onload = () => {
-      const answer = JSON.parse(request.responseText || 'null')
-      if (request.status < 300) resolve(answer)
-      else reject({ status: request.status, errors: [], ...answer })
+      try {
+        resolve(answerOf(request.status, request.responseText))
+      } catch (problem) {
+        reject(problem)
+      }
     }
-    request.onerror = () => reject({ detail: $('main').dataset.offline, errors: [], isCut: true })
+    request.onerror = () => reject(cut())
     request.send(blob)
   })
+}
+
+const cut = () => ({ detail: $('main').dataset.offline, errors: [], isCut: true })
+
+/** What stands between the browser and the API may answer too, and not in JSON. */
+function answerOf(status, text) {
+  const answer = parsed(text)
+  if (status === 401)
+    location.assign(`/sign-in?to=${encodeURIComponent(location.pathname + location.search)}`)
+  if (status < 300) return answer
+  const known = JSON.parse($('main').dataset.problems)[answer?.code]
+  throw { detail: `HTTP ${status}`, errors: [], ...answer, status, ...(known && { detail: known }) }
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
 }

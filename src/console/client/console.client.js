@@ -3,7 +3,7 @@
 
 import { $, $$, showTimes } from './dom.client.js'
 import { press, preview, showFaults, submit } from './form.client.js'
-import { importFile } from './import.client.js'
+import { forgetTrial, importFile } from './import.client.js'
 import { follow } from './live.client.js'
 import { drop, pick, showPicked } from './pick.client.js'
 import { apply, leavePreset, nameRows, show } from './rows.client.js'
@@ -43,8 +43,6 @@ document.addEventListener('click', (event) => {
     const field = $(picks)
     field.value = value
     field.dispatchEvent(new Event('input', { bubbles: true }))
-    for (const each of $$(`[data-picks="${picks}"]`))
-      each.setAttribute('aria-pressed', String(each === button))
   }
   if (adds) {
     const template = $(adds)
@@ -57,7 +55,14 @@ document.addEventListener('click', (event) => {
   }
 })
 
-document.addEventListener('input', ({ target }) => target.removeAttribute('aria-invalid'))
+document.addEventListener('input', ({ target }) => {
+  target.removeAttribute('aria-invalid')
+  // Another filter begins at the first page.
+  const cursor = target.form?.elements.namedItem('cursor')
+  if (cursor && cursor !== target) cursor.value = ''
+  for (const each of $$('[data-picks][aria-pressed]'))
+    each.setAttribute('aria-pressed', String($(each.dataset.picks).value === each.dataset.value))
+})
 
 document.addEventListener('change', (event) => {
   const { target } = event
@@ -68,6 +73,15 @@ document.addEventListener('change', (event) => {
   if (switches) show(target)
   if (presets !== undefined) apply(target)
   if (rule) leavePreset(target)
+  if (target.form?.dataset.import) forgetTrial(target.form)
+})
+
+// Who does not look asks for nothing, and sees it all anew on coming back.
+document.addEventListener('htmx:before:request', (event) => {
+  if (document.hidden) event.preventDefault()
+})
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) for (const part of $$('[hx-trigger*=refresh]')) htmx.trigger(part, 'refresh')
 })
 
 document.addEventListener('htmx:after:swap', () => {

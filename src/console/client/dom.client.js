@@ -21,6 +21,15 @@ export function showTimes(root = document) {
   for (const field of $$('[data-zone-value]', root)) field.value ||= zone
 }
 
+const UNITS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte']
+
+/** Bytes in the unit that suits them. */
+export function sizeText(bytes) {
+  const power = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(bytes, 1)) / 3))
+  const style = { style: 'unit', unit: UNITS[power], unitDisplay: 'short', maximumFractionDigits: 1 }
+  return new Intl.NumberFormat(locale, style).format(bytes / 1000 ** power)
+}
+
 const MESSAGE_MS = 8000
 
 export function say(text, isFault = false) {

@@ -1,5 +1,5 @@
 import { call } from './api.client.js'
-import { $, $$, confirmed, fill, format, say } from './dom.client.js'
+import { $, $$, confirmed, fill, format, say, sizeText } from './dom.client.js'
 import { upload } from './upload.client.js'
 
 // Forms and buttons that call the API as JSON; what they say, and what comes after, is in their `data-` attributes.
@@ -48,7 +48,7 @@ export function bodyOf(form) {
   }
   for (const rows of $$('[data-pairs]', form)) {
     const pairs = $$('[data-pair]', rows).map((row) => $$('input', row).map((input) => input.value))
-    const filled = pairs.filter(([key]) => key !== '')
+    const filled = pairs.filter((pair) => pair.some((text) => text !== ''))
     if (filled.length > 0) put(body, rows.dataset.pairs, Object.fromEntries(filled))
   }
   return body
@@ -87,6 +87,7 @@ function goOn(element, answer) {
     const place = $(element.dataset.showsIn)
     place.hidden = false
     $('[data-secret]', place).textContent = answer[shows]
+    place.focus()
     return
   }
   if (then === 'none') return
@@ -95,7 +96,18 @@ function goOn(element, answer) {
   else location.reload()
 }
 
-const made = new WeakMap()
+/** What a form asked for, and what came of it. */
+const asked = new WeakMap()
+
+/** The same for the same form and body: a request whose answer was lost is sent again and does nothing twice. */
+function askedBefore(form, body) {
+  const text = JSON.stringify(body)
+  if (asked.get(form)?.text !== text) asked.set(form, { text, key: newKey(), answer: undefined })
+  return asked.get(form)
+}
+
+const newKey = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16)).join('-')
 
 export async function submit(form) {
   const [method, template] = form.dataset.api.split(' ')
@@ -103,15 +115,15 @@ export async function submit(form) {
   for (const button of buttons) button.disabled = true
   try {
     const body = bodyOf(form)
-    // What was made before its file was cut off is not made again, unless the form says something else now.
-    const asked = JSON.stringify(body)
-    const before = made.get(form)
-    const answer = before?.asked === asked ? before.answer : await call(method, pathOf(template, body), body)
+    const { previewApi, confirm } = form.dataset
+    if (previewApi && !(await confirmed([confirm, ...(await previewLines(form, body))].join('\n')))) return
+    const request = askedBefore(form, body)
+    // What was made before its file was cut off is not made again.
+    request.answer ??= await call(method, pathOf(template, body), body, { 'idempotency-key': request.key })
+    const { answer } = request
     const file = $('input[type=file]', form)?.files[0]
-    if (file && form.dataset.upload) {
-      made.set(form, { asked, answer })
-      await upload(form, pathOf(form.dataset.upload, answer), file)
-    }
+    if (file && form.dataset.upload) await upload(form, pathOf(form.dataset.upload, answer), file)
+    asked.delete(form)
     form.closest('dialog')?.close()
     goOn(form, answer)
   } catch (problem) {
@@ -139,15 +151,8 @@ export async function press(button) {
 
 export async function preview(form) {
   const place = $('[data-preview]', form)
-  const { previewText, previewSkipped, previewEnds } = form.dataset
   try {
-    const answer = await call('POST', form.dataset.previewApi, bodyOf(form))
-    const lines = [
-      fill(previewText, answer),
-      ...answer.skipped.filter(({ count }) => count > 0).map((each) => fill(previewSkipped, each)),
-      ...(answer.endsAt ? [fill(previewEnds, { at: format.format(new Date(answer.endsAt)) })] : []),
-    ]
-    place.textContent = lines.join('\n')
+    place.textContent = (await previewLines(form, bodyOf(form))).join('\n')
     place.hidden = false
     showFaults(form, { detail: '', errors: [] })
   } catch (problem) {
@@ -155,4 +160,23 @@ export async function preview(form) {
     place.hidden = true
     showFaults(form, problem)
   }
+}
+
+/** What the task would do, in the words of the page. */
+async function previewLines(form, body) {
+  const { previewText, previewBytes, previewSkipped, previewReasons, previewEnds, previewNotReached } =
+    form.dataset
+  const { devices, willReceive, bytes, skipped, endsAt, notReached } = await call(
+    'POST',
+    form.dataset.previewApi,
+    body,
+  )
+  const reasons = JSON.parse(previewReasons)
+  return [
+    fill(previewText, { devices, willReceive }),
+    willReceive > 0 && fill(previewBytes, { size: sizeText(bytes) }),
+    ...skipped.map(({ count, reason }) => fill(previewSkipped, { count, reason: reasons[reason] ?? reason })),
+    endsAt && fill(previewEnds, { at: format.format(new Date(endsAt)) }),
+    notReached > 0 && fill(previewNotReached, { count: notReached }),
+  ].filter(Boolean)
 }

@@ -23,3 +23,9 @@ export async function importFile(form, isTrial) {
   }
   $('button[value=import]', form).disabled = result.created + result.updated === 0
 }
+
+/** What was tried no longer says what an import would do: there is another file, or another product. */
+export function forgetTrial(form) {
+  $('[data-preview]', form).replaceChildren()
+  $('button[value=import]', form).disabled = true
+}

@@ -16,6 +16,8 @@ export function showChosen() {
     box.checked = chosen.has(box.value)
     if (box.checked) chosen.set(box.value, box.dataset.device)
   }
+  const all = $('[data-all-devices]')
+  if (all) all.checked = boxes().every(({ checked }) => checked)
   const bar = $('[data-chosen]')
   if (!bar) return
   bar.hidden = chosen.size === 0

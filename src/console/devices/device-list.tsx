@@ -8,7 +8,10 @@ import { Import, NewDevice } from './device-dialogs.tsx'
 import { Online } from './online.tsx'
 import { Versions } from './versions.tsx'
 
-export type Filter = Record<'productId' | 'search' | 'version' | 'tag' | 'online', string | undefined>
+export type Filter = Record<
+  'productId' | 'search' | 'version' | 'tag' | 'online' | 'rolledBack',
+  string | undefined
+>
 
 interface Props {
   devices: Device[]
@@ -62,6 +65,10 @@ export const DeviceList: FC<Props> = ({ devices, modules, products, filter, curs
               </option>
             </select>
           </Field>
+          <label class="check">
+            <input type="checkbox" name="rolledBack" value="true" checked={filter.rolledBack === 'true'} />
+            <span>{t('device.rolledBack')}</span>
+          </label>
           <button type="submit">{t('page.filter')}</button>
         </form>
       </Card>
@@ -82,7 +89,7 @@ export const DeviceList: FC<Props> = ({ devices, modules, products, filter, curs
                 {!device.enabled && <span class="badge bad">{t('device.disabled')}</span>}
               </td>
               <td>{device.name}</td>
-              <td>{names.get(device.productId)}</td>
+              <td>{names.get(device.productId) ?? device.productId}</td>
               <td>
                 <Versions of={modules.get(device.id)} />
               </td>

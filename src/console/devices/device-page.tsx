@@ -3,7 +3,7 @@ import type { Device, DeviceModule } from '../../devices/device.ts'
 import type { Product } from '../../products/product.ts'
 import { iso } from '../../time.ts'
 import { useMay, usePage } from '../page.tsx'
-import { Card, Dialog, DialogEnd, Field, StateBadge, Table, Time } from '../parts.tsx'
+import { Card, Dialog, DialogEnd, Field, Said, StateBadge, Table, Time } from '../parts.tsx'
 import { Online } from './online.tsx'
 
 interface UpgradeRow {
@@ -125,7 +125,7 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, rejections, p
         <Table
           heads={[
             t('task.one'),
-            t('task.from'),
+            t('device.from'),
             t('task.to'),
             t('page.status'),
             t('task.detail'),
@@ -142,7 +142,9 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, rejections, p
                 <td>
                   {status ? <StateBadge of={status} /> : <span class="badge busy">{t('device.active')}</span>}
                 </td>
-                <td>{description}</td>
+                <td>
+                  <Said text={description} />
+                </td>
                 <td>
                   <Time at={iso(finishedAt)} />
                 </td>

@@ -25,8 +25,8 @@ export const devicePages = new Hono<ConsoleEnv>()
   .get('/devices', async (c) => {
     const tenantId = c.var.principal.tenantId!
     const db = openDb(c.env.DB)
-    const { productId, search, version, tag, online, cursor } = c.req.query()
-    const filter: Filter = { productId, search, version, tag, online }
+    const { productId, search, version, tag, online, rolledBack, cursor } = c.req.query()
+    const filter: Filter = { productId, search, version, tag, online, rolledBack }
     const [rows, products] = await Promise.all([
       listDevices(db, tenantId, toListFilter(filter), PAGE_SIZE, cursor),
       listProducts(db, tenantId, MAX_PRODUCTS),
@@ -82,7 +82,8 @@ export const devicePages = new Hono<ConsoleEnv>()
     return renderPart(c, <code>{device.accessToken}</code>)
   })
 
-const toListFilter = ({ online, ...filter }: Partial<Filter>): DeviceListFilter => ({
+const toListFilter = ({ online, rolledBack, ...filter }: Partial<Filter>): DeviceListFilter => ({
   ...withoutEmpty(filter),
+  ...(rolledBack === 'true' && { rolledBack: true }),
   ...((online === 'true' || online === 'false') && { online: online === 'true' }),
 })

@@ -60,7 +60,7 @@ export const PackageList: FC<Props> = ({ packages, products, filter, cursor }) =
           rows={packages.map((pkg) => (
             <tr>
               <td>{pkg.name}</td>
-              <td>{names.get(pkg.productId)}</td>
+              <td>{names.get(pkg.productId) ?? pkg.productId}</td>
               <td>{pkg.module}</td>
               <td>{pkg.version}</td>
               <td>

@@ -51,6 +51,18 @@ export const PackagePage: FC<Props> = ({ pkg, beside, tasks, cursor }) => {
           </div>
         )}
       </div>
+      {pkg.state === 'verifying' && (
+        <p
+          class="quiet"
+          hx-get={`/packages/${pkg.id}`}
+          hx-trigger="every 2s"
+          hx-target="#content"
+          hx-select="#content"
+          hx-swap="outerMorph"
+        >
+          {t('package.isVerifying')}
+        </p>
+      )}
       {pkg.error !== null && <p class="fault">{pkg.error}</p>}
       <Card>
         <dl>

@@ -2,9 +2,9 @@ import { Hono } from 'hono'
 import { openDb } from '../../db/client.ts'
 import { notFound } from '../../errors.ts'
 import { page } from '../../openapi.ts'
-import { findPackage, listPackages, packagesBeside } from '../../packages/store.ts'
+import { findPackage, listNewestPackages, packagesBeside } from '../../packages/store.ts'
 import { listProducts } from '../../products/store.ts'
-import { listTasks } from '../../tasks/store.ts'
+import { listNewestTasks, newestCursor } from '../../tasks/store.ts'
 import { type ConsoleEnv, render } from '../page.tsx'
 import { PackageList } from './package-list.tsx'
 import { PackagePage } from './package-page.tsx'
@@ -20,7 +20,7 @@ export const firmwarePages = new Hono<ConsoleEnv>()
     const db = openDb(c.env.DB)
     const { productId, name, cursor } = c.req.query()
     const [rows, products] = await Promise.all([
-      listPackages(
+      listNewestPackages(
         db,
         tenantId,
         { productId: productId || undefined, name: name || undefined },
@@ -39,9 +39,9 @@ export const firmwarePages = new Hono<ConsoleEnv>()
     const pkg = await findPackage(db, { tenantId, packageId: c.req.param('id') })
     if (!pkg) throw notFound('package')
     const [rows, beside] = await Promise.all([
-      listTasks(db, tenantId, { packageId: pkg.id }, PAGE_SIZE, c.req.query('cursor')),
+      listNewestTasks(db, tenantId, { packageId: pkg.id }, PAGE_SIZE, c.req.query('cursor')),
       packagesBeside(db, pkg, MAX_BESIDE),
     ])
-    const { items, nextCursor } = page(rows, PAGE_SIZE, ({ id }) => id)
+    const { items, nextCursor } = page(rows, PAGE_SIZE, newestCursor)
     return render(c, pkg.name, <PackagePage pkg={pkg} beside={beside} tasks={items} cursor={nextCursor} />)
   })

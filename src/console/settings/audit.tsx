@@ -3,10 +3,13 @@ import type { AuditEntry } from '../../audit/entry.ts'
 import { iso } from '../../time.ts'
 import { usePage } from '../page.tsx'
 import { Card, Field, NextPage, Table, Time } from '../parts.tsx'
+import { Settings } from './settings.tsx'
 
 export interface AuditFilter {
   action: string | undefined
   target: string | undefined
+  /** Who did it: the id of a key, or `access:` and an address. */
+  keyId: string | undefined
   /** Days (`2026-01-31`), of UTC; both are included. */
   from: string | undefined
   to: string | undefined
@@ -19,51 +22,61 @@ export const Audit: FC<{ entries: AuditEntry[]; cursor: string | null; filter: A
 }) => {
   const { t } = usePage()
   return (
-    <Card title={t('settings.audit')}>
-      <form class="row" method="get" action="/settings">
-        <Field label={t('settings.action')}>
-          <input name="action" value={filter.action} maxlength={64} />
-        </Field>
-        <Field label={t('settings.target')}>
-          <input name="target" value={filter.target} maxlength={64} />
-        </Field>
-        <Field label={t('settings.fromDay')}>
-          <input type="date" name="from" value={filter.from} />
-        </Field>
-        <Field label={t('settings.toDay')}>
-          <input type="date" name="to" value={filter.to} />
-        </Field>
-        <button type="submit">{t('page.filter')}</button>
-      </form>
-      <Table
-        heads={[
-          t('page.time'),
-          t('settings.who'),
-          t('settings.action'),
-          t('settings.target'),
-          t('settings.address'),
-          t('task.detail'),
-        ]}
-        rows={entries.map(({ at, keyName, role, action, target, address, detail }) => (
-          <tr>
-            <td class="narrow">
-              <Time at={iso(at)} />
-            </td>
-            <td>
-              {keyName} <span class="quiet">{role}</span>
-            </td>
-            <td>{action}</td>
-            <td>
-              <code>{target}</code>
-            </td>
-            <td>{address}</td>
-            <td>
-              <code>{detail && JSON.stringify(detail)}</code>
-            </td>
-          </tr>
-        ))}
-      />
-      <NextPage path="/settings" query={{ ...filter }} cursor={cursor} />
-    </Card>
+    <Settings>
+      <Card title={t('settings.audit')}>
+        <form class="row" method="get" action="/settings/audit">
+          <Field label={t('settings.action')}>
+            <input name="action" value={filter.action} maxlength={64} />
+          </Field>
+          <Field label={t('settings.target')}>
+            <input name="target" value={filter.target} maxlength={64} />
+          </Field>
+          <Field label={t('settings.who')}>
+            <input name="keyId" value={filter.keyId} maxlength={256} />
+          </Field>
+          <Field label={t('settings.fromDay')}>
+            <input type="date" name="from" value={filter.from} />
+          </Field>
+          <Field label={t('settings.toDay')}>
+            <input type="date" name="to" value={filter.to} />
+          </Field>
+          <button type="submit">{t('page.filter')}</button>
+        </form>
+        <Table
+          heads={[
+            t('page.time'),
+            t('settings.who'),
+            t('settings.action'),
+            t('settings.target'),
+            t('settings.address'),
+            t('task.detail'),
+          ]}
+          rows={entries.map(({ at, keyId, keyName, role, action, target, address, detail }) => (
+            <tr>
+              <td class="narrow">
+                <Time at={iso(at)} />
+              </td>
+              <td>
+                <a href={`/settings/audit?keyId=${encodeURIComponent(keyId)}`}>{keyName}</a>{' '}
+                <span class="quiet">{role}</span>
+              </td>
+              <td>{action}</td>
+              <td>
+                {target && (
+                  <a href={`/settings/audit?target=${encodeURIComponent(target)}`}>
+                    <code>{target}</code>
+                  </a>
+                )}
+              </td>
+              <td>{address}</td>
+              <td>
+                <code>{detail && JSON.stringify(detail)}</code>
+              </td>
+            </tr>
+          ))}
+        />
+        <NextPage path="/settings/audit" query={{ ...filter }} cursor={cursor} />
+      </Card>
+    </Settings>
   )
 }

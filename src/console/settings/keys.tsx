@@ -2,20 +2,24 @@ import type { FC } from 'hono/jsx'
 import type { ApiKey } from '../../auth/store.ts'
 import { iso } from '../../time.ts'
 import { usePage } from '../page.tsx'
-import { Card, Dialog, DialogEnd, Field, Table, Time } from '../parts.tsx'
+import { Card, Dialog, DialogEnd, Field, NextPage, Table, Time } from '../parts.tsx'
+import { Settings } from './settings.tsx'
 
 const ROLES = ['viewer', 'operator', 'admin', 'bridge'] as const
 
-export const Keys: FC<{ keys: ApiKey[] }> = ({ keys }) => {
+export const Keys: FC<{ keys: ApiKey[]; cursor: string | null }> = ({ keys, cursor }) => {
   const { t } = usePage()
+  const add = (
+    <button type="button" class="main" data-opens="#new-key">
+      {t('settings.newKey')}
+    </button>
+  )
   return (
-    <>
-      <div class="top">
-        <h1>{t('nav.settings')}</h1>
-        <button type="button" class="main" data-opens="#new-key">
-          {t('settings.newKey')}
-        </button>
-      </div>
+    <Settings action={add}>
+      <section id="made-key" class="card" hidden tabindex={-1}>
+        <p>{t('settings.keyOnce')}</p>
+        <code data-secret />
+      </section>
       <Card title={t('settings.keys')}>
         <Table
           heads={[
@@ -54,6 +58,7 @@ export const Keys: FC<{ keys: ApiKey[] }> = ({ keys }) => {
             </tr>
           ))}
         />
+        <NextPage path="/settings" query={{}} cursor={cursor} />
       </Card>
       <Dialog id="new-key" title={t('settings.newKey')}>
         <form data-api="POST /api/v1/keys" data-shows="key" data-shows-in="#made-key">
@@ -75,10 +80,6 @@ export const Keys: FC<{ keys: ApiKey[] }> = ({ keys }) => {
           <DialogEnd action={t('page.save')} />
         </form>
       </Dialog>
-      <section id="made-key" class="card" hidden>
-        <p>{t('settings.keyOnce')}</p>
-        <code data-secret />
-      </section>
-    </>
+    </Settings>
   )
 }

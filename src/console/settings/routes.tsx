@@ -1,5 +1,5 @@
+import type { MiddlewareHandler } from 'hono'
 import { Hono } from 'hono'
-import type { FC } from 'hono/jsx'
 import { listEntries } from '../../audit/store.ts'
 import { admits } from '../../auth/middleware.ts'
 import { listKeys } from '../../auth/store.ts'
@@ -8,10 +8,13 @@ import { notFound } from '../../errors.ts'
 import { page } from '../../openapi.ts'
 import { webhookSender } from '../../webhooks/sender-stub.ts'
 import { findWebhook, listWebhooks } from '../../webhooks/store.ts'
-import { type ConsoleEnv, render, usePage } from '../page.tsx'
+import { MAX_WEBHOOKS } from '../../webhooks/webhook.ts'
+import { type ConsoleEnv, render } from '../page.tsx'
 import { Audit, type AuditFilter } from './audit.tsx'
+import { Deliveries } from './deliveries.tsx'
 import { Keys } from './keys.tsx'
-import { Deliveries, Webhooks } from './webhooks.tsx'
+import { NotAllowed } from './settings.tsx'
+import { Webhooks } from './webhooks.tsx'
 
 const PAGE_SIZE = 50
 const DAY_MS = 24 * 3600_000
@@ -22,66 +25,51 @@ const startOf = (day: string | undefined) => {
   return Number.isNaN(at) ? undefined : at
 }
 
+const onlyAdmin: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
+  if (!admits('admin', c.var.principal.role)) return render(c, 'nav.settings', <NotAllowed />)
+  await next()
+}
+
 export const settingsPages = new Hono<ConsoleEnv>()
-  .get('/settings', async (c) => {
-    if (!admits('admin', c.var.principal.role)) return render(c, 'nav.settings', <NotAllowed />)
+  .get('/settings', onlyAdmin, async (c) => {
     const tenantId = c.var.principal.tenantId!
-    const db = openDb(c.env.DB)
-    const { action, target, from, to, cursor } = c.req.query()
-    const filter: AuditFilter = {
-      ...{ action: action || undefined, target: target || undefined },
-      ...{ from: dayOf(from), to: dayOf(to) },
-    }
-    const lastDay = startOf(filter.to)
-    const [keys, webhooks, entries] = await Promise.all([
-      listKeys(db, { tenantId }, PAGE_SIZE),
-      listWebhooks(db, tenantId, PAGE_SIZE),
-      listEntries(
-        db,
-        tenantId,
-        {
-          ...filter,
-          keyId: undefined,
-          from: startOf(filter.from),
-          to: lastDay === undefined ? undefined : lastDay + DAY_MS,
-        },
-        PAGE_SIZE,
-        cursor,
-      ),
-    ])
-    const audit = page(entries, PAGE_SIZE, ({ id }) => id)
-    return render(
-      c,
-      'nav.settings',
-      <>
-        <Keys keys={keys.slice(0, PAGE_SIZE)} />
-        <Webhooks webhooks={webhooks.slice(0, PAGE_SIZE)} />
-        <Audit entries={audit.items} cursor={audit.nextCursor} filter={filter} />
-      </>,
-    )
+    const rows = await listKeys(openDb(c.env.DB), { tenantId }, PAGE_SIZE, c.req.query('cursor'))
+    const { items, nextCursor } = page(rows, PAGE_SIZE, ({ id }) => id)
+    return render(c, 'settings.keys', <Keys keys={items} cursor={nextCursor} />)
   })
-  .get('/settings/webhooks/:id', async (c) => {
-    if (!admits('admin', c.var.principal.role)) return render(c, 'nav.settings', <NotAllowed />)
+  .get('/settings/webhooks', onlyAdmin, async (c) => {
+    const webhooks = await listWebhooks(openDb(c.env.DB), c.var.principal.tenantId!, MAX_WEBHOOKS)
+    return render(c, 'settings.webhooks', <Webhooks webhooks={webhooks} />)
+  })
+  .get('/settings/webhooks/:id', onlyAdmin, async (c) => {
     const ref = { tenantId: c.var.principal.tenantId!, webhookId: c.req.param('id') }
     const webhook = await findWebhook(openDb(c.env.DB), ref)
     if (!webhook) throw notFound('webhook')
-    const deliveries = await webhookSender(c.env, ref.webhookId).deliveries(
-      Number.MAX_SAFE_INTEGER,
-      PAGE_SIZE,
-    )
-    return render(
-      c,
-      'settings.deliveries',
-      <Deliveries webhook={webhook} deliveries={deliveries.slice(0, PAGE_SIZE)} />,
-    )
+    const before = Number(c.req.query('cursor')) || Number.MAX_SAFE_INTEGER
+    const sender = webhookSender(c.env, ref.webhookId)
+    const [status, rows] = await Promise.all([sender.status(), sender.deliveries(before, PAGE_SIZE)])
+    const { items, nextCursor } = page(rows, PAGE_SIZE, ({ number }) => String(number))
+    const list = { webhook, status, deliveries: items, cursor: nextCursor }
+    return render(c, 'settings.deliveries', <Deliveries {...list} />)
   })
-
-const NotAllowed: FC = () => {
-  const { t } = usePage()
-  return (
-    <>
-      <h1>{t('nav.settings')}</h1>
-      <p>{t('settings.notAllowed')}</p>
-    </>
-  )
-}
+  .get('/settings/audit', onlyAdmin, async (c) => {
+    const { action, target, keyId, from, to, cursor } = c.req.query()
+    const filter: AuditFilter = {
+      ...{ action: action || undefined, target: target || undefined, keyId: keyId || undefined },
+      ...{ from: dayOf(from), to: dayOf(to) },
+    }
+    const lastDay = startOf(filter.to)
+    const times = {
+      from: startOf(filter.from),
+      to: lastDay === undefined ? undefined : lastDay + DAY_MS,
+    }
+    const rows = await listEntries(
+      openDb(c.env.DB),
+      c.var.principal.tenantId!,
+      { ...filter, ...times },
+      PAGE_SIZE,
+      cursor,
+    )
+    const { items, nextCursor } = page(rows, PAGE_SIZE, ({ id }) => id)
+    return render(c, 'settings.audit', <Audit entries={items} cursor={nextCursor} filter={filter} />)
+  })

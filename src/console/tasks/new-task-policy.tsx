@@ -136,7 +136,7 @@ const Window: FC = () => {
         ))}
       </div>
       <div class="row">
-        <Field label={t('task.from')}>
+        <Field label={t('task.since')}>
           <input type="time" name="policy.window.from" value="01:00" />
         </Field>
         <Field label={t('task.until')}>

@@ -1,13 +1,16 @@
 import type { FC } from 'hono/jsx'
 import type { Package } from '../../packages/store.ts'
+import { SKIP_REASONS } from '../../tasks/preview.ts'
 import { usePage } from '../page.tsx'
 import { Dialog, Field } from '../parts.tsx'
+import { phrase } from '../phrases.ts'
 import { NewTaskDevices } from './new-task-devices.tsx'
 import { NewTaskPolicy } from './new-task-policy.tsx'
 
 /** Add Upgrade Task: when, to whom, how carefully; and what it would do, before it is confirmed. */
 export const NewTask: FC<{ pkg: Package; beside: Package[] }> = ({ pkg, beside }) => {
-  const { t } = usePage()
+  const { t, language } = usePage()
+  const reasons = Object.fromEntries(SKIP_REASONS.map((reason) => [reason, phrase(reason, language)]))
   return (
     <Dialog id="new-task" title={t('task.add')}>
       <form
@@ -15,7 +18,11 @@ export const NewTask: FC<{ pkg: Package; beside: Package[] }> = ({ pkg, beside }
         data-then="/tasks/{id}"
         data-preview-api="/api/v1/tasks/preview"
         data-preview-text={t('task.previewText')}
+        data-preview-bytes={t('task.previewBytes')}
         data-preview-skipped={t('task.previewSkipped')}
+        data-preview-reasons={JSON.stringify(reasons)}
+        data-preview-not-reached={t('task.previewNotReached')}
+        data-confirm={t('task.createAsk')}
         data-preview-ends={t('task.previewEnds')}
       >
         <input type="hidden" name="packageIds" value={pkg.id} data-list />
@@ -62,13 +69,13 @@ const When: FC = () => {
         <Field label={t('task.startAt')}>
           <input type="datetime-local" name="startAt" data-type="datetime" />
         </Field>
-        <small>
-          {t('task.zone')} <span data-zone />
-        </small>
       </span>
       <Field label={t('task.endAt')} hint={t('page.optional')}>
         <input type="datetime-local" name="endAt" data-type="datetime" />
       </Field>
+      <small>
+        {t('task.zone')} <span data-zone />
+      </small>
     </fieldset>
   )
 }

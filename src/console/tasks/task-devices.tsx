@@ -1,8 +1,9 @@
 import type { FC } from 'hono/jsx'
-import type { DevicePage } from '../../tasks/task-view.ts'
+import type { DeviceModule } from '../../devices/device.ts'
+import type { DevicePage, DeviceSummary } from '../../tasks/task-view.ts'
 import type { UpgradeStatus } from '../../tasks/upgrade.ts'
 import { useMay, usePage } from '../page.tsx'
-import { ShareBar, StateBadge, Table, Time, withoutEmpty } from '../parts.tsx'
+import { Said, ShareBar, StateBadge, Table, Time } from '../parts.tsx'
 
 export interface DeviceFilter {
   status: UpgradeStatus | undefined
@@ -10,16 +11,22 @@ export interface DeviceFilter {
   cursor: string | undefined
 }
 
+export interface Devices extends DevicePage {
+  /** By the id of the device: what it runs now. */
+  modules: Map<string, DeviceModule[]>
+}
+
 interface Props {
   taskId: string
-  devices: DevicePage
+  devices: Devices
   filter: DeviceFilter
 }
 
 export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
   const { t } = usePage()
   const mayWrite = useMay('operator')
-  const next = new URLSearchParams(withoutEmpty({ ...filter, cursor: devices.nextCursor ?? undefined }))
+  const versionOf = ({ deviceId, module }: DeviceSummary) =>
+    devices.modules.get(deviceId)?.find((each) => each.module === module)?.version
   return (
     <>
       <Table
@@ -28,7 +35,7 @@ export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
           ...(mayWrite ? [<AllDevices />] : []),
           t('device.number'),
           t('page.name'),
-          t('task.from'),
+          t('task.current'),
           t('task.to'),
           t('task.progress'),
           t('page.updated'),
@@ -37,7 +44,7 @@ export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
           ...(mayWrite ? [t('page.actions')] : []),
         ]}
         rows={devices.items.map((device) => (
-          <tr>
+          <tr id={device.deviceId}>
             {mayWrite && (
               <td>
                 <input
@@ -52,7 +59,7 @@ export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
               <a href={`/tasks/${taskId}/devices/${device.deviceId}`}>{device.number}</a>
             </td>
             <td>{device.name}</td>
-            <td class="narrow">{device.fromVersion ?? '–'}</td>
+            <td class="narrow">{versionOf(device) ?? '–'}</td>
             <td class="narrow">{device.targetVersion}</td>
             <td>
               <ShareBar share={Math.max(0, device.step ?? 0) / 100} label={`${device.step ?? 0} %`} />
@@ -63,7 +70,9 @@ export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
             <td>
               <StateBadge of={device.status} />
             </td>
-            <td>{device.description}</td>
+            <td>
+              <Said text={device.description} />
+            </td>
             {mayWrite && (
               <td>
                 <DeviceAction taskId={taskId} device={device} then="#devices" />
@@ -72,16 +81,20 @@ export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
           </tr>
         ))}
       />
-      {devices.nextCursor !== null && (
-        <p>
-          <button type="button" hx-get={`/tasks/${taskId}/devices?${next}`} hx-target="#devices">
-            {t('page.more')}
-          </button>
-        </p>
-      )}
+      <p class="row">
+        {filter.cursor !== undefined && <Turn to="" text={t('page.first')} />}
+        {devices.nextCursor !== null && <Turn to={devices.nextCursor} text={t('page.more')} />}
+      </p>
     </>
   )
 }
+
+/** The page of the table is a field of the filter's form, so that the table stays there when it is fetched anew. */
+const Turn: FC<{ to: string; text: string }> = ({ to, text }) => (
+  <button type="button" data-picks="#device-filter [name=cursor]" data-value={to}>
+    {text}
+  </button>
+)
 
 const AllDevices: FC = () => {
   const { t } = usePage()

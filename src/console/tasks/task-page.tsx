@@ -1,13 +1,13 @@
 import type { FC } from 'hono/jsx'
 import type { TaskCounts } from '../../tasks/task.ts'
-import type { DevicePage, TaskView } from '../../tasks/task-view.ts'
+import type { TaskView } from '../../tasks/task-view.ts'
 import { UPGRADE_STATES } from '../../tasks/upgrade.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Card, Field } from '../parts.tsx'
-import { ChosenDevices, type DeviceFilter, DeviceTable } from './task-devices.tsx'
+import { ChosenDevices, type DeviceFilter, type Devices, DeviceTable } from './task-devices.tsx'
 import { TaskState } from './task-state.tsx'
 
-export const TaskPage: FC<{ task: TaskView; devices: DevicePage; filter: DeviceFilter }> = ({
+export const TaskPage: FC<{ task: TaskView; devices: Devices; filter: DeviceFilter }> = ({
   task,
   devices,
   filter,
@@ -22,11 +22,17 @@ export const TaskPage: FC<{ task: TaskView; devices: DevicePage; filter: DeviceF
         ))}{' '}
         / {task.name}
       </p>
-      <div id="state" hx-get={`/tasks/${task.id}/state`} hx-trigger="refresh" data-follows>
+      <div
+        id="state"
+        hx-get={`/tasks/${task.id}/state`}
+        hx-trigger="refresh"
+        hx-swap="innerMorph"
+        data-follows
+      >
         <TaskState task={task} />
       </div>
       <Cards task={task} filter={filter} />
-      <div hx-get={`/tasks/${task.id}/charts`} hx-trigger="load, every 60s" class="columns">
+      <div hx-get={`/tasks/${task.id}/charts`} hx-trigger="load, refresh, every 60s" class="columns">
         …
       </div>
       <Card title={t('task.devices')}>
@@ -35,8 +41,11 @@ export const TaskPage: FC<{ task: TaskView; devices: DevicePage; filter: DeviceF
           hx-get={`/tasks/${task.id}/devices`}
           hx-target="#devices"
           hx-trigger="submit, input delay:300ms"
+          hx-swap="innerMorph"
+          hx-sync="#devices:replace"
           id="device-filter"
         >
+          <input type="hidden" name="cursor" value={filter.cursor ?? ''} />
           <Field label={t('page.search')}>
             <input name="search" value={filter.search} maxlength={64} placeholder={t('device.searchHint')} />
           </Field>
@@ -60,6 +69,8 @@ export const TaskPage: FC<{ task: TaskView; devices: DevicePage; filter: DeviceF
           hx-get={`/tasks/${task.id}/devices`}
           hx-include="#device-filter"
           hx-trigger="refresh throttle:2s"
+          hx-swap="innerMorph"
+          hx-sync="this:replace"
           data-follows
         >
           <DeviceTable taskId={task.id} devices={devices} filter={filter} />

@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { TaskView } from '../../tasks/task-view.ts'
 import { useMay, usePage } from '../page.tsx'
-import { TaskBadge, Time } from '../parts.tsx'
+import { Said, TaskBadge, Time } from '../parts.tsx'
 
 /** What a task is doing, and what may be done with it. */
 export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
@@ -64,8 +64,16 @@ export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
           </div>
         )}
       </div>
-      {task.pausedReason !== null && <p class="fault">{task.pausedReason}</p>}
-      {task.waitingFor !== null && task.pausedReason === null && <p class="quiet">{task.waitingFor}</p>}
+      {task.pausedReason !== null && (
+        <p class="fault">
+          <Said text={task.pausedReason} />
+        </p>
+      )}
+      {task.waitingFor !== null && task.pausedReason === null && (
+        <p class="quiet">
+          <Said text={task.waitingFor} />
+        </p>
+      )}
       <p class="quiet">
         {t('task.to')} {task.targetVersion} · {t('task.start')} <Time at={task.startAt} />
         {task.endAt !== null && (

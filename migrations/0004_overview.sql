@@ -1,0 +1,2 @@
+CREATE INDEX `device_modules_rolled_back` ON `device_modules` (`device_id`) WHERE rolled_back IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `rejections_tenant` ON `rejections` (`tenant_id`,`updated_at`);

@@ -1,0 +1,45 @@
+import type { Language } from './texts.ts'
+
+/** The API's problems by their codes, where an operator meets them; English is what the API itself says. */
+const CHINESE: Record<string, string> = {
+  'auth.forbidden': '您的角色不允许此操作。',
+  'rate.limited': '请求过多，请稍后重试。',
+  'request.invalid': '请求可以读取，但内容无效。',
+  'request.too_large': '请求过大。',
+  internal: '这里出错了。',
+  'product.not_found': '没有此产品。',
+  'product.in_use': '该产品仍有设备、升级包或任务。',
+  'downloads.not_set_up': '未配置此下载方式。',
+  'device.not_found': '没有此设备，或所选设备不在该产品中。',
+  'device.number_taken': '该产品已有此编号的设备。',
+  'device.credential_taken': '此令牌或用户名已被其他设备使用。',
+  'device.has_credentials': '该设备使用用户名和密码，没有可更换的令牌。',
+  'device.changed': '设备刚刚被修改，请重试。',
+  'device.busy': '设备正在升级，现在不能离开其产品。',
+  'device.ended': '该设备的升级已结束。',
+  'device.not_failed': '该设备的升级未失败，也未取消。',
+  'device.not_in_task': '该设备不在此任务中。',
+  'import.unreadable': '文件无法读取。',
+  'package.not_found': '没有此升级包。',
+  'package.exists': '该产品已有此模块、版本和类型的升级包。',
+  'package.in_use': '有任务正在使用此升级包。',
+  'package.not_ready': '升级包尚无文件，或仍在校验。',
+  'package.ready': '升级包已就绪，不再更改。',
+  'package.verifying': '升级包的文件正在校验。',
+  'package.recalled': '升级包已召回。',
+  'upload.not_found': '没有此上传。',
+  'upload.completed': '上传已完成，不能再中止。',
+  'upload.lost': '已上传的分片与发送的不一致，请重新上传。',
+  'task.not_found': '没有此任务。',
+  'task.finished': '任务已完成。',
+  'task.cancelled': '任务已取消。',
+  'task.ended': '任务已过截止时间。',
+  'task.no_wave': '没有可开放的批次。',
+  'webhook.not_found': '没有此 Webhook。',
+  'webhook.limit': 'Webhook 数量已达上限。',
+  'delivery.not_found': '该投递记录已不再保存。',
+  'key.not_found': '没有此密钥。',
+}
+
+/** What the page's script says instead of what the API said, by code. */
+export const problemTexts = (language: Language): Record<string, string> => (language === 'zh' ? CHINESE : {})
