@@ -1,7 +1,15 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually, type System, startSystem } from '../e2e/system.ts'
-import { createTask, expectAccessible, hasChromium, newPage, openBrowser, picture, signIn } from './browser.ts'
+import {
+  createTask,
+  expectAccessible,
+  hasChromium,
+  newPage,
+  openBrowser,
+  picture,
+  signIn,
+} from './browser.ts'
 
 describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
   let system: System
@@ -243,6 +251,15 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     await page.waitForSelector('#import >> text=Line 3:')
     await page.waitForSelector('#import >> text=Line 5:')
     expect((await operator.get('/api/v1/devices')).items).toEqual([])
+    const choose = (text: string) =>
+      page.setInputFiles('#import input[type=file]', {
+        ...{ name: 'devices.csv', mimeType: 'text/csv', buffer: Buffer.from(text) },
+      })
+    await choose('number\nother-1\n')
+    expect(await page.isEnabled('#import button[value=import]')).toBe(false)
+    await choose(csv)
+    await page.click('#import button[value=trial]')
+    await page.waitForSelector('text=2 new, 0 known, 2 rejected')
     await page.click('#import button[value=import]')
     await page.waitForSelector('td >> text=lamp-2')
     expect((await operator.get('/api/v1/devices')).items).toHaveLength(2)

@@ -47,7 +47,10 @@ describe.skipIf(!hasChromium())('every page', () => {
       lamps.map(({ device }, n) => (device.notices().length > 0 ? device.progress(...STEPS[n]!) : undefined)),
     )
     await eventually(async () => expect((await rollout()).counts.pushed).toBe(0))
-    const webhook = await operator.post('/api/v1/webhooks', { url: 'https://example.com/hook', events: ['task.finished'] })
+    const webhook = await operator.post('/api/v1/webhooks', {
+      url: 'https://example.com/hook',
+      events: ['task.finished'],
+    })
     pages = [
       ['overview', '/'],
       ['products', '/products'],

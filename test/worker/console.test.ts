@@ -146,7 +146,9 @@ it('filters the audit log by day', async () => {
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const today = new Date().toISOString().slice(0, 10)
   const shown = async (query: string) =>
-    (await (await visit(`/settings/audit?${query}`, { headers: { cookie } })).text()).includes('product.create')
+    (await (await visit(`/settings/audit?${query}`, { headers: { cookie } })).text()).includes(
+      'product.create',
+    )
   expect(await shown(`from=${today}&to=2099-12-31`)).toBe(true)
   expect(await shown('to=2020-01-01')).toBe(false)
   expect(await shown('from=2099-01-01')).toBe(false)
