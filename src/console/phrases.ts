@@ -127,9 +127,12 @@ const CHINESE = PHRASES.map(([english, chinese]) => ({
   chinese,
 }))
 
+/** None of the API's own is longer; what a device said may be, and is not looked through for what it resembles. */
+const MAX_LENGTH = 300
+
 /** What the API said, in the language; as it is where the phrase is not known, as with what a device said. */
 export function phrase(said: string, language: Language): string {
-  if (language === 'en') return said
+  if (language === 'en' || said.length > MAX_LENGTH) return said
   for (const { pattern, chinese } of CHINESE) {
     const found = pattern.exec(said)
     if (found === null) continue
