@@ -6,9 +6,9 @@ export interface HistoryEvent {
   kind: string
   detail: string | null
   /** The state that it led to, where it changed. */
-  status?: UpgradeStatus
+  status?: UpgradeStatus | undefined
   /** Tells a repeated message from a new one. */
-  key?: string
+  key?: string | undefined
 }
 
 /**
@@ -43,14 +43,18 @@ const fits = (text: string) =>
 
 function toText(events: HistoryEvent[]): string {
   return JSON.stringify(
-    events.map(({ at, kind, detail, status, key }, index): Stored => {
+    events.map((event, index): Stored => {
       const before = events[index - 1]
-      const since = at - (before?.at ?? 0)
-      const stored = [since, kind === before?.kind ? 0 : kind, shorten(detail, before?.detail)] as const
-      if (key !== undefined) return [...stored, status ?? 0, key]
-      return status === undefined ? [...stored] : [...stored, status]
+      return event instanceof StoredEvent && event.before === before ? event.stored : toStored(event, before)
     }),
   )
+}
+
+function toStored({ at, kind, detail, status, key }: HistoryEvent, before: HistoryEvent | undefined): Stored {
+  const since = at - (before?.at ?? 0)
+  const stored = [since, kind === before?.kind ? 0 : kind, shorten(detail, before?.detail)] as const
+  if (key !== undefined) return [...stored, status ?? 0, key]
+  return status === undefined ? [...stored] : [...stored, status]
 }
 
 const NUMBER = /\d+/
@@ -67,22 +71,54 @@ function shorten(detail: string | null, before: string | null | undefined): stri
   return isLike && String(Number(number)) === number ? Number(number) : detail
 }
 
+/**
+ * An event as it was read. Each message of a device reads and writes its whole history: what an event says is worked
+ * out only where somebody asks, and it is written again as it stands.
+ */
+class StoredEvent implements HistoryEvent {
+  readonly stored: Stored
+  readonly before: HistoryEvent | undefined
+  #detail: string | null | undefined
+
+  constructor(stored: Stored, before: HistoryEvent | undefined) {
+    this.stored = stored
+    this.before = before
+  }
+
+  get at(): number {
+    return (this.before?.at ?? 0) + this.stored[0]
+  }
+
+  get kind(): string {
+    const [, kind] = this.stored
+    return kind === 0 ? (this.before?.kind ?? '') : kind
+  }
+
+  get detail(): string | null {
+    this.#detail ??= this.#readDetail()
+    return this.#detail
+  }
+
+  #readDetail(): string | null {
+    const [, , detail] = this.stored
+    if (typeof detail !== 'number') return detail
+    return withNumber(this.before?.detail ?? '', String(detail)) ?? null
+  }
+
+  get status(): UpgradeStatus | undefined {
+    return this.stored[3] || undefined
+  }
+
+  get key(): string | undefined {
+    return this.stored[4]
+  }
+}
+
 export function readEvents(text: string): HistoryEvent[] {
   let before: HistoryEvent | undefined
   return (JSON.parse(text) as (Stored | HistoryEvent)[]).map((stored) => {
     // Rows of earlier versions have the names.
-    before = Array.isArray(stored) ? restore(stored, before) : stored
+    before = Array.isArray(stored) ? new StoredEvent(stored, before) : stored
     return before
   })
 }
-
-const restore = (
-  [since, kind, detail, status, key]: Stored,
-  before: HistoryEvent | undefined,
-): HistoryEvent => ({
-  at: (before?.at ?? 0) + since,
-  kind: kind === 0 ? (before?.kind ?? '') : kind,
-  detail: typeof detail === 'number' ? (withNumber(before?.detail ?? '', String(detail)) ?? null) : detail,
-  ...(status && { status }),
-  ...(key !== undefined && { key }),
-})

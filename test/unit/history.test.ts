@@ -1,11 +1,15 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type HistoryEvent, readEvents, writeEvents } from '../../src/tasks/history.ts'
+import { type HistoryEvent, readEvents as parse, writeEvents } from '../../src/tasks/history.ts'
 
 const event = (n: number, more: Partial<HistoryEvent> = {}): HistoryEvent => ({
   ...{ at: 1_800_000_000_000 + n * 1_000, kind: 'progress', detail: `${n}` },
   ...more,
 })
+
+/** What the events say, as plain objects. */
+const readEvents = (text: string): HistoryEvent[] =>
+  parse(text).map(({ at, kind, detail, status, key }) => ({ at, kind, detail, status, key }))
 
 describe("a device's history in its row", () => {
   it('is read as it was written', () => {
@@ -49,6 +53,14 @@ describe("a device's history in its row", () => {
   it('is read where an earlier version wrote it, and goes on from there', () => {
     const events = [event(0, { key: 'abc' }), event(3)]
     expect(readEvents(JSON.stringify(events))).toEqual(events)
+  })
+
+  it('is written again as it was read, with what came since', () => {
+    const events = Array.from({ length: 60 }, (_, n) => event(n, { key: `key-${n}` }))
+    let text = '[]'
+    for (const each of events) text = writeEvents([...parse(text), each])
+    expect(readEvents(text)).toEqual(events.slice(-50))
+    expect(text).toBe(writeEvents(events))
   })
 
   it('keeps the last 50 events', () => {
