@@ -155,6 +155,7 @@ const TEXTS = {
   'device.upgrades': ['Upgrades', '升级记录'],
   'device.from': ['From version', '原版本'],
   'device.active': ['Active', '进行中'],
+  'device.messages': ['Latest messages', '最近消息'],
   'device.rejections': ['Rejected messages ({count})', '被拒绝的消息（{count}）'],
   'device.topic': ['Topic', '主题'],
   'device.payload': ['Message', '消息'],

@@ -1,9 +1,11 @@
 import type { FC } from 'hono/jsx'
 import type { Device, DeviceModule } from '../../devices/device.ts'
 import type { Product } from '../../products/product.ts'
+import type { DeviceView } from '../../tasks/task-view.ts'
 import { iso } from '../../time.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Card, Dialog, DialogEnd, Field, Said, StateBadge, Table, Time } from '../parts.tsx'
+import { TaskHistory } from '../tasks/task-history.tsx'
 import { Online } from './online.tsx'
 
 interface UpgradeRow {
@@ -21,11 +23,13 @@ interface Props {
   device: Device
   modules: DeviceModule[]
   upgrades: UpgradeRow[]
+  /** Of its latest upgrade, newest first. */
+  messages: DeviceView['events']
   rejections: { total: number; items: { at: number; topic: string; payload: string; reason: string }[] }
   product: Product | undefined
 }
 
-export const DevicePage: FC<Props> = ({ device, modules, upgrades, rejections, product }) => {
+export const DevicePage: FC<Props> = ({ device, modules, upgrades, messages, rejections, product }) => {
   const { t } = usePage()
   const mayWrite = useMay('operator')
   const path = `/api/v1/devices/${device.id}`
@@ -152,6 +156,9 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, rejections, p
             ),
           )}
         />
+      </Card>
+      <Card title={t('device.messages')}>
+        <TaskHistory events={messages} />
       </Card>
       <Card title={t('device.rejections', { count: rejections.total })}>
         <Table

@@ -8,6 +8,8 @@ import { activeUpgrades, endedUpgrades, findDevice, listDevices, modulesOf } fro
 import { forbidden, notFound } from '../../errors.ts'
 import { page } from '../../openapi.ts'
 import { findProduct, listProducts } from '../../products/store.ts'
+import { taskStub } from '../../tasks/task-stub.ts'
+import type { DeviceView } from '../../tasks/task-view.ts'
 import { type ConsoleEnv, render, renderPart } from '../page.tsx'
 import { withoutEmpty } from '../parts.tsx'
 import { DeviceChoice } from './device-choice.tsx'
@@ -17,6 +19,7 @@ import { DevicePage } from './device-page.tsx'
 const PAGE_SIZE = 50
 const MAX_PRODUCTS = 200
 const MAX_UPGRADES = 20
+const MAX_MESSAGES = 20
 /** Of a list to choose from, at a time. */
 const CHOICE_SIZE = 20
 const MAX_SEARCH = 128
@@ -70,7 +73,8 @@ export const devicePages = new Hono<ConsoleEnv>()
       ...active.map((row) => ({ ...row, status: null, description: null, finishedAt: null })),
       ...ended.slice(0, MAX_UPGRADES),
     ]
-    const all = { device, modules: modules.get(device.id) ?? [], upgrades, rejections, product }
+    const messages = await latestMessages(c.env, upgrades[0]?.taskId, device.id)
+    const all = { device, modules: modules.get(device.id) ?? [], upgrades, messages, rejections, product }
     return render(c, device.name ?? device.number, <DevicePage {...all} />)
   })
   .post('/devices/:id/token', async (c) => {
@@ -81,6 +85,12 @@ export const devicePages = new Hono<ConsoleEnv>()
     await audit(c, { action: 'device.reveal_token', target: device.id })
     return renderPart(c, <code>{device.accessToken}</code>)
   })
+
+/** What the device and the server last said to each other in an upgrade, newest first. */
+async function latestMessages(env: ConsoleEnv['Bindings'], taskId: string | undefined, deviceId: string) {
+  const view = taskId === undefined ? null : await taskStub(env, taskId).device(deviceId)
+  return ((view as DeviceView | null)?.events ?? []).slice(-MAX_MESSAGES).reverse()
+}
 
 const toListFilter = ({ online, rolledBack, ...filter }: Partial<Filter>): DeviceListFilter => ({
   ...withoutEmpty(filter),

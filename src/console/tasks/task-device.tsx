@@ -1,8 +1,9 @@
 import type { FC } from 'hono/jsx'
 import type { DeviceView, TaskView } from '../../tasks/task-view.ts'
 import { useMay, usePage } from '../page.tsx'
-import { Card, Said, StateBadge, Table, Time } from '../parts.tsx'
+import { Card, Said, StateBadge } from '../parts.tsx'
 import { DeviceAction } from './task-devices.tsx'
+import { TaskHistory } from './task-history.tsx'
 
 /** One device in a task: what it waits for and what happened. */
 export const TaskDevicePage: FC<{ task: TaskView; device: DeviceView }> = ({ task, device }) => {
@@ -26,23 +27,7 @@ export const TaskDevicePage: FC<{ task: TaskView; device: DeviceView }> = ({ tas
         </p>
       )}
       <Card title={t('task.history')}>
-        <Table
-          heads={[t('page.time'), t('task.event'), t('task.detail'), t('page.status')]}
-          rows={device.events.map(({ at, kind, detail, status }) => (
-            <tr>
-              <td class="narrow">
-                <Time at={at} />
-              </td>
-              <td>
-                <Said text={kind} />
-              </td>
-              <td>
-                <Said text={detail} />
-              </td>
-              <td>{status && <StateBadge of={status} />}</td>
-            </tr>
-          ))}
-        />
+        <TaskHistory events={device.events} />
       </Card>
     </>
   )

@@ -1,0 +1,29 @@
+import type { FC } from 'hono/jsx'
+import type { DeviceView } from '../../tasks/task-view.ts'
+import { usePage } from '../page.tsx'
+import { Said, StateBadge, Table, Time } from '../parts.tsx'
+
+/** What a device said in a task and what was sent to it. */
+export const TaskHistory: FC<{ events: DeviceView['events'] }> = ({ events }) => {
+  const { t } = usePage()
+  return (
+    <Table
+      caption={t('task.history')}
+      heads={[t('page.time'), t('task.event'), t('task.detail'), t('page.status')]}
+      rows={events.map(({ at, kind, detail, status }) => (
+        <tr>
+          <td class="narrow">
+            <Time at={at} />
+          </td>
+          <td>
+            <Said text={kind} />
+          </td>
+          <td>
+            <Said text={detail} />
+          </td>
+          <td>{status && <StateBadge of={status} />}</td>
+        </tr>
+      ))}
+    />
+  )
+}
