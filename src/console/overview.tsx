@@ -225,7 +225,7 @@ const Attention: FC<AttentionProps> = ({ stopped, rolledBack, rejected, bridges 
 const Bridges: FC<{ bridges: BridgeStatus[] }> = ({ bridges }) => {
   const { t } = usePage()
   return (
-    <ul class="plain" aria-label={t('overview.bridges')}>
+    <ul class="bridges" aria-label={t('overview.bridges')}>
       {bridges.map(({ name, isAway, rejected }) => {
         const counts = Object.entries(rejected).map(([reason, count]) => `${reason} ${count}`)
         return (

@@ -1,11 +1,12 @@
 import { Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
 import { setCookie } from 'hono/cookie'
 import { principalOfAccess } from '../auth/access.ts'
 import { hashKey, isKey } from '../auth/key.ts'
 import { endSession, hasSessions, isFromOwnPage, startSession } from '../auth/session.ts'
 import { findKey } from '../auth/store.ts'
 import { openDb } from '../db/client.ts'
-import { forbidden } from '../errors.ts'
+import { forbidden, tooLarge } from '../errors.ts'
 import { limitAddress } from '../rate-limit.ts'
 import { LANGUAGE_COOKIE } from './guard.ts'
 import { type ConsoleEnv, render, usePage } from './page.tsx'
@@ -14,20 +15,29 @@ import type { TextKey } from './texts.ts'
 
 /** Cloudflare's own, in front of the Worker. */
 const ACCESS_SIGN_OUT = '/cdn-cgi/access/logout'
+const MAX_FORM_BYTES = 16 * 1024
 const YEAR_SECONDS = 365 * 24 * 3600
 /** A path of ours, and nothing that a browser reads as another host. */
 const OWN_PATH = /^\/(?![/\\])[^\s]{0,500}$/
 
 const ownPath = (path: string | undefined) => (path !== undefined && OWN_PATH.test(path) ? path : '/')
 
+const limitForm = bodyLimit({
+  maxSize: MAX_FORM_BYTES,
+  onError: () => {
+    throw tooLarge('request.too_large', `A sign-in may have ${MAX_FORM_BYTES} bytes.`)
+  },
+})
+
 export const signInRoutes = new Hono<ConsoleEnv>()
   .get('/sign-in', (c) =>
     render(c, 'signIn.title', <SignIn to={ownPath(c.req.query('to'))} isOn={hasSessions(c)} />),
   )
-  .post('/sign-in', async (c) => {
+  .post('/sign-in', limitForm, async (c) => {
     if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
     await limitAddress(c)
-    const form = await c.req.parseBody()
+    // What is no form has no key.
+    const form = await c.req.parseBody().catch(() => ({}) as Record<string, unknown>)
     const text = typeof form.key === 'string' ? form.key.trim() : ''
     const to = ownPath(typeof form.to === 'string' ? form.to : undefined)
     const key = isKey(text) ? await findKey(openDb(c.env.DB), await hashKey(text)) : undefined

@@ -47,6 +47,9 @@ describe.skipIf(!hasChromium())('every page', () => {
       lamps.map(({ device }, n) => (device.notices().length > 0 ? device.progress(...STEPS[n]!) : undefined)),
     )
     await eventually(async () => expect((await rollout()).counts.pushed).toBe(0))
+    // Lists have their figures from the database, which follows.
+    const listed = async () => (await operator.get('/api/v1/tasks')).items[0].counts
+    await eventually(async () => expect((await listed()).success).toBeGreaterThan(0))
     const webhook = await operator.post('/api/v1/webhooks', {
       url: 'https://example.com/hook',
       events: ['task.finished'],

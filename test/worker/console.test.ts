@@ -94,6 +94,72 @@ it('lets a page of ours use the API, and no other site', async () => {
   expect((await create()).status).toBe(401)
 })
 
+it('refuses what is no form, and one that is too large', async () => {
+  const post = async (body: string, type: string) => {
+    const headers = { origin: 'http://edge-ota.test', 'content-type': type }
+    return (await visit('/sign-in', { method: 'POST', body, headers })).status
+  }
+  expect(await post('nonsense', 'multipart/form-data')).toBe(401)
+  expect(await post('nonsense', 'multipart/form-data; boundary=x')).toBe(401)
+  expect(await post('{"key":1}', 'application/json')).toBe(401)
+  expect(await post(`key=${'x'.repeat(20_000)}`, 'application/x-www-form-urlencoded')).toBe(413)
+})
+
+it('sends the page to the sign-in where a part of it was asked for by nobody', async () => {
+  const headers = {
+    'hx-request': 'true',
+    'hx-current-url': 'http://edge-ota.test/tasks/tsk_1?status=failure',
+  }
+  const answer = await visit('/tasks/tsk_1/devices', { headers })
+  expect([answer.status, answer.headers.get('hx-redirect')]).toEqual([
+    401,
+    '/sign-in?to=%2Ftasks%2Ftsk_1%3Fstatus%3Dfailure',
+  ])
+})
+
+it('takes whatever a query says, and fails at none of it', async () => {
+  const lab = await makeLab(1)
+  const packageId = await lab.addPackage('v2')
+  const task = await lab.addTask(packageId)
+  const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
+  const values = ['%00', '-1', '1e999', '%F0%9F%98%80', '%ff%fe', 'x'.repeat(4000), "'%22--", '%5B%5D']
+  const queries = values.map((value) =>
+    [
+      'cursor',
+      'search',
+      'name',
+      'productId',
+      'version',
+      'tag',
+      'online',
+      'status',
+      'action',
+      'from',
+      'to',
+      'keyId',
+    ]
+      .map((name) => `${name}=${value}`)
+      .join('&'),
+  )
+  for (const path of [
+    ...['/', '/products', '/devices', '/devices/choice', '/firmware', `/packages/${packageId}`],
+    ...[
+      `/tasks/${task.id}`,
+      `/tasks/${task.id}/devices`,
+      '/settings',
+      '/settings/webhooks',
+      '/settings/audit',
+    ],
+    ...['/sign-in', '/language'],
+  ]) {
+    for (const query of queries) {
+      const answer = await visit(`${path}?${query}`, { headers: { cookie } })
+      expect([path, query.slice(0, 20), answer.status < 400]).toEqual([path, query.slice(0, 20), true])
+      await answer.body?.cancel()
+    }
+  }
+})
+
 it('refuses a key that is none, that is revoked, or that belongs to no tenant', async () => {
   expect((await signIn('nonsense')).status).toBe(401)
   expect((await signIn((await makeClient('root', null)).key)).status).toBe(401)

@@ -60,7 +60,7 @@ export const Audit: FC<{ entries: AuditEntry[]; cursor: string | null; filter: A
                 <a href={`/settings/audit?keyId=${encodeURIComponent(keyId)}`}>{keyName}</a>{' '}
                 <span class="quiet">{role}</span>
               </td>
-              <td>{action}</td>
+              <td class="narrow">{action}</td>
               <td>
                 {target && (
                   <a href={`/settings/audit?target=${encodeURIComponent(target)}`}>
@@ -68,7 +68,7 @@ export const Audit: FC<{ entries: AuditEntry[]; cursor: string | null; filter: A
                   </a>
                 )}
               </td>
-              <td>{address}</td>
+              <td class="narrow">{address}</td>
               <td>
                 <code>{detail && JSON.stringify(detail)}</code>
               </td>
