@@ -38,14 +38,13 @@ export function openTaskStorage(storage: DurableObjectStorage) {
   const offered = openOfferedRows(sql)
   let writtenRun = ''
 
-  function* readRows(query: string, ...bindings: unknown[]): Generator<DeviceRow> {
+  function readRows(query: string, ...bindings: unknown[]): DeviceRow[] {
     const first = pages.firstUnwritten()
-    for (const record of sql.exec<DeviceRecord>(query, ...bindings)) {
-      yield offered.get(record.device_id) ?? toRow(record, first)
-    }
+    const records = sql.exec<DeviceRecord>(query, ...bindings).toArray()
+    return records.map((record) => offered.get(record.device_id) ?? toRow(record, first))
   }
-  const readRow = (deviceId: string) =>
-    readRows('SELECT * FROM devices WHERE device_id = ?', deviceId).next().value as DeviceRow | undefined
+  const readRow = (deviceId: string): DeviceRow | undefined =>
+    readRows('SELECT * FROM devices WHERE device_id = ?', deviceId)[0]
   const earliestSend = () =>
     sql.exec<{ at: number | null }>('SELECT min(send_at) AS at FROM devices WHERE send_at IS NOT NULL').one()
       .at
@@ -112,12 +111,11 @@ export function openTaskStorage(storage: DurableObjectStorage) {
     offered,
     readRow,
     /** In no order; those that are not in the task are left out. */
-    readRowsOf: (deviceIds: string[]) => [
-      ...readRows(
+    readRowsOf: (deviceIds: string[]) =>
+      readRows(
         'SELECT * FROM devices WHERE device_id IN (SELECT value FROM json_each(?))',
         JSON.stringify(deviceIds),
       ),
-    ],
 
     /**
      * `sendAt`: when its notice is owed; null where none is. `timerAt`: when it is to be looked at without a message
@@ -203,24 +201,22 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         )
         .one().count,
     /** Devices that are owed a notice now; `askedOnly` where the task sends to no others. */
-    readOwed: (now: number, askedOnly: boolean, limit: number) => [
-      ...readRows(
+    readOwed: (now: number, askedOnly: boolean, limit: number) =>
+      readRows(
         'SELECT * FROM devices WHERE send_at <= ? ORDER BY send_at LIMIT ?',
         askedOnly ? ASKED : now,
         limit,
       ),
-    ],
-    readStatuses: (statuses: UpgradeStatus[], after: string, limit: number) => [
-      ...readRows(
+    readStatuses: (statuses: UpgradeStatus[], after: string, limit: number) =>
+      readRows(
         `SELECT * FROM devices WHERE device_id > ? AND status IN (SELECT value FROM json_each(?))
          ORDER BY device_id LIMIT ?`,
         after,
         JSON.stringify(statuses),
         limit,
       ),
-    ],
-    list: ({ status, search, after, limit }: DeviceListQuery) => [
-      ...readRows(
+    list: ({ status, search, after, limit }: DeviceListQuery) =>
+      readRows(
         `SELECT * FROM devices WHERE device_id > ?1 AND (?2 IS NULL OR status = ?2)
            AND (?3 IS NULL OR instr(lower(number), lower(?3)) > 0 OR instr(lower(coalesce(name, '')), lower(?3)) > 0)
          ORDER BY device_id LIMIT ?4`,
@@ -229,7 +225,6 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         search ?? null,
         limit,
       ),
-    ],
 
     /** When something is owed next; null for never. `sendAt` −1 is now. */
     nextSendAt: earliestSend,
