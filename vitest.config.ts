@@ -44,7 +44,7 @@ export default defineConfig({
           name: 'worker',
           include: ['test/worker/**/*.test.ts'],
           setupFiles: ['test/worker/setup.ts'],
-          globalSetup: ['test/worker/webhooks-receiver.ts'],
+          globalSetup: ['test/worker/webhooks/webhooks-receiver.ts'],
           testTimeout: 20_000,
         },
       },

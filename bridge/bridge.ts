@@ -1,4 +1,4 @@
-import { PUBLISH_WITHIN_MS, UP_TO_INTERVAL_MS } from '../src/hub/frames.ts'
+import { PUBLISH_WITHIN_MS, UP_TO_INTERVAL_MS } from '../src/protocol/bridge.ts'
 import { awaitDisk } from './await-disk.ts'
 import { BACKOFF_BASE_MS } from './backoff.ts'
 import { createAccess } from './brokers/access.ts'

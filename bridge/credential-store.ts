@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { credentialKey, type FeedPage } from '../src/broker/feed.ts'
+import { credentialKey, type FeedPage } from '../src/protocol/credentials-feed.ts'
 
 export interface StoredCredential {
   passwordHash: string | null

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FeedPage } from '../src/broker/feed.ts'
-import { parseDownlinkTopic, TOPIC_NAME } from '../src/messages/protocol.ts'
+import type { FeedPage } from '../src/protocol/credentials-feed.ts'
+import { parseDownlinkTopic, TOPIC_NAME } from '../src/protocol/device.ts'
 import { openCredentialStore, type StoredCredential } from './credential-store.ts'
 import { type Log, limited } from './log.ts'
 import { createPasswordCheck } from './passwords.ts'

@@ -1,4 +1,4 @@
-import { type FrameToBridge, MAX_CREDIT, type NoticeFrame, type NoticeRef } from '../src/hub/frames.ts'
+import { type FrameToBridge, MAX_CREDIT, type NoticeFrame, type NoticeRef } from '../src/protocol/bridge.ts'
 import type { Broker, PublishResult } from './brokers/broker.ts'
 import type { Intake } from './intake.ts'
 import type { Log } from './log.ts'

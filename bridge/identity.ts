@@ -4,7 +4,7 @@ import {
   parseDownlinkTopic,
   TOPIC_NAME,
   UPLINK_TOPIC_NAMES,
-} from '../src/messages/protocol.ts'
+} from '../src/protocol/device.ts'
 import type { IdentityName } from './config.ts'
 
 /** What a joined broker hands over, before anybody knows whose it is. */

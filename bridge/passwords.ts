@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto'
-import { verifyPassword } from '../src/auth/passwords.ts'
+import { verifyPassword } from '../src/protocol/passwords.ts'
 import { createGate } from './brokers/gate.ts'
 
 const KEEP_MS = 600_000

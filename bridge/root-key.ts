@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { hashKey, newKey } from '../src/auth/key.ts'
-import { newId } from '../src/ids.ts'
+import { newId } from '../src/common/ids.ts'
 
 // Makes a root key and shows it once: `npm run root-key`, with `-- --remote` for the deployed database. Whoever may
 // run wrangler on the account may do this; there is no way over HTTP. Needs the migrations applied.

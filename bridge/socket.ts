@@ -8,7 +8,7 @@ import {
   PING,
   PONG,
   readFrame,
-} from '../src/hub/frames.ts'
+} from '../src/protocol/bridge.ts'
 import { backoffMs } from './backoff.ts'
 import { type Log, limited } from './log.ts'
 

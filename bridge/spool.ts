@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import type { BatchItemInput } from '../src/hub/frames.ts'
+import type { BatchItemInput } from '../src/protocol/bridge.ts'
 
 type WithoutIdentity<T> = T extends unknown ? Omit<T, 'id' | 'at' | 'lease' | 'seq'> : never
 

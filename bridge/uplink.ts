@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_ITEMS } from '../src/hub/frames.ts'
+import { type BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_ITEMS } from '../src/protocol/bridge.ts'
 import { backoffMs } from './backoff.ts'
 import type { Intake } from './intake.ts'
 import { type Log, limited } from './log.ts'

@@ -1,4 +1,4 @@
-import { credentialKey } from '../src/broker/feed.ts'
+import { credentialKey } from '../src/protocol/credentials-feed.ts'
 
 /** Usernames with a live session, to be found by the keys that the feed has instead. */
 export interface Watched {

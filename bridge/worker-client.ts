@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { type FeedPage, feedPage } from '../src/broker/feed.ts'
-import { type BatchAnswer, batchAnswer } from '../src/hub/frames.ts'
+import { type BatchAnswer, batchAnswer } from '../src/protocol/bridge.ts'
+import { type FeedPage, feedPage } from '../src/protocol/credentials-feed.ts'
 
 export type PostOutcome =
   | { kind: 'answered'; answer: BatchAnswer; arrivedAt: number }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { TOPIC_NAME } from '../../src/messages/protocol.ts'
+import { TOPIC_NAME } from '../../src/protocol/device.ts'
 import type { Credentials, Knowledge } from '../credentials.ts'
 import type { AclRequest, AuthRequest, Decision, WorkerClient } from '../worker-client.ts'
 import { createGate } from './gate.ts'

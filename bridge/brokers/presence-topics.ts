@@ -1,4 +1,4 @@
-import { parseDownlinkTopic, TOPIC_NAME } from '../../src/messages/protocol.ts'
+import { parseDownlinkTopic, TOPIC_NAME } from '../../src/protocol/device.ts'
 import { createPresence } from '../presence.ts'
 import type { BrokerEvents } from './broker.ts'
 

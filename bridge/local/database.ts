@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { hashKey, isKey, newKey } from '../../src/auth/key.ts'
-import { repeatableId } from '../../src/ids.ts'
+import { repeatableId } from '../../src/common/ids.ts'
 import { readDevVars, writeDevVars } from './dev-vars.ts'
 import type { LocalSettings } from './settings.ts'
 import { runWrangler } from './wrangler.ts'

@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
+import { iso } from '../common/time.ts'
 import type { auditEntries } from '../db/schema.ts'
-import { listQuery, text } from '../openapi.ts'
-import { iso } from '../time.ts'
+import { listQuery, text } from '../http/openapi.ts'
 
 export type AuditEntry = typeof auditEntries.$inferSelect
 

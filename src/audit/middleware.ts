@@ -1,6 +1,6 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
-import type { AppEnv } from '../auth/principal.ts'
+import type { AppEnv } from '../http/principal.ts'
 import { actionOf } from './actions.ts'
 import { auditDone } from './audit.ts'
 import type { Detail } from './detail.ts'

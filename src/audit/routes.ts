@@ -1,7 +1,7 @@
 import { createRoute } from '@hono/zod-openapi'
 import { requireRole } from '../auth/middleware.ts'
 import { openDb } from '../db/client.ts'
-import { createRouter, json, listOf, page, problems, withKey } from '../openapi.ts'
+import { createRouter, json, listOf, page, problems, withKey } from '../http/openapi.ts'
 import { auditAnswer, auditQuery, toAuditAnswer } from './entry.ts'
 import { listEntries } from './store.ts'
 

@@ -3,8 +3,8 @@ import { getCookie } from 'hono/cookie'
 import { verifyWithJwks } from 'hono/jwt'
 import type { HonoJsonWebKey } from 'hono/utils/jwt/jws'
 import { z } from 'zod'
-import type { Env } from '../env.ts'
-import type { AppEnv, Principal } from './principal.ts'
+import type { Env } from '../common/env.ts'
+import type { AppEnv, Principal } from '../http/principal.ts'
 
 // Sign-in by Cloudflare Access: its JWT, verified against the team's keys, says who asks; a setting says as what.
 // https://developers.cloudflare.com/cloudflare-one/identity/authorization-cookie/validating-json/

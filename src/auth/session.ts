@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { deleteCookie, getSignedCookie, setSignedCookie } from 'hono/cookie'
 import { openDb } from '../db/client.ts'
-import type { AppEnv } from './principal.ts'
+import type { AppEnv } from '../http/principal.ts'
 import { type ApiKey, findKeyById } from './store.ts'
 
 // A browser's session: which key signed in, and until when, signed by the Worker. The key itself is kept nowhere.

@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { openDb } from '../db/client.ts'
+import { type AppEnv, type Principal, toPrincipal } from '../http/principal.ts'
 import { principalOfAccess } from './access.ts'
-import { type AppEnv, type Principal, toPrincipal } from './principal.ts'
 import { keyOfSession } from './session.ts'
 import { touchKey } from './store.ts'
 

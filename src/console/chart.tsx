@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
-import type { Sample } from '../tasks/task-journal.ts'
-import { iso } from '../time.ts'
+import { iso } from '../common/time.ts'
+import type { Sample } from '../tasks/storage/task-journal.ts'
 import { usePage } from './page.tsx'
 
 const WIDTH = 600

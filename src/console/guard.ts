@@ -2,7 +2,7 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { getCookie } from 'hono/cookie'
 import { isFromOwnPage } from '../auth/session.ts'
 import { principalOfVisitor } from '../auth/visitor.ts'
-import { forbidden } from '../errors.ts'
+import { forbidden } from '../common/errors.ts'
 import type { ConsoleEnv } from './page.tsx'
 import { chooseLanguage } from './texts.ts'
 

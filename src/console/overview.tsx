@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import type { FC } from 'hono/jsx'
+import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
 import {
   countRolledBack,
@@ -12,8 +13,7 @@ import {
 import { hubStub } from '../hub/hub.ts'
 import { listBridges } from '../hub/store.ts'
 import { listProducts } from '../products/store.ts'
-import { listNewestTasks, type TaskRow } from '../tasks/store.ts'
-import { iso } from '../time.ts'
+import { listNewestTasks, type TaskRow } from '../tasks/database/tasks.ts'
 import { type ConsoleEnv, render, renderPart, usePage } from './page.tsx'
 import { Card, CountsBar, ShareBar, TaskBadge, Time } from './parts.tsx'
 import { phrase } from './phrases.ts'

@@ -4,7 +4,7 @@ import { createContext, type FC, type PropsWithChildren, useContext } from 'hono
 import type { JSX } from 'hono/jsx/jsx-runtime'
 import { accessSettings } from '../auth/access.ts'
 import { admits } from '../auth/middleware.ts'
-import type { AppEnv, Principal, Role } from '../auth/principal.ts'
+import type { AppEnv, Principal, Role } from '../http/principal.ts'
 import { assetPath, SCRIPT_PARTS } from './assets.ts'
 import { problemTexts } from './problems.ts'
 import { isTextKey, type Language, type TextKey, type Translate, translator } from './texts.ts'

@@ -1,6 +1,6 @@
 import type { Child, FC, PropsWithChildren } from 'hono/jsx'
-import type { TaskCounts, TaskStatus } from '../tasks/task.ts'
-import type { UpgradeStatus } from '../tasks/upgrade.ts'
+import type { TaskCounts, TaskStatus } from '../tasks/rules/task.ts'
+import type { UpgradeStatus } from '../tasks/rules/upgrade.ts'
 import { usePage } from './page.tsx'
 import { phrase } from './phrases.ts'
 

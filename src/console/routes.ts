@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { AppError } from '../errors.ts'
+import { AppError } from '../common/errors.ts'
 import { assetRoutes } from './assets.ts'
 import { devicePages } from './devices/routes.tsx'
 import { firmwarePages } from './firmware/routes.tsx'

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
-import type { TaskCounts, TaskPolicy, TaskSelection } from '../tasks/task.ts'
+import type { TaskCounts, TaskPolicy, TaskSelection } from '../tasks/rules/task.ts'
 
 // Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query says so.
 // The tables marked "WITHOUT ROWID" get that by hand in their migration: drizzle-kit cannot say it.

@@ -1,9 +1,9 @@
 import type { z } from 'zod'
-import { hashPassword } from '../auth/passwords.ts'
+import { conflict, notFound } from '../common/errors.ts'
+import { newId } from '../common/ids.ts'
 import type { Db } from '../db/client.ts'
-import { conflict, notFound } from '../errors.ts'
-import { newId } from '../ids.ts'
 import { findProduct } from '../products/store.ts'
+import { hashPassword } from '../protocol/passwords.ts'
 import { type Device, newAccessToken, type newDeviceBody } from './device.ts'
 import { findDeviceByNumber, insertDevice } from './store.ts'
 

@@ -1,9 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import { randomText } from '../auth/key.ts'
+import { iso } from '../common/time.ts'
 import type { deviceModules, devices } from '../db/schema.ts'
-import { TOPIC_NAME } from '../messages/protocol.ts'
-import { idText, label, name, text } from '../openapi.ts'
-import { iso } from '../time.ts'
+import { idText, label, name, text } from '../http/openapi.ts'
+import { TOPIC_NAME } from '../protocol/device.ts'
 
 export type Device = typeof devices.$inferSelect
 export type DeviceModule = typeof deviceModules.$inferSelect

@@ -1,9 +1,9 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
+import { notFound } from '../common/errors.ts'
+import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
-import { notFound } from '../errors.ts'
-import { createRouter, idParam, json, listOf, listQuery, page, problems, withKey } from '../openapi.ts'
-import { iso } from '../time.ts'
+import { createRouter, idParam, json, listOf, listQuery, page, problems, withKey } from '../http/openapi.ts'
 import { readRejections } from './read-rejections.ts'
 import { activeUpgrades, endedUpgrades, findDevice } from './store.ts'
 

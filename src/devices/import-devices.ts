@@ -1,4 +1,4 @@
-import { AppError } from '../errors.ts'
+import { AppError } from '../common/errors.ts'
 import { importPage } from './import-page.ts'
 import { type ImportRow, isRejected, type RejectedRow, readCsv, readNdjson } from './import-rows.ts'
 

@@ -1,4 +1,4 @@
-import { newId } from '../ids.ts'
+import { newId } from '../common/ids.ts'
 import { newAccessToken } from './device.ts'
 import type { ImportRow, RejectedRow } from './import-rows.ts'
 

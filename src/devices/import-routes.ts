@@ -1,10 +1,10 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
+import { AppError, notFound } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
-import { AppError, notFound } from '../errors.ts'
-import { createRouter, idText, json, problems, withKey } from '../openapi.ts'
+import { createRouter, idText, json, problems, withKey } from '../http/openapi.ts'
 import { findProduct } from '../products/store.ts'
-import { tellingDynamicTasks } from '../tasks/wake.ts'
+import { tellingDynamicTasks } from '../tasks/api/tell-tasks.ts'
 import { importDevices, MAX_IMPORT_ROWS, MAX_LISTED_REJECTIONS } from './import-devices.ts'
 
 const importAnswer = z

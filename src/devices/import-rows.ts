@@ -1,7 +1,7 @@
 import { CsvError, parse } from 'csv-parse'
 import { z } from 'zod'
-import { AppError, badRequest, invalid } from '../errors.ts'
-import { fieldErrors, name } from '../openapi.ts'
+import { AppError, badRequest, invalid } from '../common/errors.ts'
+import { fieldErrors, name } from '../http/openapi.ts'
 import { number, tags, topicName } from './device.ts'
 
 /** No line of a file, or record of a CSV, is longer. */

@@ -1,5 +1,5 @@
+import type { Env } from '../common/env.ts'
 import type { Db } from '../db/client.ts'
-import type { Env } from '../env.ts'
 import { hubOfProduct, hubStub } from '../hub/hub.ts'
 import { mergeRejections, type RejectionBatch } from '../hub/rejections.ts'
 import type { Device } from './device.ts'

@@ -1,7 +1,7 @@
+import type { Env } from '../common/env.ts'
+import { notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import type { Env } from '../env.ts'
-import { notFound } from '../errors.ts'
-import { deviceDeleted } from '../tasks/wake.ts'
+import { deviceDeleted } from '../tasks/api/tell-tasks.ts'
 import { endSessions } from './sessions.ts'
 import { deleteDevice } from './store.ts'
 

@@ -1,6 +1,6 @@
+import type { Env } from '../common/env.ts'
+import { conflict, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import type { Env } from '../env.ts'
-import { conflict, notFound } from '../errors.ts'
 import { newAccessToken } from './device.ts'
 import { endSessions } from './sessions.ts'
 import { findDevice, replaceToken } from './store.ts'

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { admits, requireRole, tenantOf } from '../auth/middleware.ts'
+import { notFound } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
-import { notFound } from '../errors.ts'
 import {
   createRouter,
   idParam,
@@ -14,7 +14,7 @@ import {
   problems,
   text,
   withKey,
-} from '../openapi.ts'
+} from '../http/openapi.ts'
 import { changeDevice } from './change-device.ts'
 import { createDevice } from './create-device.ts'
 import {

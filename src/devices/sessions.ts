@@ -1,4 +1,4 @@
-import type { Env } from '../env.ts'
+import type { Env } from '../common/env.ts'
 import { dropSessions } from '../hub/hub.ts'
 
 /**

@@ -1,13 +1,13 @@
 import { type Context, Hono } from 'hono'
-import type { AppEnv } from '../auth/principal.ts'
-import { AppError } from '../errors.ts'
-import { limitAddress } from '../rate-limit.ts'
-import type { DownloadAnswer } from '../tasks/download.ts'
-import { taskStub } from '../tasks/task-stub.ts'
-import { downloadKey } from './linker.ts'
+import { AppError } from '../common/errors.ts'
+import type { AppEnv } from '../http/principal.ts'
+import { limitAddress } from '../http/rate-limit.ts'
+import { downloadKey } from '../links/linker.ts'
+import { type Grant, readToken } from '../links/token.ts'
+import { taskStub } from '../tasks/api/task-stub.ts'
+import type { DownloadAnswer } from '../tasks/steps/download.ts'
 import { type Range, readRange } from './range.ts'
 import { copy } from './stream.ts'
-import { type Grant, readToken } from './token.ts'
 
 const PAUSED_RETRY_SECONDS = 60
 

@@ -1,5 +1,5 @@
 import { Buffer } from 'node:buffer'
-import type { Env } from '../env.ts'
+import type { Env } from '../common/env.ts'
 import type { WebhookEvent } from '../webhooks/event.ts'
 import { publishEvents } from '../webhooks/publish.ts'
 import { findAudience } from './store.ts'

@@ -1,7 +1,5 @@
 import { DurableObject } from 'cloudflare:workers'
-import type { Env } from '../env.ts'
-import { taskStub } from '../tasks/task-stub.ts'
-import { nextAlert, tellAlerts } from './alerts.ts'
+import type { Env } from '../common/env.ts'
 import {
   FRAME_VERSION,
   type FrameFromBridge,
@@ -11,7 +9,9 @@ import {
   PING,
   PONG,
   readFrame,
-} from './frames.ts'
+} from '../protocol/bridge.ts'
+import { taskStub } from '../tasks/api/task-stub.ts'
+import { nextAlert, tellAlerts } from './alerts.ts'
 import {
   activeSockets,
   askForLease,

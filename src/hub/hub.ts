@@ -1,5 +1,5 @@
-import { hubOf } from '../devices/scope.ts'
-import type { Env } from '../env.ts'
+import type { Env } from '../common/env.ts'
+import { hubOf } from './scope.ts'
 
 /** The hub of a bridge: `{tenant or *}/{bridge}`. */
 export const hubName = (tenantId: string | null, bridge: string) => `${tenantId ?? '*'}/${bridge}`

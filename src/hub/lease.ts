@@ -1,4 +1,4 @@
-import { FRAME_VERSION, LEASE_MS } from './frames.ts'
+import { FRAME_VERSION, LEASE_MS } from '../protocol/bridge.ts'
 import { attachmentOf, lastSignOf, send } from './socket.ts'
 
 /** Which of the bridges of one name is the active one. */

@@ -1,4 +1,4 @@
-import { iso } from '../time.ts'
+import { iso } from '../common/time.ts'
 import { AWAY_AFTER_MS, type Watch, watchBridge } from './absence.ts'
 import { keepAlert } from './alerts.ts'
 import { attachmentOf, lastSignOf } from './socket.ts'

@@ -1,4 +1,4 @@
-import type { FrameToBridge } from './frames.ts'
+import type { FrameToBridge } from '../protocol/bridge.ts'
 
 /** What a socket keeps over hibernation, from its bridge's hello on. */
 export interface Attachment {

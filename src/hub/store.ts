@@ -1,4 +1,4 @@
-import { hubOf } from '../devices/scope.ts'
+import { hubOf } from './scope.ts'
 
 const MAX_BRIDGES = 100
 

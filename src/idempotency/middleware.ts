@@ -1,8 +1,8 @@
 import type { HonoRequest, MiddlewareHandler } from 'hono'
 import { bearerKey } from '../auth/middleware.ts'
-import type { AppEnv } from '../auth/principal.ts'
+import { AppError, conflict, invalid } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
-import { AppError, conflict, invalid } from '../errors.ts'
+import type { AppEnv } from '../http/principal.ts'
 import { hashRequest, seal, unseal } from './seal.ts'
 import { claimRequest, keepAnswer, releaseClaim } from './store.ts'
 

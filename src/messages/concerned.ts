@@ -1,5 +1,5 @@
+import { DEFAULT_MODULE } from '../protocol/device.ts'
 import type { Sender } from './identify.ts'
-import { DEFAULT_MODULE } from './protocol.ts'
 
 /** A task that a message concerns. */
 export interface Concerned {

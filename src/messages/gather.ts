@@ -1,10 +1,5 @@
 import { Buffer } from 'node:buffer'
-import type { BatchItem, ItemResult } from '../hub/frames.ts'
-import type { TaskMessage } from '../tasks/deliver.ts'
-import type { BridgeOrder } from '../tasks/order.ts'
-import { concernedTasks, taskOfProgress } from './concerned.ts'
-import { fingerprint } from './fingerprint.ts'
-import type { Sender } from './identify.ts'
+import type { BatchItem, ItemResult } from '../protocol/bridge.ts'
 import {
   parseDownlinkTopic,
   type Read,
@@ -15,7 +10,12 @@ import {
   type TopicFamily,
   type UplinkKind,
   uplinkTopic,
-} from './protocol.ts'
+} from '../protocol/device.ts'
+import type { BridgeOrder } from '../tasks/rules/bridge-order.ts'
+import type { TaskMessage } from '../tasks/steps/deliver.ts'
+import { concernedTasks, taskOfProgress } from './concerned.ts'
+import { fingerprint } from './fingerprint.ts'
+import type { Sender } from './identify.ts'
 
 /** A device that asks over MQTT what is due. */
 export interface Ask {

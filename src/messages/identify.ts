@@ -1,5 +1,5 @@
-import { hubOf, inScopeOf, numberIsTopic } from '../devices/scope.ts'
-import type { DeviceAddress, TopicFamily } from './protocol.ts'
+import { hubOf, inScopeOf, numberIsTopic } from '../hub/scope.ts'
+import type { DeviceAddress, TopicFamily } from '../protocol/device.ts'
 
 /** A device's slot, as far as it says which task a message concerns. */
 export interface HeldSlot {

@@ -1,6 +1,6 @@
-import { inScopeOf } from '../devices/scope.ts'
+import { inScopeOf } from '../hub/scope.ts'
+import type { TopicFamily } from '../protocol/device.ts'
 import type { Gathered, ReportedVersion } from './gather.ts'
-import type { TopicFamily } from './protocol.ts'
 
 const LAST_SEEN_EVERY_MS = 3_600_000
 const REPORTED_AT_EVERY_MS = 3_600_000

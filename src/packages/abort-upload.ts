@@ -1,5 +1,5 @@
+import { conflict, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import { conflict, notFound } from '../errors.ts'
 import { abort } from './multipart.ts'
 import { findPackage } from './store.ts'
 import { deleteOpenUpload, findUpload, type UploadRef } from './upload-store.ts'

@@ -1,5 +1,5 @@
 import type { Context } from 'hono'
-import { AppError, badRequest, invalid, tooLarge } from '../errors.ts'
+import { AppError, badRequest, invalid, tooLarge } from '../common/errors.ts'
 import { CutOff, type DigestMethod, type Digests, readWhole } from './digests.ts'
 import { MAX_BODY_BYTES } from './package.ts'
 

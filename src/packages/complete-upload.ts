@@ -1,6 +1,6 @@
+import type { Env } from '../common/env.ts'
+import { invalid, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import type { Env } from '../env.ts'
-import { invalid, notFound } from '../errors.ts'
 import { assemble } from './multipart.ts'
 import { noDraft } from './receive-file.ts'
 import { findPackage } from './store.ts'

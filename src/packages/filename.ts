@@ -1,4 +1,4 @@
-import { text } from '../openapi.ts'
+import { text } from '../http/openapi.ts'
 
 const MAX_FILENAME_LENGTH = 255
 /** Control and formatting characters, and what means something in a path or in a header. */

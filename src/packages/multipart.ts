@@ -1,4 +1,4 @@
-import { conflict } from '../errors.ts'
+import { conflict } from '../common/errors.ts'
 import type { Upload, UploadPart } from './upload-store.ts'
 
 /** R2's multipart upload behind ours. */

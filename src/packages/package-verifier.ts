@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
+import type { Env } from '../common/env.ts'
 import { openDb } from '../db/client.ts'
-import type { Env } from '../env.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { finishRecall } from './recall-package.ts'
 import type { PackageRef } from './store.ts'

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
-import { description, label, listOf, moduleName, name, version } from '../openapi.ts'
-import { iso } from '../time.ts'
+import { iso } from '../common/time.ts'
+import { description, label, listOf, moduleName, name, version } from '../http/openapi.ts'
 import type { Package } from './store.ts'
 
 /** What one request may carry: the platform takes no longer body. Longer files go up in parts. */

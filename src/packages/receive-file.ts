@@ -1,5 +1,5 @@
+import { conflict, invalid, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import { conflict, invalid, notFound } from '../errors.ts'
 import { type RawBody, storeBody } from './body.ts'
 import { httpMetadata, newStorageKey } from './storage-key.ts'
 import { findPackage, makeReady, type Package, type PackageRef } from './store.ts'

@@ -1,5 +1,5 @@
+import { invalid, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import { invalid, notFound } from '../errors.ts'
 import { type RawBody, storeBody } from './body.ts'
 import { putPart } from './multipart.ts'
 import { noDraft } from './receive-file.ts'

@@ -1,6 +1,6 @@
+import { conflict } from '../common/errors.ts'
+import { newId } from '../common/ids.ts'
 import type { Db } from '../db/client.ts'
-import { conflict } from '../errors.ts'
-import { newId } from '../ids.ts'
 import { abort } from './multipart.ts'
 import { noDraft } from './receive-file.ts'
 import { httpMetadata, newStorageKey } from './storage-key.ts'

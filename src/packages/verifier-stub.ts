@@ -1,4 +1,4 @@
-import type { Env } from '../env.ts'
+import type { Env } from '../common/env.ts'
 import type { PackageRef } from './store.ts'
 
 /** For a wake-up before a change, which counts where the process ends before the one after it. */

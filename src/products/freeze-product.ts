@@ -1,7 +1,7 @@
+import type { Env } from '../common/env.ts'
+import { notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import type { Env } from '../env.ts'
-import { notFound } from '../errors.ts'
-import { freezeTasksOfProduct } from '../tasks/wake.ts'
+import { freezeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
 import type { Product } from './product.ts'
 import { setFrozen } from './store.ts'
 

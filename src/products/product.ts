@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
+import { iso } from '../common/time.ts'
 import type { products } from '../db/schema.ts'
-import { bridgeName, description, moduleName, name } from '../openapi.ts'
-import { iso } from '../time.ts'
+import { bridgeName, description, moduleName, name } from '../http/openapi.ts'
 
 export type Product = typeof products.$inferSelect
 

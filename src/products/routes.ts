@@ -1,11 +1,10 @@
 import { createRoute } from '@hono/zod-openapi'
 import { auditDone } from '../audit/audit.ts'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
+import type { Env } from '../common/env.ts'
+import { AppError, conflict, notFound } from '../common/errors.ts'
+import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
-import { workerLinksFault } from '../downloads/linker.ts'
-import type { Env } from '../env.ts'
-import { AppError, conflict, notFound } from '../errors.ts'
-import { newId } from '../ids.ts'
 import {
   createRouter,
   idParam,
@@ -16,8 +15,9 @@ import {
   page,
   problems,
   withKey,
-} from '../openapi.ts'
-import { wakeTasksOfProduct } from '../tasks/wake.ts'
+} from '../http/openapi.ts'
+import { workerLinksFault } from '../links/linker.ts'
+import { wakeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
 import { freezeProduct } from './freeze-product.ts'
 import {
   newProductBody,

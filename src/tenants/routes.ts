@@ -1,9 +1,19 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { requireRole } from '../auth/middleware.ts'
+import { newId } from '../common/ids.ts'
+import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
-import { newId } from '../ids.ts'
-import { createRouter, json, jsonBody, listOf, listQuery, name, page, problems, withKey } from '../openapi.ts'
-import { iso } from '../time.ts'
+import {
+  createRouter,
+  json,
+  jsonBody,
+  listOf,
+  listQuery,
+  name,
+  page,
+  problems,
+  withKey,
+} from '../http/openapi.ts'
 import { insertTenant, listTenants, type Tenant } from './store.ts'
 
 const tenantAnswer = z.object({ id: z.string(), name: z.string(), createdAt: z.string() }).openapi('Tenant')

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
-import { listOf } from '../openapi.ts'
-import { iso } from '../time.ts'
+import { iso } from '../common/time.ts'
+import { listOf } from '../http/openapi.ts'
 import { WEBHOOK_EVENT_TYPES, type WebhookEventType } from './event.ts'
 
 /** One event on its way to one webhook. */

@@ -1,5 +1,5 @@
+import type { Env } from '../common/env.ts'
 import { openDb } from '../db/client.ts'
-import type { Env } from '../env.ts'
 import type { WebhookEvent } from './event.ts'
 import { webhookSender } from './sender-stub.ts'
 import { findSubscriptions } from './store.ts'

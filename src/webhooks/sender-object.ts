@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
+import { type Env, webhookRules } from '../common/env.ts'
 import { openDb } from '../db/client.ts'
-import { type Env, webhookRules } from '../env.ts'
 import { holdAfter, waitAfter } from './backoff.ts'
 import type { Delivery, Outcome, SenderStatus } from './delivery.ts'
 import { openDeliveryStorage } from './delivery-storage.ts'

@@ -1,4 +1,4 @@
-import type { Env } from '../env.ts'
+import type { Env } from '../common/env.ts'
 
 /** For a wake-up before a deletion, which counts where the process ends before the one after it. */
 export const IN_CASE_MS = 30_000

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
-import { listOf, text } from '../openapi.ts'
-import { iso } from '../time.ts'
+import { iso } from '../common/time.ts'
+import { listOf, text } from '../http/openapi.ts'
 import { MAX_URL_LENGTH } from './address.ts'
 import type { SenderStatus } from './delivery.ts'
 import { WEBHOOK_EVENT_TYPES } from './event.ts'

@@ -1,5 +1,5 @@
-import { createLinkCache } from '../../src/downloads/links.ts'
-import type { Env } from '../../src/env.ts'
+import type { Env } from '../../src/common/env.ts'
+import { createLinkCache } from '../../src/links/links.ts'
 import { makeFirmware } from '../fleet/firmware.ts'
 import { type BenchFleet, rate } from './fleet.ts'
 import type { Local } from './local.ts'

@@ -2,8 +2,8 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { WebSocketServer } from 'ws'
-import { credentialKey, type FeedPage } from '../../src/broker/feed.ts'
-import { FRAME_VERSION, PING, PONG } from '../../src/hub/frames.ts'
+import { FRAME_VERSION, PING, PONG } from '../../src/protocol/bridge.ts'
+import { credentialKey, type FeedPage } from '../../src/protocol/credentials-feed.ts'
 
 /** A Worker that takes every batch at once, so that what is measured is the bridge. */
 export interface InstantWorker {

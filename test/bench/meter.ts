@@ -1,4 +1,4 @@
-import type { Env } from '../../src/env.ts'
+import type { Env } from '../../src/common/env.ts'
 
 // Counts what Cloudflare bills, where it happens: every statement, object call and R2 operation of this isolate.
 // Only for measuring: it puts itself before the platform's own methods.

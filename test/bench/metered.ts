@@ -1,4 +1,4 @@
-import type { Env } from '../../src/env.ts'
+import type { Env } from '../../src/common/env.ts'
 import worker, { BridgeHub, PackageVerifier, UpgradeTask, WebhookSender } from '../../src/index.ts'
 import { counters, duringCall, meterEnv, meterStorage, readCounters, resetCounters } from './meter.ts'
 

@@ -1,5 +1,10 @@
 import WebSocket from 'ws'
-import { type BatchItemInput, FRAME_VERSION, type FrameToBridge, MAX_CREDIT } from '../../src/hub/frames.ts'
+import {
+  type BatchItemInput,
+  FRAME_VERSION,
+  type FrameToBridge,
+  MAX_CREDIT,
+} from '../../src/protocol/bridge.ts'
 
 /** Plays the bridge and all its devices by HTTP batches alone: what is measured is the Worker. */
 export interface Player {

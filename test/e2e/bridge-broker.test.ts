@@ -1,7 +1,7 @@
 import { connect as tcpConnect } from 'node:net'
 import type { MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import type { BatchItem } from '../../src/hub/frames.ts'
+import type { BatchItem } from '../../src/protocol/bridge.ts'
 import { type BridgeFixture, bridgeFixture, notice, ownTopic, textOf } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import type { BatchItem, FrameFromBridge } from '../../src/hub/frames.ts'
+import type { BatchItem, FrameFromBridge } from '../../src/protocol/bridge.ts'
 import { type BridgeFixture, bridgeFixture, notice, ownTopic } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
 

@@ -3,7 +3,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import { Aedes } from 'aedes'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { UPLINK_TOPIC_NAMES } from '../../src/messages/protocol.ts'
+import { UPLINK_TOPIC_NAMES } from '../../src/protocol/device.ts'
 import { type BridgeFixture, bridgeFixture, notice, ownTopic, textOf } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
 

@@ -5,7 +5,7 @@ import { connect, type IClientOptions, type MqttClient } from 'mqtt'
 import { pino } from 'pino'
 import { type Bridge, startBridge } from '../../bridge/bridge.ts'
 import type { BridgeConfig } from '../../bridge/config.ts'
-import type { NoticeFrame } from '../../src/hub/frames.ts'
+import type { NoticeFrame } from '../../src/protocol/bridge.ts'
 import { type FakeWorker, startFakeWorker } from './fake-worker.ts'
 
 /** A Worker played by the test, real bridges against it, and real MQTT clients as devices. */

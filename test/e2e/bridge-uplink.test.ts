@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { openSpool } from '../../bridge/spool.ts'
-import type { BatchItem } from '../../src/hub/frames.ts'
+import type { BatchItem } from '../../src/protocol/bridge.ts'
 import { type BridgeFixture, bridgeFixture, textOf } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
 

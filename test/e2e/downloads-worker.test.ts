@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { createTestHarness } from 'wrangler'
 import { hashKey, newKey } from '../../src/auth/key.ts'
-import type { Env } from '../../src/env.ts'
+import type { Env } from '../../src/common/env.ts'
 
 // Lengths, parts and ends of a body are the server's own doing, not only the Worker's: over a real connection.
 

@@ -4,8 +4,8 @@ import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { createTestHarness } from 'wrangler'
 import { hashKey, newKey } from '../../src/auth/key.ts'
-import { type DownloadConfig, signDownload } from '../../src/downloads/links.ts'
-import type { Env } from '../../src/env.ts'
+import type { Env } from '../../src/common/env.ts'
+import { type DownloadConfig, signDownload } from '../../src/links/links.ts'
 
 // The S3 endpoint of the local bucket answers only over the server's real address.
 

@@ -2,8 +2,6 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { hashPassword } from '../../src/auth/passwords.ts'
-import { credentialKey, type FeedItem, type FeedPage } from '../../src/broker/feed.ts'
 import {
   type BatchItem,
   batchEnvelope,
@@ -16,7 +14,9 @@ import {
   PING,
   PONG,
   readFrame,
-} from '../../src/hub/frames.ts'
+} from '../../src/protocol/bridge.ts'
+import { credentialKey, type FeedItem, type FeedPage } from '../../src/protocol/credentials-feed.ts'
+import { hashPassword } from '../../src/protocol/passwords.ts'
 
 type Status = ItemResult['status']
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { topicSuffix } from '../../bridge/identity.ts'
-import { UPLINK_TOPIC_NAMES } from '../../src/messages/protocol.ts'
+import { UPLINK_TOPIC_NAMES } from '../../src/protocol/device.ts'
 import { until } from './fake-worker.ts'
 import { hasMosquitto } from './mosquitto.ts'
 import { type MosquittoFixture, mosquittoFixture } from './mosquitto-fixture.ts'

@@ -1,6 +1,6 @@
 import { connect, type IClientOptions, type MqttClient } from 'mqtt'
 import { vi } from 'vitest'
-import type { Notice } from '../../src/messages/protocol.ts'
+import type { Notice } from '../../src/protocol/device.ts'
 
 /** A device as its makers would write it: a real MQTT client that says what the test wants. */
 export interface MqttDevice {

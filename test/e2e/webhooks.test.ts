@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { Webhook as Verifier } from 'standardwebhooks'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { startReceiver } from '../worker/webhooks-receiver.ts'
+import { startReceiver } from '../worker/webhooks/webhooks-receiver.ts'
 import { eventually, type System, startSystem } from './system.ts'
 import type { Operator } from './system-operator.ts'
 

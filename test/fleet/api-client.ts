@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import type { deviceItem } from '../../src/devices/device.ts'
 import type { packageAnswer } from '../../src/packages/package.ts'
 import type { productAnswer } from '../../src/products/product.ts'
-import type { DevicePage, TaskView } from '../../src/tasks/task-view.ts'
+import type { DevicePage, TaskView } from '../../src/tasks/object/task-view.ts'
 
 type Product = z.infer<typeof productAnswer>
 type Package = z.infer<typeof packageAnswer>

@@ -1,4 +1,4 @@
-import type { TaskCounts } from '../../src/tasks/task.ts'
+import type { TaskCounts } from '../../src/tasks/rules/task.ts'
 
 const BAR_WIDTH = 30
 const LINE_INTERVAL_MS = 3_000

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { SignMethod } from '../../src/messages/protocol.ts'
+import type { SignMethod } from '../../src/protocol/device.ts'
 import { ConnectionLost, UpgradeFault } from './fault.ts'
 import type { Gate } from './link.ts'
 import type { StatsKeeper } from './stats.ts'

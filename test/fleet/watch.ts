@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { type TaskCounts, unfinished } from '../../src/tasks/task.ts'
-import type { TaskView } from '../../src/tasks/task-view.ts'
+import type { TaskView } from '../../src/tasks/object/task-view.ts'
+import { type TaskCounts, unfinished } from '../../src/tasks/rules/task.ts'
 import type { Api } from './api-client.ts'
 import { bars, type Display, inOneLine, number, seconds } from './display.ts'
 import type { Fleet } from './fleet.ts'

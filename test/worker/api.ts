@@ -1,7 +1,7 @@
 import { env, exports } from 'cloudflare:workers'
 import { hashKey, newKey } from '../../src/auth/key.ts'
-import type { Role } from '../../src/auth/principal.ts'
-import { newId } from '../../src/ids.ts'
+import { newId } from '../../src/common/ids.ts'
+import type { Role } from '../../src/http/principal.ts'
 
 /** One key that calls the API of the running Worker. */
 export interface Client {

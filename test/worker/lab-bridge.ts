@@ -1,8 +1,8 @@
 import { env, exports } from 'cloudflare:workers'
 import { expect } from 'vitest'
-import type { BatchItemInput, ItemResult, NoticeFrame } from '../../src/hub/frames.ts'
 import { hubName, hubStub } from '../../src/hub/hub.ts'
-import type { Notice } from '../../src/messages/protocol.ts'
+import type { BatchItemInput, ItemResult, NoticeFrame } from '../../src/protocol/bridge.ts'
+import type { Notice } from '../../src/protocol/device.ts'
 import { type Client, makeClient } from './api.ts'
 import { moveClock, until } from './lab-clock.ts'
 

@@ -1,7 +1,7 @@
 import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { onTestFinished, vi } from 'vitest'
-import { UpgradeTask } from '../../src/tasks/task-object.ts'
+import { UpgradeTask } from '../../src/tasks/object/task-object.ts'
 
 // Tests and objects share one isolate, so one clock: a test moves it instead of waiting. The platform's own timer
 // does not follow, so alarms that are due by the moved clock are rung here.

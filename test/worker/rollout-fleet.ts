@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { NoticeFrame } from '../../src/hub/frames.ts'
+import type { NoticeFrame } from '../../src/protocol/bridge.ts'
 import { type Lab, type LabDevice, type LabTask, makeLab } from './lab.ts'
 import { type Item, sent, taken } from './lab-bridge.ts'
 import { moveClock, until, untilIdle } from './lab-clock.ts'

@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
+import { iso } from '../../common/time.ts'
 import type { Package } from '../../packages/store.ts'
 import type { Product } from '../../products/product.ts'
-import { iso } from '../../time.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Card, Field, NextPage, Table, Time } from '../parts.tsx'
 import { ProductChoice } from '../product-choice.tsx'

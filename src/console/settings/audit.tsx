@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
 import type { AuditEntry } from '../../audit/entry.ts'
-import { iso } from '../../time.ts'
+import { iso } from '../../common/time.ts'
 import { usePage } from '../page.tsx'
 import { Card, Field, NextPage, Table, Time } from '../parts.tsx'
 import { Settings } from './settings.tsx'

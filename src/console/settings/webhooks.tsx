@@ -1,5 +1,5 @@
 import type { FC } from 'hono/jsx'
-import { iso } from '../../time.ts'
+import { iso } from '../../common/time.ts'
 import { WEBHOOK_EVENT_TYPES } from '../../webhooks/event.ts'
 import type { Webhook } from '../../webhooks/store.ts'
 import { usePage } from '../page.tsx'

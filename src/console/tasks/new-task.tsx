@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
 import type { Package } from '../../packages/store.ts'
-import { SKIP_REASONS } from '../../tasks/preview.ts'
+import { SKIP_REASONS } from '../../tasks/api/preview.ts'
 import { usePage } from '../page.tsx'
 import { Dialog, Field } from '../parts.tsx'
 import { phrase } from '../phrases.ts'

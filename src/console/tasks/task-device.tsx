@@ -1,5 +1,5 @@
 import type { FC } from 'hono/jsx'
-import type { DeviceView, TaskView } from '../../tasks/task-view.ts'
+import type { DeviceView, TaskView } from '../../tasks/object/task-view.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Card, Said, StateBadge } from '../parts.tsx'
 import { DeviceAction } from './task-devices.tsx'

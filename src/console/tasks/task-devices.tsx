@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { DeviceModule } from '../../devices/device.ts'
-import type { DevicePage, DeviceSummary } from '../../tasks/task-view.ts'
-import type { UpgradeStatus } from '../../tasks/upgrade.ts'
+import type { DevicePage, DeviceSummary } from '../../tasks/object/task-view.ts'
+import type { UpgradeStatus } from '../../tasks/rules/upgrade.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Said, ShareBar, StateBadge, Table, Time } from '../parts.tsx'
 

@@ -1,5 +1,5 @@
 import type { FC } from 'hono/jsx'
-import type { DeviceView } from '../../tasks/task-view.ts'
+import type { DeviceView } from '../../tasks/object/task-view.ts'
 import { usePage } from '../page.tsx'
 import { Said, StateBadge, Table, Time } from '../parts.tsx'
 

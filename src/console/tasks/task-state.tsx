@@ -1,5 +1,5 @@
 import type { FC } from 'hono/jsx'
-import type { TaskView } from '../../tasks/task-view.ts'
+import type { TaskView } from '../../tasks/object/task-view.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Said, TaskBadge, Time } from '../parts.tsx'
 

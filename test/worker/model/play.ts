@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { TaskMessage } from '../../../src/tasks/deliver.ts'
+import type { TaskMessage } from '../../../src/tasks/steps/deliver.ts'
 import { type Device, hasFailed, hasSucceeded, isReached, Reference } from './reference.ts'
 import type { Scenario, Step } from './steps.ts'
 import { type Fleet, makeSystem, type Seen, type System } from './system.ts'

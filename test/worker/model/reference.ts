@@ -1,4 +1,4 @@
-import { placeOf } from '../../../src/tasks/waves.ts'
+import { placeOf } from '../../../src/tasks/rules/waves.ts'
 
 // What a task does, said a second time and as plainly as can be: PROTOCOL.md, section 4, and the rules of `policy`.
 // It shares nothing with the code but the hash that spreads devices over waves.

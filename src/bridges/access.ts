@@ -1,0 +1,70 @@
+import { z } from 'zod'
+import type { Principal } from '../http/principal.ts'
+import { hubName } from '../hub/hub.ts'
+import { inScopeOf, numberIsTopic } from '../hub/scope.ts'
+import { parseDownlinkTopic, TOPIC_NAME, UPLINK_TOPIC_NAMES } from '../protocol/device.ts'
+import { verifyPassword } from '../protocol/passwords.ts'
+
+const username = z.string().regex(TOPIC_NAME)
+
+/** The device's address, where the broker tells one. */
+const peerhost = z.string().optional().catch(undefined)
+
+/** What brokers send besides is left unread. */
+export const authQuestion = z.object({ username, password: z.string().nullish(), peerhost })
+export const aclQuestion = z.object({
+  username,
+  topic: z.string(),
+  action: z.enum(['publish', 'subscribe']),
+  peerhost,
+})
+
+interface Subject {
+  number: string
+  passwordHash: string | null
+  numberIsTopic: number
+}
+
+/** May this device connect (PROTOCOL.md, 1)? A token comes with no password, a username with its own. */
+export async function mayConnect(
+  db: D1Database,
+  bridge: Principal,
+  { username, password }: z.infer<typeof authQuestion>,
+): Promise<boolean> {
+  const device = await findSubject(db, bridge, username)
+  if (!device) return false
+  const given = password ?? ''
+  if (device.passwordHash === null) return given === ''
+  return given !== '' && verifyPassword(given, device.passwordHash)
+}
+
+/**
+ * Publishing on the uplink topics and subscribing to the device's own downlink topics, nothing else. EMQX asks before it
+ * rewrites a topic, so what identity.ts of the bridge reads is never asked for, and no device may publish there by itself.
+ */
+export async function mayUse(
+  db: D1Database,
+  bridge: Principal,
+  { username, topic, action }: z.infer<typeof aclQuestion>,
+): Promise<boolean> {
+  if (action === 'publish') {
+    return UPLINK_TOPIC_NAMES.includes(topic) && (await findSubject(db, bridge, username)) !== null
+  }
+  const downlink = parseDownlinkTopic(topic)
+  if (!downlink) return false
+  if (downlink.family === 'device' && downlink.name !== username) return false
+  const device = await findSubject(db, bridge, username)
+  if (!device) return false
+  return downlink.family === 'device' || (downlink.name === device.number && device.numberIsTopic === 1)
+}
+
+/** The enabled device of this name in the bridge's scope. */
+const findSubject = (db: D1Database, { tenantId, bridge }: Principal, username: string) =>
+  db
+    .prepare(
+      `SELECT d.number, d.password_hash AS passwordHash, ${numberIsTopic()} AS numberIsTopic
+       FROM devices d JOIN products p ON p.id = d.product_id
+       WHERE d.access_token = ?1 AND d.enabled = 1 AND ${inScopeOf('?2')}`,
+    )
+    .bind(username, hubName(tenantId, bridge ?? ''))
+    .first<Subject>()

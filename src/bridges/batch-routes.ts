@@ -1,0 +1,57 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { bodyLimit } from 'hono/body-limit'
+import { requireRole } from '../auth/middleware.ts'
+import { AppError, badRequest, forbidden, tooLarge } from '../common/errors.ts'
+import { createRouter, json, jsonBody, problems, withKey } from '../http/openapi.ts'
+import { hubName, hubStub } from '../hub/hub.ts'
+import { batchAnswer, batchEnvelope, MAX_BATCH_BYTES } from '../protocol/bridge.ts'
+import { receiveBatch } from './receive-batch.ts'
+
+const base = { tags: ['bridge'], security: withKey }
+
+const limitBatch = bodyLimit({
+  maxSize: MAX_BATCH_BYTES,
+  onError: () => {
+    throw tooLarge('batch.too_large', `A batch may have ${MAX_BATCH_BYTES} bytes.`)
+  },
+})
+
+export const bridgeRoutes = createRouter()
+  .openapi(
+    createRoute({
+      ...base,
+      method: 'post',
+      path: '/bridge/v1/messages',
+      middleware: [requireRole('bridge'), limitBatch] as const,
+      request: { body: jsonBody(batchEnvelope) },
+      responses: { 200: json(batchAnswer, 'What became of each item'), ...problems },
+    }),
+    async (c) => {
+      const { bridge, ...batch } = c.req.valid('json')
+      const { principal } = c.var
+      if (bridge !== principal.bridge) throw forbidden('This key names another bridge.')
+      const origin = { hub: hubName(principal.tenantId, bridge), tenantId: principal.tenantId }
+      return c.json(await receiveBatch(c.env, origin, batch, Date.now()), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...base,
+      method: 'get',
+      path: '/bridge/v1/socket',
+      middleware: requireRole('bridge'),
+      responses: {
+        101: { description: 'The WebSocket: notices down, credit up' },
+        426: { description: 'Not a WebSocket', content: { 'application/problem+json': { schema: z.any() } } },
+        ...problems,
+      },
+    }),
+    async (c) => {
+      if (c.req.header('upgrade')?.toLowerCase() !== 'websocket') {
+        throw new AppError(426, 'socket.upgrade_required', 'This takes a WebSocket.')
+      }
+      const { tenantId, bridge } = c.var.principal
+      if (bridge === null) throw badRequest('bridge.unnamed', 'The key names no bridge.')
+      return (await hubStub(c.env, hubName(tenantId, bridge)).fetch(c.req.raw)) as never
+    },
+  )

@@ -1,0 +1,98 @@
+import { createHash, createHmac } from 'node:crypto'
+import type { Principal } from '../http/principal.ts'
+import { hubName } from '../hub/hub.ts'
+import { inScopeOf } from '../hub/scope.ts'
+import { credentialKey, type FeedItem, type FeedPage } from '../protocol/credentials-feed.ts'
+
+/** Where a reader of the feed is. */
+interface Position {
+  /** The last change that it read. */
+  seq: number
+  /** The newest change when it began: of those up to it that are gone, it has never heard. */
+  begunAt: number
+}
+
+interface Change {
+  seq: number
+  username: string
+  inScope: number
+  passwordHash: string | null
+  number: string | null
+}
+
+/** `?1` is the hub, `?2` the bridge, `?3` the tenant where the bridge serves one. */
+const scopeSql = (isOneTenant: boolean) =>
+  `SELECT p.id FROM products p WHERE p.bridge = ?2 ${isOneTenant ? 'AND p.tenant_id = ?3' : ''} AND ${inScopeOf('?1')}`
+
+/** Of a device outside the scope nothing but its username is read, and that is told as a hash only. */
+const changesSql = (isOneTenant: boolean) => `
+  WITH scope AS MATERIALIZED (${scopeSql(isOneTenant)})
+  SELECT c.seq, c.access_token AS username, d.id IS NOT NULL AS inScope, d.password_hash AS passwordHash,
+    CASE WHEN length(d.number) <= 64 AND d.number NOT GLOB '*[^A-Za-z0-9_-]*' THEN d.number END AS number
+  FROM (SELECT seq, access_token FROM credential_changes WHERE seq > ?4 ORDER BY seq LIMIT ?5) c
+  LEFT JOIN devices d ON d.access_token = c.access_token AND d.enabled = 1 AND d.product_id IN scope
+  ORDER BY c.seq`
+
+/**
+ * One page of what changed for a bridge since `after`, a cursor of this feed: at most `limit` changes are looked at.
+ * Where the cursor is none, or the products of the bridge's scope are not those that it was made for, the page begins
+ * from the start (`reset`). What changes while a reader is under way comes on a later page.
+ */
+export async function readCredentials(
+  db: D1Database,
+  bridge: Principal,
+  after: string | undefined,
+  limit: number,
+): Promise<FeedPage> {
+  const name = bridge.bridge ?? ''
+  const scope = [hubName(bridge.tenantId, name), name, bridge.tenantId] as const
+  const isOneTenant = bridge.tenantId !== null
+  const [keys, products, newest] = await db.batch([
+    db.prepare('SELECT hash FROM api_keys WHERE id = ?1').bind(bridge.keyId),
+    db.prepare(`${scopeSql(isOneTenant)} ORDER BY p.id`).bind(...(isOneTenant ? scope : scope.slice(0, 2))),
+    db.prepare('SELECT coalesce(max(seq), 0) AS seq FROM credential_changes'),
+  ])
+  const salt = saltOf(bridge.keyId, (keys!.results[0] as { hash: string }).hash)
+  const digest = scopeDigest(salt, products!.results as { id: string }[])
+  const newestSeq = (newest!.results[0] as { seq: number }).seq
+  const known = readCursor(after, digest)
+  // A database that was put back to an earlier state has given numbers away a second time.
+  const isLost = known === undefined || known.seq > newestSeq
+  const from = isLost ? { seq: 0, begunAt: newestSeq } : known
+  const { results: changes } = await db
+    .prepare(changesSql(isOneTenant))
+    .bind(...scope, from.seq, limit)
+    .all<Change>()
+  const last = changes.at(-1)?.seq ?? from.seq
+  return {
+    salt,
+    items: changes
+      .filter(({ seq, inScope }) => inScope === 1 || seq > from.begunAt)
+      .map((change) => toItem(salt, change)),
+    cursor: `${last}.${from.begunAt}.${digest}`,
+    more: changes.length === limit && last < newestSeq,
+    reset: isLost,
+  }
+}
+
+const toItem = (salt: string, { username, inScope, passwordHash, number }: Change): FeedItem => ({
+  key: credentialKey(salt, username),
+  passwordHash,
+  number,
+  state: inScope === 1 ? 'enabled' : 'gone',
+})
+
+/** A new key of the same bridge has another salt: what one reader was told is of no use to the next. */
+const saltOf = (keyId: string, keyHash: string): string =>
+  createHmac('sha256', keyHash).update(`credentials ${keyId}`).digest('base64url')
+
+/** A product that comes or goes, or that changes its bridge, changes it; so does a new key. */
+const scopeDigest = (salt: string, products: readonly { id: string }[]): string =>
+  createHash('sha256')
+    .update([salt, ...products.map(({ id }) => id)].join('\n'))
+    .digest('base64url')
+
+function readCursor(cursor: string | undefined, digest: string): Position | undefined {
+  const [, seq, begunAt, scope] = /^(\d{1,15})\.(\d{1,15})\.([\w-]{43})$/.exec(cursor ?? '') ?? []
+  return scope === digest ? { seq: Number(seq), begunAt: Number(begunAt) } : undefined
+}

@@ -1,0 +1,143 @@
+import type { Env } from '../common/env.ts'
+import { hubStub } from '../hub/hub.ts'
+import { MAX_REJECTIONS, type RejectionBatch } from '../hub/rejections.ts'
+import { concernedTasks } from '../messages/concerned.ts'
+import { type Ask, type Gathered, gather, newGathered, reject } from '../messages/gather.ts'
+import { type BatchOrigin, identify } from '../messages/identify.ts'
+import { writeDevices } from '../messages/store.ts'
+import { type BatchAnswer, type BatchItem, batchItem, type ItemResult } from '../protocol/bridge.ts'
+import { buildNothingDue, downlinkTopic } from '../protocol/device.ts'
+import { taskStub } from '../tasks/api/task-stub.ts'
+
+const MAX_ITEM_ID_LENGTH = 64
+const MAX_KEPT_PAYLOAD_BYTES = 1024
+
+/**
+ * Takes a batch of a bridge (API.md, Bridge; PROTOCOL.md, 4): one query says who they are, one call goes to each
+ * task concerned, and each item has its own answer. All of it may be repeated.
+ */
+export async function receiveBatch(
+  env: Env,
+  origin: BatchOrigin,
+  batch: { upTo?: number | undefined; lease?: number | undefined; items: unknown[] },
+  now: number,
+): Promise<BatchAnswer> {
+  const parsed = batch.items.map((item) => ({ id: idOf(item), read: batchItem.safeParse(item) }))
+  const items = parsed.flatMap(({ read }) => (read.success ? [read.data] : []))
+  const gathered = newGathered()
+  if (items.length > 0) {
+    const { senders, taskIds } = await identify(env.DB, origin, usernamesOf(items), taskIdsOf(items), now)
+    for (const { id, read } of parsed) {
+      if (read.success) gather(gathered, read.data, { senders, taskIds, hub: origin.hub, lease: batch.lease })
+      else reject(gathered, id, whyInvalid(read.error.issues))
+    }
+    await writeDevices(env.DB, gathered, origin.hub, now)
+    await tellTasks(env, gathered)
+    await answerAsks(env, gathered)
+    await keepRejections(env, gathered, now)
+  } else for (const { id } of parsed) reject(gathered, id, 'not a valid item')
+  const handedOver = gathered.results.every(({ status }) => status !== 'retry')
+  const upTo = handedOver ? batch.upTo : undefined
+  const lease = await hubStub(env, origin.hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
+  return { results: gathered.results, now: Date.now(), lease }
+}
+
+const idOf = (item: unknown): string => {
+  const id = typeof item === 'object' && item !== null && 'id' in item ? item.id : ''
+  return typeof id === 'string' ? id.slice(0, MAX_ITEM_ID_LENGTH) : ''
+}
+
+const usernamesOf = (items: BatchItem[]) => [
+  ...new Set(items.flatMap((item) => ('username' in item ? [item.username] : []))),
+]
+
+const taskIdsOf = (items: BatchItem[]) => [
+  ...new Set(items.flatMap((item) => ('notice' in item ? [item.notice.task] : []))),
+]
+
+/** The first fault of an item, without the value that has it. */
+const whyInvalid = ([issue]: { path: PropertyKey[]; message: string }[]) =>
+  issue ? `not a valid item: ${issue.path.map(String).join('.')}: ${issue.message}` : 'not a valid item'
+
+/** One call to each task concerned. Where one fails, its messages are to be sent again, and change nothing twice. */
+export async function tellTasks(env: Env, gathered: Gathered): Promise<void> {
+  await Promise.all(
+    [...gathered.toTasks].map(async ([taskId, messages]) => {
+      try {
+        await taskStub(env, taskId).deliver(messages.map(({ message }) => message))
+      } catch (error) {
+        console.error('receive.task_failed', { taskId, error: String(error) })
+        for (const { item } of messages) retry(gathered.results, item)
+      }
+    }),
+  )
+}
+
+function retry(results: ItemResult[], item: number): void {
+  const result = results[item]
+  if (result?.status === 'taken') results[item] = { id: result.id, status: 'retry', reason: 'try again' }
+}
+
+/** The newest task that has a notice due sends it; where none has, the device is told so under its own id. */
+async function answerAsks(env: Env, gathered: Gathered): Promise<void> {
+  const open = gathered.asks
+    .filter(({ item }) => gathered.results[item]?.status === 'taken')
+    .map((ask) => ({ ask, tasks: concernedTasks(ask.sender, ask.module) }))
+  // Round by round, so that one call to a task serves all that ask it.
+  for (let round = 0; open.some(({ tasks }) => tasks.length > round); round++) {
+    const asking = open.filter(({ tasks }) => tasks.length > round)
+    const answered = new Set<Ask>()
+    await Promise.all(
+      [...Map.groupBy(asking, ({ tasks }) => tasks[round]!.taskId)].map(async ([taskId, group]) => {
+        try {
+          const asks = group.map(({ ask }) => ({ deviceId: ask.sender.id, key: ask.key }))
+          const due = new Set(await taskStub(env, taskId).ask(asks))
+          for (const { ask } of group) if (due.has(ask.sender.id)) answered.add(ask)
+        } catch (error) {
+          console.error('receive.ask_failed', { taskId, error: String(error) })
+          for (const { ask } of group) {
+            retry(gathered.results, ask.item)
+            answered.add(ask)
+          }
+        }
+      }),
+    )
+    for (const entry of asking) if (answered.has(entry.ask)) open.splice(open.indexOf(entry), 1)
+  }
+  await Promise.all(
+    open.map(({ ask: { sender, requestId } }) =>
+      hubStub(env, sender.hub).reply(downlinkTopic(sender), JSON.stringify(buildNothingDue(requestId))),
+    ),
+  )
+}
+
+/** Unreadable messages are kept for operators, in the hub until the next minute writes them. */
+export async function keepRejections(env: Env, { rejected }: Gathered, now: number): Promise<void> {
+  const byHub = Map.groupBy(rejected, ({ sender }) => sender.hub)
+  await Promise.all(
+    [...byHub].map(([hub, messages]) => {
+      const batches = [...Map.groupBy(messages, ({ sender }) => sender.id)].map(
+        ([deviceId, group]): RejectionBatch => ({
+          deviceId,
+          tenantId: group[0]!.sender.tenantId,
+          total: group.length,
+          items: group
+            .slice(-MAX_REJECTIONS)
+            .reverse()
+            .map(({ topic, payload, reason, key }) => ({
+              at: now,
+              topic,
+              payload: firstKilobyte(payload),
+              reason,
+              ...(key !== undefined && { key }),
+            })),
+        }),
+      )
+      return hubStub(env, hub).keepRejections(batches)
+    }),
+  )
+}
+
+/** As text; what is no UTF-8 shows as replacement characters. */
+const firstKilobyte = (payload: Uint8Array) =>
+  new TextDecoder().decode(payload.subarray(0, MAX_KEPT_PAYLOAD_BYTES))

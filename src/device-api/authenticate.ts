@@ -1,0 +1,38 @@
+import { Buffer } from 'node:buffer'
+import type { Env } from '../common/env.ts'
+import { unauthorized } from '../common/errors.ts'
+import { identify, type Sender } from '../messages/identify.ts'
+import { TOPIC_NAME } from '../protocol/device.ts'
+import { verifyPassword } from '../protocol/passwords.ts'
+
+const refused = () => unauthorized("The device's credentials are not valid.")
+
+/**
+ * Who asks over HTTPS (PROTOCOL.md, 1): an AccessToken as bearer, or a username with its password. A username is no
+ * bearer token, and a token is no username without a password.
+ */
+export async function authenticateDevice(env: Env, authorization: string | undefined): Promise<Sender> {
+  const { username, password } = readCredentials(authorization ?? '')
+  if (!TOPIC_NAME.test(username)) throw refused()
+  const { senders } = await identify(env.DB, null, [username], [], Date.now())
+  const sender = senders.get(username)
+  if (!sender) throw refused()
+  const ok =
+    password === null
+      ? sender.passwordHash === null
+      : sender.passwordHash !== null &&
+        password !== '' &&
+        (await verifyPassword(password, sender.passwordHash))
+  if (!ok) throw refused()
+  return sender
+}
+
+/** `password` null: a bearer token. */
+function readCredentials(authorization: string): { username: string; password: string | null } {
+  const [, scheme = '', value = ''] = /^(Bearer|Basic) +(\S+) *$/i.exec(authorization) ?? []
+  if (scheme.toLowerCase() === 'bearer') return { username: value, password: null }
+  const decoded = Buffer.from(value, 'base64').toString('utf8')
+  const colon = decoded.indexOf(':')
+  if (colon < 0) throw refused()
+  return { username: decoded.slice(0, colon), password: decoded.slice(colon + 1) }
+}

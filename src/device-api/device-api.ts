@@ -1,0 +1,85 @@
+import { keepRejections, tellTasks } from '../bridges/receive-batch.ts'
+import type { Env } from '../common/env.ts'
+import { AppError, forbidden } from '../common/errors.ts'
+import { concernedTasks } from '../messages/concerned.ts'
+import { type Gathered, gatherMessage, newGathered } from '../messages/gather.ts'
+import type { Sender } from '../messages/identify.ts'
+import { writeDevices } from '../messages/store.ts'
+import { buildNothingDue, DEFAULT_MODULE, type Notice, type UplinkKind } from '../protocol/device.ts'
+import { taskStub } from '../tasks/api/task-stub.ts'
+
+const TOPICS: Record<UplinkKind, string> = {
+  inform: 'POST /device/v1/inform',
+  progress: 'POST /device/v1/progress',
+  request: 'GET /device/v1/upgrade',
+}
+
+/**
+ * Takes one message of a device over HTTPS, by the same code as a bridge's batch. 422 for what cannot be read, which
+ * is kept as a rejection; 403 for a disabled device.
+ */
+export async function receiveFromDevice(
+  env: Env,
+  sender: Sender,
+  kind: UplinkKind,
+  payload: Uint8Array,
+  key: string,
+  now: number,
+): Promise<void> {
+  const gathered = newGathered()
+  gathered.results.push({ id: key, status: 'taken' })
+  if (!sender.enabled) {
+    await keep(env, gathered, sender, kind, payload, 'device disabled', now)
+    throw disabled()
+  }
+  const read = gatherMessage(gathered, 0, sender, kind, payload, { key, viaBridge: false })
+  if (!read.ok) {
+    await keep(env, gathered, sender, kind, payload, read.reason, now)
+    const status = read.reason === 'not JSON' ? 400 : 422
+    throw new AppError(status, 'message.unreadable', `The message cannot be read: ${read.reason}.`)
+  }
+  gathered.seen.set(sender.id, { sender, heard: true })
+  await writeDevices(env.DB, gathered, null, now)
+  await tellTasks(env, gathered)
+  if (gathered.results[0]?.status === 'retry') {
+    throw new AppError(503, 'message.retry', 'The message could not be taken; send it again.')
+  }
+}
+
+/** The notice that is due for the module, of the newest task that has one; else the answer that nothing is. */
+export async function dueNotice(
+  env: Env,
+  sender: Sender,
+  module: string | null,
+  id: string,
+): Promise<Notice | ReturnType<typeof buildNothingDue>> {
+  if (!sender.enabled) throw disabled()
+  const concerned = module === null ? defaultFirst(sender) : concernedTasks(sender, module)
+  for (const { taskId } of concerned) {
+    const notice = await taskStub(env, taskId).handOut(sender.id)
+    if (notice) return notice as Notice
+  }
+  return buildNothingDue(id)
+}
+
+/** Without a module: whatever is due, the whole firmware first. */
+function defaultFirst(sender: Sender) {
+  const whole = concernedTasks(sender, DEFAULT_MODULE)
+  const known = new Set(whole.map(({ taskId }) => taskId))
+  return [...whole, ...concernedTasks(sender, null).filter(({ taskId }) => !known.has(taskId))]
+}
+
+const disabled = () => forbidden('The device is disabled.')
+
+async function keep(
+  env: Env,
+  gathered: Gathered,
+  sender: Sender,
+  kind: UplinkKind,
+  payload: Uint8Array,
+  reason: string,
+  now: number,
+): Promise<void> {
+  gathered.rejected.push({ sender, topic: TOPICS[kind], payload, reason })
+  await keepRejections(env, gathered, now)
+}

@@ -1,0 +1,80 @@
+import { randomUUID } from 'node:crypto'
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { tooLarge } from '../common/errors.ts'
+import { createRouter, json, problems } from '../http/openapi.ts'
+import type { AppEnv } from '../http/principal.ts'
+import { limitAddress } from '../http/rate-limit.ts'
+import { MAX_PAYLOAD_BYTES, type UplinkKind } from '../protocol/device.ts'
+import { authenticateDevice } from './authenticate.ts'
+import { dueNotice, receiveFromDevice } from './device-api.ts'
+
+const limitBody = bodyLimit({
+  maxSize: MAX_PAYLOAD_BYTES,
+  onError: () => {
+    throw tooLarge('message.too_large', 'A message may have 64 KiB.')
+  },
+})
+
+const security: Record<string, string[]>[] = [{ deviceToken: [] }, { deviceBasic: [] }]
+const base = { tags: ['device'], security }
+
+const upgradeAnswer = z
+  .object({
+    id: z.string(),
+    code: z.literal(200),
+    params: z.union([
+      z.object({
+        version: z.string(),
+        size: z.number().int(),
+        url: z.string(),
+        signMethod: z.enum(['SHA256', 'MD5']),
+        sign: z.string(),
+        module: z.string().optional(),
+        isDiff: z.literal(1).optional(),
+        extData: z.record(z.string(), z.unknown()).optional(),
+      }),
+      z.strictObject({}),
+    ]),
+  })
+  .openapi('Notice')
+
+const message = z.object({ code: z.literal(200) })
+const taken = { responses: { 200: json(message, 'The message was taken'), ...problems } }
+
+async function receive(c: Context<AppEnv>, kind: UplinkKind) {
+  await limitAddress(c)
+  const sender = await authenticateDevice(c.env, c.req.header('authorization'))
+  const payload = new Uint8Array(await c.req.arrayBuffer())
+  await receiveFromDevice(c.env, sender, kind, payload, randomUUID(), Date.now())
+  return c.json({ code: 200 as const }, 200)
+}
+
+/** The device API (PROTOCOL.md, 3): what the topics carry, for devices that speak HTTPS. */
+export const deviceApiRoutes = createRouter()
+  .openapi(
+    createRoute({
+      ...base,
+      method: 'get',
+      path: '/device/v1/upgrade',
+      request: {
+        query: z.object({ module: z.string().max(64).optional(), id: z.string().max(64).optional() }),
+      },
+      responses: { 200: json(upgradeAnswer, 'The notice that is due, or no parameters'), ...problems },
+    }),
+    async (c) => {
+      await limitAddress(c)
+      const { module, id } = c.req.valid('query')
+      const sender = await authenticateDevice(c.env, c.req.header('authorization'))
+      return c.json(await dueNotice(c.env, sender, module?.trim() || null, id ?? ''), 200)
+    },
+  )
+  .openapi(
+    createRoute({ ...base, ...taken, middleware: limitBody, method: 'post', path: '/device/v1/inform' }),
+    (c) => receive(c, 'inform'),
+  )
+  .openapi(
+    createRoute({ ...base, ...taken, middleware: limitBody, method: 'post', path: '/device/v1/progress' }),
+    (c) => receive(c, 'progress'),
+  )

@@ -1,0 +1,115 @@
+import { OpenAPIHono, z } from '@hono/zod-openapi'
+import type { ZodError, ZodType } from 'zod'
+import { type FieldError, invalid } from '../common/errors.ts'
+import type { AppEnv } from './principal.ts'
+
+const MAX_FIELD_ERRORS = 20
+const MAX_KEY_LENGTH = 64
+const UNKNOWN = 'is not a known field'
+const MAX_PAGE = 200
+const DEFAULT_PAGE = 50
+const MAX_CURSOR_LENGTH = 512
+
+/** A router whose invalid requests become a 422 `request.invalid` that names each field. Every `routes.ts` makes its own. */
+export const createRouter = () =>
+  new OpenAPIHono<AppEnv>({
+    defaultHook: (result) => {
+      if (!result.success) throw invalid(fieldErrors(result.error))
+    },
+  })
+
+/** zod's issues as the API says them; `path` is dotted, empty for the body as a whole. */
+export const fieldErrors = (error: ZodError): FieldError[] =>
+  error.issues
+    .flatMap((issue) =>
+      issue.code === 'unrecognized_keys'
+        ? issue.keys.map((key) => ({ path: [...issue.path, key.slice(0, MAX_KEY_LENGTH)], message: UNKNOWN }))
+        : [issue],
+    )
+    .slice(0, MAX_FIELD_ERRORS)
+    .map(({ path, message }) => ({ path: path.map(String).join('.'), message }))
+
+// ---- Fields ---------------------------------------------------------------------------------------------
+
+/** Text of at most `max` UTF-16 units; the 422 says the limit. Empty is fine. */
+export const text = (max: number) => z.string().max(max, `must be at most ${max} characters`)
+
+/** Trimmed text of 1 to `max` characters without control characters: names, numbers, tags, versions. */
+export const label = (max: number) =>
+  z
+    .string()
+    .trim()
+    .min(1, 'must not be empty')
+    .max(max, `must be at most ${max} characters`)
+    .regex(/^\P{Cc}*$/u, 'must not contain control characters')
+
+export const name = label(128)
+export const description = text(1024)
+export const version = label(64)
+export const moduleName = label(64)
+/** A bridge's name. */
+export const bridgeName = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 _ -')
+
+/** An id in a body or a query; what it names is looked up. */
+export const idText = text(64)
+/** A path's `{id}`; what it names is looked up, so that a misspelt one is a 404. */
+export const idParam = z.object({ id: z.string() })
+
+// ---- Lists ----------------------------------------------------------------------------------------------
+
+/** `?limit=&cursor=` of every list; extend it with the list's own filters. */
+export const listQuery = z.object({
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+  cursor: text(MAX_CURSOR_LENGTH).optional(),
+})
+
+export const listOf = <T extends ZodType>(item: T) =>
+  z.object({ items: z.array(item), nextCursor: z.string().nullable() })
+
+/**
+ * One page from `limit + 1` rows in the order of their cursor (the id, unless `cursorOf` says otherwise): the
+ * row too many tells that there is a next page.
+ */
+export function page<T>(rows: T[], limit: number, cursorOf: (row: T) => string) {
+  const items = rows.slice(0, limit)
+  const last = items.at(-1)
+  return { items, nextCursor: rows.length > limit && last !== undefined ? cursorOf(last) : null }
+}
+
+// ---- Requests and answers -------------------------------------------------------------------------------
+
+/** A required JSON body. */
+export const jsonBody = <T extends ZodType>(schema: T) => ({
+  required: true as const,
+  content: { 'application/json': { schema } },
+})
+
+/** A JSON answer, for `responses`. */
+export const json = <T extends ZodType>(schema: T, text: string) => ({
+  description: text,
+  content: { 'application/json': { schema } },
+})
+
+export const problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.number().int(),
+    detail: z.string(),
+    code: z.string().openapi({ example: 'device.not_found' }),
+    errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+  })
+  .openapi('Problem')
+
+/** Spread into every route's `responses`: all errors have one shape (RFC 9457). */
+export const problems = {
+  '4XX': {
+    description: 'What is wrong with the request',
+    content: { 'application/problem+json': { schema: problem } },
+  },
+} as const
+
+/** The `security` of routes that take an API key. */
+export const withKey = [{ key: [] }]

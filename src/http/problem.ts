@@ -1,0 +1,70 @@
+import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
+import { AppError } from '../common/errors.ts'
+import type { AppEnv } from './principal.ts'
+
+const TITLES: Record<number, string> = {
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'Not Found',
+  409: 'Conflict',
+  410: 'Gone',
+  411: 'Length Required',
+  413: 'Content Too Large',
+  415: 'Unsupported Media Type',
+  422: 'Unprocessable Content',
+  426: 'Upgrade Required',
+  429: 'Too Many Requests',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+}
+
+/** What Hono and its validators throw by themselves. */
+const CODES: Record<number, string> = {
+  400: 'request.malformed',
+  413: 'request.too_large',
+  415: 'request.media_type',
+}
+
+/** The one error handler: a client's fault as problem+json (RFC 9457), anything else logged and told nothing of. */
+export function onError(error: Error, c: Context<AppEnv>): Response {
+  if (error instanceof AppError) return problemResponse(error, c.req.path)
+  if (error instanceof HTTPException && error.status < 500) {
+    const code = CODES[error.status] ?? 'request.refused'
+    return problemResponse(
+      new AppError(error.status, code, error.message || TITLES[error.status]!),
+      c.req.path,
+    )
+  }
+  console.error(
+    JSON.stringify({ code: 'internal', method: c.req.method, path: c.req.path, ...describe(error) }),
+  )
+  return problemResponse(new AppError(500, 'internal', 'Something went wrong here.'), c.req.path)
+}
+
+export const onNotFound = (c: Context<AppEnv>): Response =>
+  problemResponse(new AppError(404, 'route.not_found', 'There is nothing at this address.'), c.req.path)
+
+function problemResponse(error: AppError, path: string): Response {
+  const { status, code, message: detail, errors, retryAfterSeconds } = error
+  const headers = new Headers({ 'content-type': 'application/problem+json' })
+  if (retryAfterSeconds !== undefined) headers.set('retry-after', String(retryAfterSeconds))
+  if (status === 401) {
+    // Devices may have Basic credentials; keys are bearer tokens only.
+    headers.set('www-authenticate', path.startsWith('/device/') ? 'Bearer, Basic realm="edge-ota"' : 'Bearer')
+  }
+  const body = { type: 'about:blank', title: TITLES[status] ?? 'Error', status, detail, code, errors }
+  return new Response(JSON.stringify(body), { status, headers })
+}
+
+/** A failed query's own message quotes its parameters, tokens among them: its cause does not. */
+function describe(error: Error) {
+  const cause = error.cause instanceof Error ? error.cause : undefined
+  const message = error.message.startsWith('Failed query') ? 'Failed query' : error.message
+  const at = error.stack
+    ?.split('\n')
+    .find((line) => line.trimStart().startsWith('at '))
+    ?.trim()
+  return { error: error.name, message, cause: cause?.message, at }
+}

@@ -1,0 +1,37 @@
+import type { Context } from 'hono'
+import ipaddr from 'ipaddr.js'
+import { tooMany } from '../common/errors.ts'
+import type { AppEnv } from './principal.ts'
+
+const LIMIT_PERIOD_SECONDS = 60
+/** Of what a broker says of an address and is none. */
+const MAX_ADDRESS_LENGTH = 64
+
+/** By address, before any other work: an address that knows no token costs nothing more than this. 429 past it. */
+export async function limitAddress<E extends AppEnv>(c: Context<E>): Promise<void> {
+  const address = c.req.header('cf-connecting-ip') ?? 'local'
+  if (!(await c.env.DEVICE_LIMIT.limit({ key: limitKey(address) })).success)
+    throw tooMany(LIMIT_PERIOD_SECONDS)
+}
+
+/** May this bridge ask once more? */
+export const bridgeMayAsk = async (c: Context<AppEnv>): Promise<boolean> =>
+  (await c.env.BROKER_LIMIT.limit({ key: c.var.principal.keyId })).success
+
+/** May this address ask through this bridge once more? Never by username, by which anybody could lock a device out. */
+export const peerMayAsk = async (c: Context<AppEnv>, address: string): Promise<boolean> =>
+  (await c.env.BROKER_PEER_LIMIT.limit({ key: `${c.var.principal.keyId} ${limitKey(address)}` })).success
+
+/**
+ * One key for each customer of a network, however the address is written: an IPv6 customer has a /64 of addresses;
+ * an IPv4 address may come mapped into IPv6.
+ */
+export function limitKey(address: string): string {
+  if (!ipaddr.isValid(address)) return address.slice(0, MAX_ADDRESS_LENGTH)
+  const parsed = ipaddr.process(address)
+  if (parsed.kind() === 'ipv4') return parsed.toString()
+  return (parsed as ipaddr.IPv6).parts
+    .slice(0, 4)
+    .map((group) => group.toString(16))
+    .join(':')
+}

@@ -1,0 +1,180 @@
+import { z } from 'zod'
+import { TOPIC_NAME } from './device.ts'
+
+/**
+ * What a bridge and the Worker say to each other: batches up over HTTPS, frames down and credit up over the
+ * WebSocket. Shared by both ends, and validated on both. Every frame says its version.
+ */
+export const FRAME_VERSION = 1
+
+export const MAX_BATCH_ITEMS = 1000
+export const MAX_BATCH_BYTES = 4 * 1024 * 1024
+/** No bridge holds more unacknowledged notices than this. */
+export const MAX_CREDIT = 1000
+/** A notice that is not published within this time goes back to its task. */
+export const PUBLISH_WITHIN_MS = 5_000
+/** So long without a sign of the active bridge, and a standby of the same name takes over. */
+export const LEASE_MS = 15_000
+/** An idle bridge still says `upTo` this often. */
+export const UP_TO_INTERVAL_MS = 10_000
+/** Answered by the runtime without waking the hub. */
+export const PING = '{"t":"ping"}'
+export const PONG = '{"t":"pong"}'
+
+/** A time as ISO 8601 or as milliseconds since 1970 → milliseconds. */
+const time = z.union([
+  z.number().int().nonnegative(),
+  z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)),
+])
+
+/** Names one notice and, to the task that sent it, the device it is for. Opaque to bridge and hub. */
+export const noticeRef = z.object({
+  task: z.string().min(1).max(64),
+  device: z.string().min(1).max(64),
+  /** The notice's id, as in the message to the device. */
+  id: z.string().regex(/^\d{10}$/),
+})
+export type NoticeRef = z.infer<typeof noticeRef>
+
+// ---- Up: the batch --------------------------------------------------------------------------------------
+
+const base = {
+  id: z.string().min(1).max(64),
+  at: time.optional(),
+  /** The lease under which the bridge was given it, and its place in the bridge's order: what is older, or a repeat. */
+  lease: z.number().int().nonnegative().optional(),
+  seq: z.number().int().nonnegative().optional(),
+}
+
+export const batchItem = z.discriminatedUnion('kind', [
+  /** What a device published. `username` is what the broker says of the publisher, never what it wrote. */
+  z.object({
+    ...base,
+    kind: z.literal('message'),
+    username: z.string().regex(TOPIC_NAME),
+    topic: z.string().min(1).max(256),
+    payload: z.base64(),
+  }),
+  /** Stands in the spool before the notice is published. */
+  z.object({ ...base, kind: z.literal('sent'), notice: noticeRef }),
+  /**
+   * `taken`: PUBACK, and somebody subscribes. `offline`: no live or stored session does. `returned`: it was
+   * not published in time.
+   */
+  z.object({
+    ...base,
+    kind: z.literal('taken'),
+    notice: noticeRef,
+    result: z.enum(['taken', 'offline', 'returned']).default('taken'),
+  }),
+  /**
+   * `connected` and `disconnected` are the first and the last connection of a username; `subscribed` has the
+   * filter in `topic`; `reset` says that every session of this broker ended (it was restarted).
+   */
+  z.discriminatedUnion('event', [
+    z.object({
+      ...base,
+      kind: z.literal('presence'),
+      event: z.enum(['connected', 'disconnected', 'subscribed']),
+      username: z.string().regex(TOPIC_NAME),
+      topic: z.string().max(256).optional(),
+    }),
+    z.object({ ...base, kind: z.literal('presence'), event: z.literal('reset') }),
+  ]),
+])
+export type BatchItem = z.infer<typeof batchItem>
+export type BatchItemInput = z.input<typeof batchItem>
+
+/** The envelope only: each item is validated by itself, so that one bad item never costs its batch. */
+export const batchEnvelope = z.object({
+  bridge: z.string().min(1).max(64),
+  /** Worker time: everything this bridge was given before then has been handed over with this batch. */
+  upTo: time.optional(),
+  /** The highest lease number that the bridge knows of; items of smaller ones say nothing of what is now. */
+  lease: z.number().int().nonnegative().optional(),
+  items: z.array(z.unknown()).max(MAX_BATCH_ITEMS),
+})
+
+export interface ItemResult {
+  id: string
+  /** `retry`: not processed, send it again, and all of its device's later ones with it. */
+  status: 'taken' | 'rejected' | 'retry'
+  reason?: string
+}
+
+export const batchAnswer = z.object({
+  results: z.array(
+    z.object({
+      id: z.string(),
+      status: z.enum(['taken', 'rejected', 'retry']),
+      reason: z.string().optional(),
+    }),
+  ),
+  /** The Worker's clock in ms, from which the bridge reckons the `upTo` of its next batch. */
+  now: z.number(),
+  /** The number of the lease now, whoever holds it; 0 where none was given. */
+  lease: z.number().int().nonnegative().optional(),
+})
+export type BatchAnswer = z.infer<typeof batchAnswer>
+
+// ---- The socket -----------------------------------------------------------------------------------------
+
+export const frameFromBridge = z.discriminatedUnion('t', [
+  z.object({
+    v: z.literal(FRAME_VERSION),
+    t: z.literal('hello'),
+    bridge: z.string().min(1).max(64),
+    /** Asks for the lease under this name (`lease.ts`); one that gives none gets it at once. */
+    instance: z.string().min(1).max(64).optional(),
+    /** How many notices the bridge will hold unacknowledged. */
+    credit: z.number().int().min(0).max(MAX_CREDIT),
+  }),
+  /** That many notices were settled: as many more may come. */
+  z.object({
+    v: z.literal(FRAME_VERSION),
+    t: z.literal('credit'),
+    add: z.number().int().min(1).max(MAX_CREDIT),
+  }),
+  /** The bridge ends on purpose: another one may take over at once. */
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('bye') }),
+])
+export type FrameFromBridge = z.infer<typeof frameFromBridge>
+
+export const noticeFrame = z.object({
+  notice: noticeRef,
+  /** Who must subscribe for the notice to count as taken, and whose session presence speaks of. */
+  username: z.string(),
+  topic: z.string(),
+  /** The JSON text for the device. */
+  payload: z.string(),
+  /** Seconds until its link expires (MQTT 5 `messageExpiryInterval`). */
+  expiresInSeconds: z.number().int(),
+})
+export type NoticeFrame = z.infer<typeof noticeFrame>
+
+export const frameToBridge = z.discriminatedUnion('t', [
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('welcome'), now: z.number() }),
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('notices'), items: z.array(noticeFrame) }),
+  /** Whether this bridge is the active one of its name; a standby joins no broker and gets no notices. */
+  z.object({
+    v: z.literal(FRAME_VERSION),
+    t: z.literal('lease'),
+    number: z.number().int().positive(),
+    active: z.boolean(),
+  }),
+  /** Published once, not acknowledged and not repeated: the answer "nothing is due". */
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('reply'), topic: z.string(), payload: z.string() }),
+  /** End every session of this username: its token was rotated, or it was disabled or deleted. */
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('drop'), username: z.string() }),
+])
+export type FrameToBridge = z.infer<typeof frameToBridge>
+
+/** A frame's text, or undefined where it is no valid frame of this version. */
+export function readFrame<T>(schema: z.ZodType<T>, text: string): T | undefined {
+  try {
+    const parsed = schema.safeParse(JSON.parse(text))
+    return parsed.success ? parsed.data : undefined
+  } catch {
+    return undefined
+  }
+}

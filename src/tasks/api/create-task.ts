@@ -1,0 +1,98 @@
+import type { Env } from '../../common/env.ts'
+import { AppError, conflict, invalid } from '../../common/errors.ts'
+import { readPackages, toTaskPackage } from '../database/packages.ts'
+import { resolveDevices } from '../database/tasks.ts'
+import type { TaskView } from '../object/task-view.ts'
+import type { DeviceFilter, TaskPolicy, TaskSelection, TaskSpec } from '../rules/task.ts'
+import { selectionPages } from '../steps/enrol.ts'
+import { taskStub } from './task-stub.ts'
+
+/** What an operator asks for, validated. Times in ms. */
+export interface NewTask {
+  id: string
+  tenantId: string
+  /** At least one; differential ones and at most one full one. */
+  packageIds: string[]
+  name: string
+  description: string | null
+  startAt: number | null
+  endAt: number | null
+  devices: 'all' | { ids: string[] } | { numbers: string[] } | { filter: DeviceFilter }
+  policy: TaskPolicy
+}
+
+const RESOLVE_PAGE_SIZE = 5000
+/** Unknown devices that the answer names; the rest is only counted. */
+const MAX_NAMED = 20
+
+/**
+ * Makes a task: its object first, which writes the row in D1, so that no task is ever without its object. The same
+ * id again finds the same task.
+ */
+export async function createTask(env: Env, task: NewTask): Promise<TaskView> {
+  const { spec, listed } = await resolveTask(env, task)
+  const stub = taskStub(env, task.id)
+  if (!(await stub.create(spec, selectionPages(listed ?? [])))) {
+    throw conflict('package.not_ready', 'A package of the task was recalled or deleted meanwhile.')
+  }
+  return stub.view()
+}
+
+/** What a task would be, and the ids of the devices that it lists; null where it takes them by a rule. */
+export async function resolveTask(
+  env: Env,
+  task: NewTask,
+): Promise<{ spec: TaskSpec; listed: string[] | null }> {
+  const now = Date.now()
+  const packages = await readPackages(env, task.tenantId, task.packageIds)
+  const { productId, module, version: targetVersion } = packages[0]!
+  const startAt = Math.max(task.startAt ?? now, now)
+  if (task.endAt !== null && task.endAt <= startAt) {
+    throw invalid([{ path: 'endAt', message: 'must be later than startAt and now' }])
+  }
+  const listed = await listDevices(env, task, productId)
+  const { id, tenantId, name, description, endAt, policy } = task
+  const spec: TaskSpec = {
+    ...{ id, tenantId, productId, name, description, module, targetVersion },
+    packages: packages.map(toTaskPackage),
+    selection: toSelection(task.devices, listed),
+    ...{ policy, startAt, endAt },
+    createdAt: now,
+  }
+  return { spec, listed }
+}
+
+/** The listed devices' ids; null where the task takes them by a rule. 404 names what is not in the product. */
+async function listDevices(
+  env: Env,
+  { tenantId, devices }: NewTask,
+  productId: string,
+): Promise<string[] | null> {
+  if (devices === 'all' || 'filter' in devices) return null
+  const [by, values] =
+    'ids' in devices ? (['id', devices.ids] as const) : (['number', devices.numbers] as const)
+  const found = new Map<string, string>()
+  for (let at = 0; at < values.length; at += RESOLVE_PAGE_SIZE) {
+    const page = values.slice(at, at + RESOLVE_PAGE_SIZE)
+    for (const { id, value } of await resolveDevices(env.DB, { tenantId, productId }, by, page))
+      found.set(value, id)
+  }
+  const unknown = values.flatMap((value, index) => (found.has(value) ? [] : [index]))
+  if (unknown.length > 0) {
+    const errors = unknown.slice(0, MAX_NAMED).map((index) => ({
+      path: `devices.${by}s.${index}`,
+      message: 'no such device in the product',
+    }))
+    throw new AppError(404, 'device.not_found', `${unknown.length} of the devices are not in the product.`, {
+      errors,
+    })
+  }
+  return [...found.values()]
+}
+
+const toSelection = (devices: NewTask['devices'], listed: string[] | null): TaskSelection =>
+  listed !== null
+    ? { listed: new Set(listed).size }
+    : typeof devices === 'object' && 'filter' in devices
+      ? { filter: devices.filter }
+      : { all: true }

@@ -1,0 +1,120 @@
+import type { Env } from '../../common/env.ts'
+import { iso } from '../../common/time.ts'
+import { estimate } from '../rules/estimate.ts'
+import type { TaskPackage, TaskSpec } from '../rules/task.ts'
+import { DEVICE_FILTER_SQL, filterBindings, filterOf } from '../steps/enrol.ts'
+import { type NewTask, resolveTask } from './create-task.ts'
+
+/** A device counts once, for the first of these that it is. */
+export const SKIP_REASONS = [
+  'disabled',
+  'already on the target version',
+  'wrong source version',
+  'busy',
+] as const
+type SkipReason = (typeof SKIP_REASONS)[number]
+
+export interface Preview {
+  devices: number
+  /** Devices that would be sent a notice now. */
+  willReceive: number
+  skipped: { reason: SkipReason; count: number; outcome: string }[]
+  waves: { percent: number; devices: number; opensAt: string | null }[]
+  endsAt: string | null
+  notReached: number
+  /** What the devices that would be sent a notice would download. */
+  bytes: number
+  packages: { packageId: string; sourceVersion: string | null; devices: number; bytes: number }[]
+}
+
+/** What the database says of a group of devices: why they would be skipped, or which package they would get. */
+interface Group {
+  skip: SkipReason | null
+  /** 1 where it is on the target version already, and so no part of a wave. */
+  there: number
+  /** The version that their differential package starts from; null for the full one. */
+  source: string | null
+  count: number
+}
+
+/** Ids in one query: its parameter stays below D1's 2 MB. */
+const IDS_PAGE_SIZE = 20_000
+
+/** What a task would do, were it created now (API.md: `POST /api/v1/tasks/preview`). Changes nothing. */
+export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
+  const { spec, listed } = await resolveTask(env, task)
+  const groups = (await Promise.all(pagesOf(listed).map((ids) => readGroups(env.DB, spec, ids)))).flat()
+  const count = (is: (group: Group) => boolean) =>
+    groups.filter(is).reduce((sum, group) => sum + group.count, 0)
+  const devices = count(() => true)
+  const willReceive = count(({ skip }) => skip === null)
+  const skipped = SKIP_REASONS.map((reason) => ({
+    ...{ reason, count: count(({ skip }) => skip === reason) },
+    outcome: outcomeOf(reason, spec.policy),
+  }))
+  const inWaves = count(({ there }) => !there)
+  const { waves, endsAt, notReached } = estimate(spec, inWaves, willReceive)
+  const packages = spec.packages.map(({ id, sourceVersion, size }) => {
+    const taking = count(({ skip, source }) => skip === null && source === sourceVersion)
+    return { packageId: id, sourceVersion, devices: taking, bytes: taking * size }
+  })
+  return {
+    devices,
+    willReceive,
+    skipped: skipped.filter(({ count }) => count > 0),
+    waves: waves.map((wave) => ({ ...wave, opensAt: iso(wave.opensAt) })),
+    endsAt: iso(endsAt),
+    notReached,
+    bytes: packages.reduce((sum, { bytes }) => sum + bytes, 0),
+    packages,
+  }
+}
+
+/** What becomes of the devices that are skipped, for operators (PROTOCOL.md, 4 and 5). */
+function outcomeOf(reason: SkipReason, { onBusy }: TaskSpec['policy']): string {
+  if (reason === 'disabled') return 'waits until it is enabled'
+  if (reason === 'already on the target version') return 'succeeds without a notice'
+  if (reason === 'wrong source version') return 'waits until it reports a version that a package fits'
+  if (onBusy === 'fail') return 'fails: another upgrade is active'
+  if (onBusy === 'wait') return 'waits until the other upgrade has ended'
+  return 'replaces the other upgrade, or waits for its end where the device has begun it'
+}
+
+/** A list goes to the database in pages; a rule in one. */
+function pagesOf(listed: string[] | null): (string[] | null)[] {
+  if (listed === null) return [null]
+  const ids = [...new Set(listed)]
+  return Array.from({ length: Math.ceil(ids.length / IDS_PAGE_SIZE) }, (_, page) =>
+    ids.slice(page * IDS_PAGE_SIZE, (page + 1) * IDS_PAGE_SIZE),
+  )
+}
+
+/** Counted in the database: no device leaves it, however many there are. */
+async function readGroups(db: D1Database, spec: TaskSpec, ids: string[] | null): Promise<Group[]> {
+  const { results } = await db
+    .prepare(
+      `SELECT CASE
+           WHEN NOT d.enabled THEN 'disabled'
+           WHEN m.version = ?7 THEN 'already on the target version'
+           WHEN NOT ?9 AND m.version IS NULL THEN 'wrong source version'
+           WHEN NOT ?9 AND m.version NOT IN (SELECT value FROM json_each(?8)) THEN 'wrong source version'
+           WHEN u.active THEN 'busy'
+         END AS skip,
+         coalesce(m.version = ?7, 0) AS there,
+         iif(m.version IN (SELECT value FROM json_each(?8)), m.version, NULL) AS source, count(*) AS count
+       FROM devices d
+       LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?3
+       LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?3
+       WHERE ${DEVICE_FILTER_SQL} GROUP BY 1, 2, 3`,
+    )
+    .bind(
+      ...filterBindings(spec, ids, filterOf(spec)),
+      spec.targetVersion,
+      JSON.stringify(sourcesOf(spec.packages)),
+      spec.packages.some(({ sourceVersion }) => sourceVersion === null) ? 1 : 0,
+    )
+    .all<Group>()
+  return results
+}
+
+const sourcesOf = (packages: TaskPackage[]) => packages.flatMap(({ sourceVersion }) => sourceVersion ?? [])

@@ -1,0 +1,272 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { requireRole, tenantOf } from '../../auth/middleware.ts'
+import { conflict, invalid, notFound } from '../../common/errors.ts'
+import { newId, repeatableId } from '../../common/ids.ts'
+import { iso } from '../../common/time.ts'
+import { openDb } from '../../db/client.ts'
+import { createRouter, json, jsonBody, listOf, page, problems, withKey } from '../../http/openapi.ts'
+import type { AppEnv } from '../../http/principal.ts'
+import { listTasks, type TaskRow, taskExists } from '../database/tasks.ts'
+import type { TaskSummary } from '../object/task-view.ts'
+import { allowed } from '../steps/operator-calls.ts'
+import { createTask } from './create-task.ts'
+import { reportCsv } from './report-csv.ts'
+import {
+  newTaskBody,
+  retryAnswer,
+  retryQuery,
+  taskAnswer,
+  taskChangesBody,
+  taskDetail,
+  taskDeviceAnswer,
+  taskDeviceDetail,
+  taskDeviceListQuery,
+  taskDeviceParams,
+  taskListQuery,
+  taskParams,
+  taskProgress,
+  toNewTask,
+} from './schemas.ts'
+import { taskStub } from './task-stub.ts'
+
+const base = { tags: ['tasks'], security: withKey }
+const reads = { ...base, middleware: requireRole('viewer') }
+const writes = { ...base, middleware: requireRole('operator') }
+const ofTask = { request: { params: taskParams } } as const
+const ofDevice = { request: { params: taskDeviceParams } } as const
+const answersTask = { responses: { 200: json(taskDetail, 'The task as it is now'), ...problems } }
+
+/** The object of a task that the caller's tenant has; 404 for any other. */
+async function taskOf(c: Context<AppEnv>, id: string) {
+  if (!(await taskExists(openDb(c.env.DB), tenantOf(c), id))) throw notFound('task')
+  return taskStub(c.env, id)
+}
+
+export const taskRoutes = createRouter()
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'post',
+      path: '/api/v1/tasks',
+      request: { body: jsonBody(newTaskBody) },
+      responses: { 201: json(taskDetail, 'The new task'), ...problems },
+    }),
+    async (c) => {
+      const repeatKey = c.req.header('idempotency-key')
+      const id = repeatKey ? await repeatableId('tsk', `${c.var.principal.keyId} ${repeatKey}`) : newId('tsk')
+      return c.json(await createTask(c.env, toNewTask(id, tenantOf(c), c.req.valid('json'))), 201)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      method: 'get',
+      path: '/api/v1/tasks',
+      request: { query: taskListQuery },
+      responses: {
+        200: json(listOf(taskAnswer), 'Tasks, oldest first; counts may be 10 s old'),
+        ...problems,
+      },
+    }),
+    async (c) => {
+      const { limit, cursor, ...filter } = c.req.valid('query')
+      const rows = await listTasks(openDb(c.env.DB), tenantOf(c), filter, limit, cursor)
+      const { items, nextCursor } = page(rows, limit, (row) => row.id)
+      return c.json({ items: items.map(listed), nextCursor }, 200)
+    },
+  )
+  .openapi(
+    createRoute({ ...reads, ...ofTask, ...answersTask, method: 'get', path: '/api/v1/tasks/{id}' }),
+    async (c) => c.json(await (await taskOf(c, c.req.valid('param').id)).view(), 200),
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      ...answersTask,
+      method: 'patch',
+      path: '/api/v1/tasks/{id}',
+      request: { params: taskParams, body: jsonBody(taskChangesBody) },
+    }),
+    async (c) => {
+      const task = await taskOf(c, c.req.valid('param').id)
+      const changes = c.req.valid('json')
+      const { status, startAt } = await task.view()
+      if (status === 'finished' || status === 'cancelled') {
+        throw conflict(`task.${status}`, `The task is ${status}.`)
+      }
+      if (changes.endAt != null && changes.endAt <= Math.max(Date.parse(startAt), Date.now())) {
+        throw invalid([{ path: 'endAt', message: 'must be later than startAt and now' }])
+      }
+      return c.json(await task.patch(changes), 200)
+    },
+  )
+  .openapi(
+    createRoute({ ...writes, ...ofTask, ...answersTask, method: 'post', path: '/api/v1/tasks/{id}/pause' }),
+    async (c) => {
+      const task = await taskOf(c, c.req.valid('param').id)
+      return c.json(allowed(await task.pause()), 200)
+    },
+  )
+  .openapi(
+    createRoute({ ...writes, ...ofTask, ...answersTask, method: 'post', path: '/api/v1/tasks/{id}/resume' }),
+    async (c) => {
+      const task = await taskOf(c, c.req.valid('param').id)
+      return c.json(allowed(await task.resume()), 200)
+    },
+  )
+  .openapi(
+    createRoute({ ...writes, ...ofTask, ...answersTask, method: 'post', path: '/api/v1/tasks/{id}/cancel' }),
+    async (c) => {
+      const task = await taskOf(c, c.req.valid('param').id)
+      return c.json(allowed(await task.cancel()), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      ...ofTask,
+      ...answersTask,
+      method: 'post',
+      path: '/api/v1/tasks/{id}/waves/next',
+      description: 'Opens the next wave, whatever became of the one before.',
+    }),
+    async (c) => {
+      const task = await taskOf(c, c.req.valid('param').id)
+      return c.json(allowed(await task.nextWave()), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      ...ofTask,
+      method: 'get',
+      path: '/api/v1/tasks/{id}/progress',
+      responses: {
+        200: json(taskProgress, 'The counts over time: a minute apart, farther where there are many'),
+        ...problems,
+      },
+    }),
+    async (c) => {
+      const samples = await (await taskOf(c, c.req.valid('param').id)).progress()
+      return c.json({ items: samples.map(({ at, counts }) => ({ at: iso(at), counts })) }, 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'post',
+      path: '/api/v1/tasks/{id}/retry',
+      request: { params: taskParams, query: retryQuery },
+      responses: { 200: json(retryAnswer, 'How many were retried, and which were not'), ...problems },
+    }),
+    async (c) => {
+      const task = await taskOf(c, c.req.valid('param').id)
+      const includeCancelled = c.req.valid('query').include === 'cancelled'
+      return c.json(allowed(await task.retry({ includeCancelled })), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      method: 'get',
+      path: '/api/v1/tasks/{id}/devices',
+      request: { params: taskParams, query: taskDeviceListQuery },
+      responses: { 200: json(listOf(taskDeviceAnswer), 'Devices in the order of their ids'), ...problems },
+    }),
+    async (c) => {
+      const { limit, cursor = '', ...filter } = c.req.valid('query')
+      const task = await taskOf(c, c.req.valid('param').id)
+      return c.json(await task.devices({ ...filter, after: cursor, limit }), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...reads,
+      ...ofDevice,
+      method: 'get',
+      path: '/api/v1/tasks/{id}/devices/{deviceId}',
+      responses: { 200: json(taskDeviceDetail, 'With its history in the task'), ...problems },
+    }),
+    async (c) => {
+      const { id, deviceId } = c.req.valid('param')
+      return c.json(await deviceOf(await taskOf(c, id), deviceId), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      ...ofDevice,
+      method: 'post',
+      path: '/api/v1/tasks/{id}/devices/{deviceId}/cancel',
+      responses: { 200: json(taskDeviceDetail, 'The device as it is now'), ...problems },
+    }),
+    async (c) => {
+      const { id, deviceId } = c.req.valid('param')
+      const task = await taskOf(c, id)
+      await deviceOf(task, deviceId)
+      const refusal = await task.cancelDevices([deviceId], 'cancelled by an operator')
+      if (refusal) throw conflict(refusal.code, refusal.detail)
+      return c.json(await deviceOf(task, deviceId), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      ...ofDevice,
+      method: 'post',
+      path: '/api/v1/tasks/{id}/devices/{deviceId}/retry',
+      responses: { 200: json(retryAnswer, 'Whether it was retried, or why not'), ...problems },
+    }),
+    async (c) => {
+      const { id, deviceId } = c.req.valid('param')
+      const task = await taskOf(c, id)
+      await deviceOf(task, deviceId)
+      return c.json(allowed(await task.retry({ deviceId })), 200)
+    },
+  )
+
+taskRoutes.openapi(
+  createRoute({
+    ...reads,
+    ...ofTask,
+    method: 'get',
+    path: '/api/v1/tasks/{id}/report.csv',
+    responses: {
+      200: { description: 'One line a device', content: { 'text/csv': { schema: z.string() } } },
+      ...problems,
+    },
+  }),
+  async (c) => {
+    const { id } = c.req.valid('param')
+    const task = await taskOf(c, id)
+    const body = reportCsv((after, limit) => task.devices({ after, limit }))
+    return new Response(body, {
+      headers: {
+        'content-type': 'text/csv; charset=utf-8',
+        'content-disposition': `attachment; filename="${id}.csv"`,
+      },
+    }) as never
+  },
+)
+
+async function deviceOf(task: ReturnType<typeof taskStub>, deviceId: string) {
+  const device = await task.device(deviceId)
+  if (!device) throw notFound('device')
+  return device
+}
+
+function listed(row: TaskRow): TaskSummary {
+  const { id, productId, packageIds, module, targetVersion, name, description } = row
+  const { status, pausedReason, policy, counts, selection } = row
+  return {
+    ...{ id, productId, packageIds, module, targetVersion, name, description, status, pausedReason },
+    startAt: iso(row.startAt),
+    endAt: iso(row.endAt),
+    devices: selection,
+    policy,
+    counts,
+    createdAt: iso(row.createdAt),
+    finishedAt: iso(row.finishedAt),
+  }
+}

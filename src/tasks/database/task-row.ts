@@ -1,0 +1,43 @@
+import type { TaskContext } from '../effects/task-context.ts'
+
+/**
+ * Writes the task's row in D1: made with the task, then brought up to date. False where the task cannot be: one of
+ * its packages was recalled or deleted meanwhile.
+ */
+export async function writeTaskRow({ env, spec, run, rank }: TaskContext): Promise<boolean> {
+  const packageIds = JSON.stringify(spec.packages.map(({ id }) => id))
+  const { meta } = await env.DB.prepare(
+    `INSERT INTO tasks (id, tenant_id, product_id, package_ids, module, target_version, name, description, selection,
+       policy, status, paused_reason, start_at, end_at, rank, counts, created_at, finished_at)
+     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
+     WHERE EXISTS (SELECT 1 FROM tasks WHERE id = ?1) OR (
+       SELECT count(*) FROM packages
+       WHERE id IN (SELECT value FROM json_each(?4)) AND tenant_id = ?2 AND state = 'ready') = ?19
+     ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, status = excluded.status,
+       paused_reason = excluded.paused_reason, policy = excluded.policy, end_at = excluded.end_at, counts = excluded.counts,
+       finished_at = excluded.finished_at`,
+  )
+    .bind(
+      spec.id,
+      spec.tenantId,
+      spec.productId,
+      packageIds,
+      spec.module,
+      spec.targetVersion,
+      spec.name,
+      spec.description,
+      JSON.stringify(spec.selection),
+      JSON.stringify(spec.policy),
+      run.status,
+      run.pausedReason,
+      spec.startAt,
+      spec.endAt,
+      rank,
+      JSON.stringify(run.counts),
+      spec.createdAt,
+      run.finishedAt,
+      spec.packages.length,
+    )
+    .run()
+  return meta.changes > 0
+}

@@ -1,0 +1,135 @@
+import { and, desc, eq, gt, ne, type SQL, sql } from 'drizzle-orm'
+import type { Db } from '../../db/client.ts'
+import { tasks } from '../../db/schema.ts'
+import { PAUSED_BY_OPERATOR, type TaskStatus } from '../rules/task.ts'
+
+export type TaskRow = typeof tasks.$inferSelect
+
+export interface TaskListFilter {
+  productId?: string | undefined
+  packageId?: string | undefined
+  status?: TaskStatus | undefined
+  /** Paused, and not because an operator wanted it so. */
+  hasStopped?: boolean | undefined
+}
+
+/** One row more than `limit`, for `page`. */
+export const listTasks = (
+  db: Db,
+  tenantId: string,
+  filter: TaskListFilter,
+  limit: number,
+  cursor = '',
+): Promise<TaskRow[]> =>
+  db
+    .select()
+    .from(tasks)
+    .where(and(matching(tenantId, filter), gt(tasks.id, cursor)))
+    .orderBy(tasks.id)
+    .limit(limit + 1)
+
+/** The same, newest first. The cursor is one of `newestCursor`: the id of a repeatable request tells no time. */
+export const listNewestTasks = (
+  db: Db,
+  tenantId: string,
+  filter: TaskListFilter,
+  limit: number,
+  cursor?: string,
+): Promise<TaskRow[]> =>
+  db
+    .select()
+    .from(tasks)
+    .where(and(matching(tenantId, filter), cursor === undefined ? undefined : before(cursor)))
+    .orderBy(desc(tasks.createdAt), desc(tasks.id))
+    .limit(limit + 1)
+
+export const newestCursor = ({ createdAt, id }: TaskRow) => `${createdAt}.${id}`
+
+/** What is no cursor comes after nothing. */
+function before(cursor: string): SQL {
+  const [at, id = ''] = cursor.split('.', 2)
+  return sql`(${tasks.createdAt}, ${tasks.id}) < (${Number(at) || 0}, ${id})`
+}
+
+const matching = (tenantId: string, { productId, packageId, status, hasStopped }: TaskListFilter) =>
+  and(
+    eq(tasks.tenantId, tenantId),
+    productId === undefined ? undefined : eq(tasks.productId, productId),
+    status === undefined ? undefined : eq(tasks.status, status),
+    hasStopped ? and(eq(tasks.status, 'paused'), ne(tasks.pausedReason, PAUSED_BY_OPERATOR)) : undefined,
+    packageId === undefined
+      ? undefined
+      : sql`EXISTS (SELECT 1 FROM json_each(${tasks.packageIds}) WHERE value = ${packageId})`,
+  )
+
+/** Has the tenant a task of this id? */
+export const taskExists = async (db: Db, tenantId: string, id: string): Promise<boolean> =>
+  (await db
+    .select({ id: tasks.id })
+    .from(tasks)
+    .where(and(eq(tasks.id, id), eq(tasks.tenantId, tenantId)))
+    .get()) !== undefined
+
+/** Of the product the tasks that are not over. */
+export async function findTasksOfProduct(d1: D1Database, productId: string): Promise<string[]> {
+  const { results } = await d1
+    .prepare(`SELECT id FROM tasks WHERE product_id = ?1 AND status IN ('scheduled', 'running', 'paused')`)
+    .bind(productId)
+    .all<{ id: string }>()
+  return results.map(({ id }) => id)
+}
+
+/** Of the product the tasks that go on taking in devices. */
+export async function findDynamicTasks(d1: D1Database, productId: string): Promise<string[]> {
+  const { results } = await d1
+    .prepare(
+      `SELECT id FROM tasks WHERE product_id = ?1 AND status IN ('running', 'paused') AND policy ->> 'dynamic'`,
+    )
+    .bind(productId)
+    .all<{ id: string }>()
+  return results.map(({ id }) => id)
+}
+
+/** Tasks that may have something to do for the device: those of its product, and who holds its slots. */
+export async function findTasksOfDevice(
+  d1: D1Database,
+  device: { id: string; productId: string },
+): Promise<string[]> {
+  const { results } = await d1
+    .prepare(
+      `SELECT id FROM tasks WHERE product_id = ?1 AND status IN ('scheduled', 'running', 'paused')
+       UNION SELECT task_id FROM upgrades WHERE device_id = ?2 AND active = 1`,
+    )
+    .bind(device.productId, device.id)
+    .all<{ id: string }>()
+  return results.map(({ id }) => id)
+}
+
+/** The modules of the device that have an active upgrade. */
+export async function findActiveSlots(d1: D1Database, deviceId: string): Promise<string[]> {
+  const { results } = await d1
+    .prepare('SELECT module FROM upgrades WHERE device_id = ?1 AND active = 1')
+    .bind(deviceId)
+    .all<{ module: string }>()
+  return results.map(({ module }) => module)
+}
+
+/**
+ * Which of the product's devices these ids or numbers name, in no order. `CROSS JOIN`: the planner would else read the
+ * whole list again for each device of the product.
+ */
+export async function resolveDevices(
+  d1: D1Database,
+  product: { tenantId: string; productId: string },
+  by: 'id' | 'number',
+  values: string[],
+): Promise<{ id: string; value: string }[]> {
+  const { results } = await d1
+    .prepare(
+      `SELECT d.id, d.${by} AS value FROM json_each(?3) j
+       CROSS JOIN devices d ON d.${by} = j.value AND d.tenant_id = ?1 AND d.product_id = ?2`,
+    )
+    .bind(product.tenantId, product.productId, JSON.stringify(values))
+    .all<{ id: string; value: string }>()
+  return results
+}

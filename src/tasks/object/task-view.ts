@@ -1,0 +1,167 @@
+import { iso } from '../../common/time.ts'
+import type { TaskContext } from '../effects/task-context.ts'
+import { reachedTotals } from '../rules/counts.ts'
+import { planRollout } from '../rules/rollout.ts'
+import type { TaskCounts, TaskSpec, TaskStatus } from '../rules/task.ts'
+import { codeOf, type FailureCause, type UpgradeStatus } from '../rules/upgrade.ts'
+import type { DeviceRow } from '../storage/device-row.ts'
+import type { HistoryEvent } from '../storage/history.ts'
+import type { FailureCount } from '../storage/task-journal.ts'
+import type { DeviceListQuery } from '../storage/task-storage.ts'
+import { waitingFor } from './waiting-for.ts'
+
+/** A task as lists show it (API.md). */
+export interface TaskSummary {
+  id: string
+  productId: string
+  packageIds: string[]
+  module: string
+  targetVersion: string
+  name: string
+  description: string | null
+  status: TaskStatus
+  pausedReason: string | null
+  startAt: string
+  endAt: string | null
+  devices: TaskSpec['selection']
+  policy: TaskSpec['policy']
+  counts: TaskCounts
+  createdAt: string
+  finishedAt: string | null
+}
+
+/** Devices that were told while connected, or turned up since; what opens waves and halts counts only these. */
+interface Reached {
+  reached: number
+  /** Settled well: a Success that was not rolled back. */
+  succeeded: number
+  /** A Failure, gone after the notice, or rolled back. */
+  failed: number
+}
+
+export interface WaveView extends Reached {
+  /** Cumulative. */
+  percent: number
+  devices: number
+  openedAt: string | null
+}
+
+/** A task as operators see it. */
+export interface TaskView extends TaskSummary, Reached {
+  waves: WaveView[]
+  rolledBack: number
+  failures: (FailureCount & { code: number | null })[]
+  /** Why nothing is sent now; null while sending, or where nothing is left. */
+  waitingFor: string | null
+}
+
+export interface DeviceSummary {
+  deviceId: string
+  number: string
+  name: string | null
+  module: string
+  fromVersion: string | null
+  targetVersion: string
+  status: UpgradeStatus
+  step: number | null
+  description: string | null
+  /** Of a Failure: the `step` by which the device said so; null for what the server found. */
+  code: number | null
+  cause: FailureCause | null
+  /** Notices of the present attempt that went out. */
+  pushes: number
+  attempt: number
+  rolledBack: boolean
+  updatedAt: string
+}
+
+export interface DeviceView extends DeviceSummary {
+  events: { at: string; kind: string; detail: string | null; status: UpgradeStatus | null }[]
+  /** Why nothing happens, in plain words; null where nothing is waited for. */
+  waitingFor: string | null
+}
+
+export interface DevicePage {
+  items: DeviceSummary[]
+  nextCursor: string | null
+}
+
+export function taskView(task: TaskContext, now: number): TaskView {
+  const { spec, run, journal } = task
+  const isOver = run.status === 'finished' || run.status === 'cancelled'
+  const { closedBecause } = planRollout(spec, run, now)
+  return {
+    id: spec.id,
+    productId: spec.productId,
+    packageIds: spec.packages.map(({ id }) => id),
+    module: spec.module,
+    targetVersion: spec.targetVersion,
+    name: spec.name,
+    description: spec.description,
+    status: run.status,
+    pausedReason: run.pausedReason,
+    startAt: iso(spec.startAt),
+    endAt: iso(spec.endAt),
+    devices: spec.selection,
+    policy: spec.policy,
+    counts: run.counts,
+    createdAt: iso(spec.createdAt),
+    finishedAt: iso(run.finishedAt),
+    ...reachedTotals(run),
+    waves: waveViews(task),
+    rolledBack: run.rolledBack,
+    failures: journal.readFailures().map((failure) => ({ ...failure, code: codeOf(failure.cause) })),
+    waitingFor: isOver ? null : (closedBecause ?? (now < run.blockedUntil ? run.blockedBy : null)),
+  }
+}
+
+/** None for a task without waves. */
+const waveViews = ({ spec, run }: TaskContext): WaveView[] =>
+  (spec.policy.waves ?? []).map(({ percent }, index) => {
+    const { devices, openedAt, reached, succeeded, failed } = run.waves[index]!
+    return { percent, devices, openedAt: iso(openedAt), reached, succeeded, failed }
+  })
+
+export function devicePage(task: TaskContext, query: DeviceListQuery): DevicePage {
+  const rows = task.storage.list({ ...query, limit: query.limit + 1 })
+  const items = rows.slice(0, query.limit).map((row) => summary(task, row))
+  return { items, nextCursor: rows.length > query.limit ? items.at(-1)!.deviceId : null }
+}
+
+export function deviceView(task: TaskContext, deviceId: string, now: number): DeviceView | null {
+  const row = task.storage.readRow(deviceId)
+  if (!row) return null
+  return {
+    ...summary(task, row),
+    events: row.events.map(eventView),
+    waitingFor: waitingFor(task, row, now),
+  }
+}
+
+const eventView = ({ at, kind, detail, status }: HistoryEvent) => ({
+  at: iso(at),
+  kind,
+  detail,
+  status: status ?? null,
+})
+
+function summary({ spec }: TaskContext, row: DeviceRow): DeviceSummary {
+  const { status, step, description, cause, pushes, attempt, rolledBack } = row.upgrade
+  return {
+    deviceId: row.deviceId,
+    number: row.number,
+    name: row.name,
+    module: spec.module,
+    fromVersion: row.fromVersion,
+    targetVersion: spec.targetVersion,
+    status,
+    step,
+    description,
+    code: codeOf(cause),
+    cause,
+    pushes,
+    attempt,
+    rolledBack,
+    updatedAt: iso(row.updatedAt),
+  }
+}

@@ -1,0 +1,112 @@
+import { currentPlan } from '../effects/apply-plan.ts'
+import { changeDevice, writeDevice } from '../effects/change-device.ts'
+import type { TaskContext } from '../effects/task-context.ts'
+import { farewellAnswered } from '../notices/cancellations.ts'
+import { type BridgeOrder, compareOrder } from '../rules/bridge-order.ts'
+import type { UpgradeEvent } from '../rules/upgrade.ts'
+import type { DeviceRow } from '../storage/device-row.ts'
+
+/** A device that lost its connection may be back at once; after this its silence is looked at. */
+const DISCONNECTED_GRACE_MS = 60_000
+
+/** Something that a device said, or that its bridge says of it or of a notice for it. */
+export interface TaskMessage {
+  deviceId: string
+  /** Tells a repeat from a new message. */
+  key: string
+  /** Its place among what the bridge hands over; absent where it came another way. */
+  order?: BridgeOrder | undefined
+  event:
+    | Extract<
+        UpgradeEvent,
+        {
+          type:
+            | 'progress'
+            | 'version'
+            | 'subscribed'
+            | 'connected'
+            | 'sent'
+            | 'taken'
+            | 'offline'
+            | 'returned'
+        }
+      >
+    | { type: 'disconnected' }
+}
+
+/**
+ * Takes a batch's messages in their order. All messages of one device are looked at, its row is written once. A
+ * device that is not in the task is passed over: the message concerned another task, or it joins this one later.
+ */
+export function deliver(task: TaskContext, messages: TaskMessage[], now: number): void {
+  const byDevice = Map.groupBy(messages, (message) => message.deviceId)
+  const rows = new Map(task.storage.readRowsOf([...byDevice.keys()]).map((row) => [row.deviceId, row]))
+  for (const [deviceId, group] of byDevice) {
+    const row = rows.get(deviceId)
+    if (!row) {
+      if (group.some(({ event }) => event.type === 'version')) noteNewcomers(task, [deviceId])
+      continue
+    }
+    let changed = row
+    let lookAt = 0
+    for (const message of group) {
+      const age = compareOrder(message.order, changed.heard)
+      if (age === 'repeated') continue
+      if (age === 'late') changed = noteLate(task, changed, message, now)
+      else if (message.event.type === 'disconnected') lookAt = now + DISCONNECTED_GRACE_MS
+      else changed = take(task, changed, { ...message, event: message.event }, now)
+    }
+    if (changed !== row || (lookAt > 0 && changed.upgrade.status === 'pushed'))
+      writeDevice(task, changed, lookAt)
+  }
+  // What they said may halt the task, or open its next wave.
+  currentPlan(task, now)
+  task.storage.writeRun(task.run)
+}
+
+function take(
+  task: TaskContext,
+  row: DeviceRow,
+  { key, order, event }: TaskMessage & { event: Exclude<TaskMessage['event'], { type: 'disconnected' }> },
+  now: number,
+): DeviceRow {
+  if ('noticeId' in event && row.upgrade.status === 'cancelled')
+    return farewellAnswered(task, row, event, now)
+  const always = event.type === 'progress' || event.type === 'version'
+  const changed = changeDevice(task, row, event, { ...describe(event), key, always }, now)
+  return changed === row || !order ? changed : { ...changed, heard: order }
+}
+
+/** A bridge that was replaced meanwhile brings what it still held: kept in the history, and changes nothing. */
+function noteLate(task: TaskContext, row: DeviceRow, { key, event }: TaskMessage, now: number): DeviceRow {
+  if (event.type !== 'progress' && event.type !== 'version') return row
+  const { kind, detail } = describe(event)
+  return changeDevice(task, row, { type: 'late' }, { kind: `late ${kind}`, detail, key, always: true }, now)
+}
+
+/** They may match by now: a dynamic task looks at them. */
+export function noteNewcomers({ run, spec, queues }: TaskContext, deviceIds: string[]): void {
+  const isOver = run.status === 'finished' || run.status === 'cancelled' || run.ended
+  if (!spec.policy.dynamic || run.startedAt === null || isOver) return
+  for (const deviceId of deviceIds) queues.insertNewcomer(deviceId)
+}
+
+function describe(event: Exclude<TaskMessage['event'], { type: 'disconnected' }>): {
+  kind: string
+  detail: string | null
+} {
+  switch (event.type) {
+    case 'progress':
+      return {
+        kind: 'progress',
+        detail: [event.step, event.description].filter((part) => part !== null).join(' '),
+      }
+    case 'version':
+      return { kind: 'version', detail: event.version }
+    case 'subscribed':
+    case 'connected':
+      return { kind: event.type, detail: null }
+    default:
+      return { kind: `notice ${event.type}`, detail: String(event.noticeId) }
+  }
+}

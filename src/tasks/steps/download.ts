@@ -1,0 +1,69 @@
+import { changeStored } from '../effects/change-device.ts'
+import type { TaskContext } from '../effects/task-context.ts'
+
+// A device downloads through the Worker: the task says whether it may, and keeps that it did.
+
+export type DownloadAnswer =
+  /** `size` in bytes, `sign` as the notice has it. */
+  | { state: 'ok'; storageKey: string; size: number; sign: string }
+  /** For now: the task is paused, its product frozen, or the device disabled. */
+  | { state: 'paused' }
+  /** For good: cancelled, recalled, or never in the task. */
+  | { state: 'gone' }
+
+/** Asked for each request, and again and again while a download goes on. */
+export async function openDownload(
+  task: TaskContext,
+  deviceId: string,
+  packageIndex: number,
+): Promise<DownloadAnswer> {
+  const answer = look(task, deviceId, packageIndex)
+  if (answer.state !== 'ok') return answer
+  if (!(await isServed(task, deviceId))) return { state: 'paused' }
+  // It may have been paused or cancelled meanwhile.
+  return look(task, deviceId, packageIndex)
+}
+
+function look({ spec, run, storage }: TaskContext, deviceId: string, packageIndex: number): DownloadAnswer {
+  const pkg = spec.packages[packageIndex]
+  const row = storage.readRow(deviceId)
+  if (!pkg || !row || run.recalled.includes(pkg.id)) return { state: 'gone' }
+  if (run.status === 'cancelled' || row.upgrade.status === 'cancelled') return { state: 'gone' }
+  if (run.status === 'paused') return { state: 'paused' }
+  const { storageKey, size, sign } = pkg
+  return { state: 'ok', storageKey, size, sign }
+}
+
+/**
+ * Is the device enabled, and its product not frozen? Read here and not by the Worker, whose queries are counted over
+ * the whole of a download.
+ */
+const isServed = async ({ env, spec }: TaskContext, deviceId: string): Promise<boolean> =>
+  (await env.DB.prepare(
+    `SELECT 1 FROM devices d JOIN products p ON p.id = d.product_id
+     WHERE d.id = ? AND d.enabled = 1 AND p.id = ? AND p.tenant_id = ? AND p.frozen_at IS NULL`,
+  )
+    .bind(deviceId, spec.productId, spec.tenantId)
+    .first()) !== null
+
+/**
+ * Keeps in the device's history that it began, or has the last byte: once an attempt and package, however often it
+ * resumes. Any part of it says that the device is there.
+ */
+export function noteDownload(
+  task: TaskContext,
+  deviceId: string,
+  packageIndex: number,
+  what: 'began' | 'completed',
+  now: number,
+): void {
+  const row = task.storage.readRow(deviceId)
+  const pkg = task.spec.packages[packageIndex]
+  if (!row || !pkg) return
+  const download = `${what} ${packageIndex}`
+  const kind = row.upgrade.downloads.includes(download) ? 'download goes on' : `download ${what}`
+  const detail = pkg.sourceVersion && `from ${pkg.sourceVersion}`
+  if (changeStored(task, deviceId, { type: 'fetched', download }, { kind, detail }, now)) {
+    task.storage.writeRun(task.run)
+  }
+}

@@ -1,0 +1,184 @@
+import { waveOf } from '../effects/change-device.ts'
+import type { TaskContext } from '../effects/task-context.ts'
+import { isWaveOpen } from '../rules/counts.ts'
+import type { DeviceFilter } from '../rules/task.ts'
+import { wavePercents } from '../rules/task-run.ts'
+import { cutWaves, placeOf, waveOfJoiner, waveSizes } from '../rules/waves.ts'
+import type { NewDevice } from '../storage/task-storage.ts'
+
+const ENROL_PAGE_SIZE = 1000
+
+/**
+ * Takes in the next page of devices as Pending; no slot is taken. The cursor is written with the devices: cut off
+ * anywhere, it goes on where it was, and a page that comes twice changes nothing.
+ */
+export async function enrolPage(task: TaskContext, now: () => number): Promise<void> {
+  const { run, spec } = task
+  if (!run.enrolment) return
+  const { cursor } = run.enrolment
+  const { devices, next } = await readPage(task, cursor)
+  // A start meanwhile begins again from the first page; a cancel takes in nobody more.
+  if (run.enrolment?.cursor !== cursor) return
+  const isFirst = (device: NewDevice) => device.fromVersion === spec.targetVersion
+  // Who is there already ends at once, and is no part of any wave's sample.
+  takeIn(
+    task,
+    devices.map((device) => ({ ...device, wave: isFirst(device) ? 0 : null })),
+    now(),
+  )
+  run.enrolment = next === null ? null : { cursor: next }
+  if (run.enrolment === null) {
+    if (run.cuts === null && run.startedAt !== null) spreadOverWaves(task)
+    if (spec.policy.dynamic && run.startedAt !== null) {
+      run.joining = { at: now() + JOIN_EVERY_MS, before: cursor, after: devices.at(-1)?.deviceId ?? cursor }
+    }
+  }
+  task.storage.writeRun(run)
+}
+
+function takeIn({ run, storage }: TaskContext, devices: NewDevice[], now: number): NewDevice[] {
+  const added = storage.insertDevices(devices, now)
+  run.counts.total += added.length
+  run.counts.pending += added.length
+  if (run.waves.length === 1) addToWave(run, 0, added.length)
+  if (added.length > 0 && run.unwritten === 'no') run.unwritten = 'counts'
+  return added
+}
+
+/** All that were there at the start are in: the waves get their sizes. */
+function spreadOverWaves(task: TaskContext): void {
+  const { spec, run, storage } = task
+  const percents = wavePercents(spec.policy)
+  const places = Uint32Array.from(storage.readUnplaced(), (deviceId) => placeOf(spec.id, deviceId))
+  run.cuts = cutWaves(percents, places)
+  waveSizes(percents, places.length).forEach((size, wave) => {
+    run.waves[wave]!.devices = size
+  })
+  for (const device of storage.readPending()) run.waves[waveOf(task, device)]!.underWay++
+}
+
+/** Devices whose notice is owed. */
+function addToWave({ waves }: TaskContext['run'], wave: number, devices: number): void {
+  waves[wave]!.devices += devices
+  waves[wave]!.underWay += devices
+}
+
+// ---- Devices that join later (`dynamic`) ----------------------------------------------------------------
+
+/** How often a dynamic task looks for devices that were made meanwhile. */
+const JOIN_EVERY_MS = 30_000
+
+/**
+ * Takes in devices that were made since the last look, and those that said something and are not in the task.
+ * Answers whether there may be more.
+ */
+export async function joinPage(task: TaskContext, now: () => number): Promise<boolean> {
+  const { run, spec, queues } = task
+  const { joining } = run
+  if (!spec.policy.dynamic || joining === null || run.enrolment !== null || isOver(run)) return false
+  const heard = queues.readNewcomers(ENROL_PAGE_SIZE)
+  if (heard.length > 0) {
+    const devices = await readDevices(task, '', heard.length, heard, filterOf(spec))
+    join(task, devices, now())
+    queues.deleteNewcomers(heard)
+    task.storage.writeRun(run)
+    return true
+  }
+  if (now() < joining.at) return false
+  const devices = await readDevices(task, joining.before, ENROL_PAGE_SIZE, null, filterOf(spec))
+  join(task, devices, now())
+  const last = devices.at(-1)?.deviceId
+  const hasMore = devices.length === ENROL_PAGE_SIZE
+  // Ids grow with time, but not all that were made before are there before: each look begins where the last but
+  // one ended.
+  run.joining = {
+    at: hasMore ? joining.at : now() + JOIN_EVERY_MS,
+    before: hasMore ? last! : joining.after,
+    after: last && last > joining.after ? last : joining.after,
+  }
+  task.storage.writeRun(run)
+  return hasMore
+}
+
+const isOver = ({ status, ended, endCursor }: TaskContext['run']) =>
+  status === 'finished' || status === 'cancelled' || ended || endCursor !== null
+
+/** The first device of all is the first wave's, whatever its place; the others have the waves' shares. */
+function join(task: TaskContext, devices: NewDevice[], now: number): void {
+  const { run, spec } = task
+  if (isOver(run)) return
+  const percents = wavePercents(spec.policy)
+  const isAlone = run.waves[0]!.devices === 0
+  const placed = devices.map((device, index) => {
+    const wave = isAlone && index === 0 ? 0 : waveOfJoiner(percents, placeOf(spec.id, device.deviceId))
+    return { ...device, wave, isDue: isWaveOpen(run, wave) }
+  })
+  for (const { wave } of takeIn(task, placed, now)) if (run.waves.length > 1) addToWave(run, wave!, 1)
+}
+
+// ---- Which devices --------------------------------------------------------------------------------------
+
+export const filterOf = ({ selection }: TaskContext['spec']): DeviceFilter =>
+  'filter' in selection ? selection.filter : {}
+
+async function readPage(
+  task: TaskContext,
+  cursor: string,
+): Promise<{ devices: NewDevice[]; next: string | null }> {
+  const { selection } = task.spec
+  if ('listed' in selection) {
+    const page = cursor === '' ? 0 : Number(cursor)
+    const ids = task.storage.readSelection(page)
+    if (!ids) return { devices: [], next: null }
+    return { devices: await readDevices(task, '', ids.length, ids, {}), next: String(page + 1) }
+  }
+  const devices = await readDevices(task, cursor, ENROL_PAGE_SIZE, null, filterOf(task.spec))
+  const last = devices.at(-1)
+  return { devices, next: devices.length < ENROL_PAGE_SIZE || !last ? null : last.deviceId }
+}
+
+/** Devices of the task's product, in the order of their ids. */
+async function readDevices(
+  { env, spec }: TaskContext,
+  after: string,
+  limit: number,
+  ids: string[] | null,
+  filter: DeviceFilter,
+): Promise<NewDevice[]> {
+  const { results } = await env.DB.prepare(
+    `SELECT d.id AS deviceId, d.number, d.name, m.version AS fromVersion
+     FROM devices d LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?3
+     WHERE ${DEVICE_FILTER_SQL} AND d.id > ?7 ORDER BY d.id LIMIT ?8`,
+  )
+    .bind(...filterBindings(spec, ids, filter), after, limit)
+    .all<Pick<NewDevice, 'deviceId' | 'number' | 'name' | 'fromVersion'>>()
+  return results.map((device) => ({ ...device, wave: null, isDue: false }))
+}
+
+/** Bindings ?1 to ?6 of a query over devices `d` and their module `m`; see `filterBindings`. */
+export const DEVICE_FILTER_SQL = `
+  d.tenant_id = ?1 AND d.product_id = ?2
+  AND (?4 IS NULL OR d.id IN (SELECT value FROM json_each(?4)))
+  AND (?5 ->> 'versions' IS NULL OR m.version IN (SELECT value FROM json_each(?5, '$.versions')))
+  AND (?5 ->> 'tags' IS NULL OR EXISTS (
+    SELECT 1 FROM json_each(d.tags) t WHERE t.value IN (SELECT value FROM json_each(?5, '$.tags'))))
+  AND (?6 IS NULL OR instr(lower(d.number), lower(?6)) > 0 OR instr(lower(coalesce(d.name, '')), lower(?6)) > 0)`
+
+export const filterBindings = (spec: TaskContext['spec'], ids: string[] | null, filter: DeviceFilter) =>
+  [
+    spec.tenantId,
+    spec.productId,
+    spec.module,
+    ids && JSON.stringify(ids),
+    JSON.stringify(filter),
+    filter.search ?? null,
+  ] as const
+
+/** Pages of a list of devices, as the object keeps them. */
+export function selectionPages(ids: string[]): string[][] {
+  const sorted = [...new Set(ids)].sort()
+  const pages: string[][] = []
+  for (let at = 0; at < sorted.length; at += ENROL_PAGE_SIZE)
+    pages.push(sorted.slice(at, at + ENROL_PAGE_SIZE))
+  return pages
+}

@@ -1,0 +1,109 @@
+import { type AddressedDevice, readDueDevices } from '../database/slots.ts'
+import { changeStored } from '../effects/change-device.ts'
+import type { TaskContext } from '../effects/task-context.ts'
+import { sendable } from '../notices/turn.ts'
+import type { UpgradeStatus } from '../rules/upgrade.ts'
+import type { DeviceRow } from '../storage/device-row.ts'
+import { type Answer, hasEnded, type Refusal, refuse } from './operator-calls.ts'
+import { settleDevices } from './settle.ts'
+
+const RETRY_PAGE_SIZE = 500
+/** In one call, which has 1,000 queries: a repeat goes on with the rest. */
+const MAX_RETRY_PAGES = 100
+
+export interface RetryAnswer {
+  retried: number
+  skipped: { reason: string; count: number }[]
+}
+
+/**
+ * Failed devices, or those named, become Pending with a new attempt; a finished task runs again. Skipped is where a
+ * newer task holds the slot or brought the device to Success (PROTOCOL.md, 4).
+ */
+export async function retryDevices(
+  task: TaskContext,
+  which: { deviceId: string } | { includeCancelled: boolean },
+  now: () => number,
+): Promise<Answer<RetryAnswer>> {
+  const { storage } = task
+  const refused = whyNoRetry(task, now())
+  if (refused) return { refused }
+  const skipped = new Map<string, number>()
+  let retried = 0
+  if ('deviceId' in which) {
+    const row = storage.readRow(which.deviceId)
+    if (!row) return { refused: refuse('device.not_in_task', 'The device is not in this task.') }
+    if (row.upgrade.status !== 'failure' && row.upgrade.status !== 'cancelled') {
+      return { refused: refuse('device.not_failed', `The device's upgrade is ${row.upgrade.status}.`) }
+    }
+    retried = await retryPage(task, [row], skipped, now)
+  } else {
+    const statuses: UpgradeStatus[] = which.includeCancelled ? ['failure', 'cancelled'] : ['failure']
+    let after = ''
+    for (let pages = 0; pages < MAX_RETRY_PAGES; pages++) {
+      const rows = storage.readStatuses(statuses, after, RETRY_PAGE_SIZE)
+      if (rows.length === 0) break
+      retried += await retryPage(task, rows, skipped, now)
+      after = rows.at(-1)!.deviceId
+    }
+  }
+  return { value: { retried, skipped: [...skipped].map(([reason, count]) => ({ reason, count })) } }
+}
+
+/** Also asked after each wait: the task may have been cancelled, or its end have come, meanwhile. */
+function whyNoRetry(task: TaskContext, now: number): Refusal | null {
+  const { run, spec } = task
+  if (run.status === 'cancelled') return hasEnded('cancelled')
+  if (spec.endAt !== null && now >= spec.endAt) return refuse('task.ended', "The task's end has passed.")
+  if (sendable(task).length === 0) {
+    return refuse('package.recalled', 'Every package of the task was recalled: nothing can be sent again.')
+  }
+  return null
+}
+
+async function retryPage(
+  task: TaskContext,
+  rows: DeviceRow[],
+  skipped: Map<string, number>,
+  now: () => number,
+): Promise<number> {
+  // What the last attempt left behind is written down first: the device may still be at it.
+  const unwritten = rows.filter(({ outbox }) => outbox !== null)
+  await settleDevices(
+    task,
+    unwritten.map(({ deviceId }) => deviceId),
+  )
+  const { devices } = await readDueDevices(
+    task.env.DB,
+    task.spec,
+    rows.map((row) => row.deviceId),
+  )
+  if (whyNoRetry(task, now())) return 0
+  let retried = 0
+  for (const device of devices) {
+    const skip = whyNotRetried(task, device)
+    if (skip !== null) skipped.set(skip, (skipped.get(skip) ?? 0) + 1)
+    else if (changeStored(task, device.id, { type: 'retried' }, { kind: 'retried' }, now())) {
+      task.queues.deleteFarewell(device.id)
+      retried++
+    }
+  }
+  if (retried > 0 && task.run.status === 'finished') {
+    task.run.status = 'running'
+    task.run.finishedAt = null
+    task.run.unwritten = 'status'
+  }
+  task.storage.writeRun(task.run)
+  return retried
+}
+
+/** Null where the device may have another attempt; else what stands against it (PROTOCOL.md, 4). */
+export function whyNotRetried(
+  { spec, rank }: TaskContext,
+  { productId, slot }: AddressedDevice,
+): string | null {
+  if (productId !== spec.productId) return 'the device was deleted or moved'
+  if (slot?.active && slot.rank > rank) return 'a newer task holds the device'
+  if (slot?.succeededRank && slot.succeededRank > rank) return 'a newer task brought the device to Success'
+  return null
+}

@@ -1,0 +1,22 @@
+import type { TaskContext } from '../effects/task-context.ts'
+
+const MINUTE_MS = 60_000
+/** As many are kept; then every second one goes, and the next ones come half as often. */
+const MAX_SAMPLES = 500
+
+/** Writes the counts down, at most once a minute and only where they changed, for the chart over time. */
+export function sample({ run, journal, storage }: TaskContext, now: number): void {
+  const text = JSON.stringify(run.counts)
+  if (text === run.sampled || now < run.sampledAt + run.sampleMinutes * MINUTE_MS) return
+  run.sampled = text
+  run.sampledAt = now
+  if (journal.insertSample({ at: now, counts: run.counts }) > MAX_SAMPLES) {
+    journal.thinSamples()
+    run.sampleMinutes *= 2
+  }
+  storage.writeRun(run)
+}
+
+/** When the counts are to be written down next, in ms; null while they do not change. */
+export const nextSampleAt = ({ run }: TaskContext): number | null =>
+  JSON.stringify(run.counts) === run.sampled ? null : run.sampledAt + run.sampleMinutes * MINUTE_MS

@@ -1,0 +1,120 @@
+import { hubStub } from '../../hub/hub.ts'
+import { type AddressedDevice, readDueDevices } from '../database/slots.ts'
+import { changeDevice, isListenedFor, lastHeardAt, timeoutMs, writeDevice } from '../effects/change-device.ts'
+import type { TaskContext } from '../effects/task-context.ts'
+import type { DeviceRow } from '../storage/device-row.ts'
+import { whyNotRetried } from './retry.ts'
+
+const TIMER_PAGE_SIZE = 500
+/** How soon a silence is looked at again that the bridge has not yet vouched for. */
+const UNVOUCHED_LOOK_AGAIN_MS = 10_000
+/** A device that has its notice and is connected may think about it; its going away is told. */
+const CONNECTED_LOOK_AGAIN_MS = 6 * 3_600_000
+
+/** What cannot be said from the task's own rows. */
+interface Outside {
+  handedOver: { upTo: number; steadySince: number } | null
+  devices: Map<string, AddressedDevice>
+}
+
+/** Looks at pages of devices whose lease, silence or wait ran out. Answers whether there may be more. */
+export async function timersPage(task: TaskContext, now: () => number): Promise<boolean> {
+  const { storage } = task
+  const hadOffers = lookAtOffers(task, now())
+  const pages = storage.pages.readTimers(now(), TIMER_PAGE_SIZE)
+  if (pages.length === 0) return hadOffers
+  const rows = pages.flatMap(({ at, ids }) => storage.readRowsOf(ids).filter(({ timerAt }) => timerAt === at))
+  const outside = await lookOutside(task, rows)
+  for (const page of pages) {
+    const later: string[] = []
+    for (const deviceId of page.ids) {
+      const row = storage.readRow(deviceId)
+      if (row?.timerAt === page.at && !lookAt(task, row, outside, now())) later.push(deviceId)
+    }
+    storage.pages.forgetTimer(page, { ids: later, ringsAt: now() + UNVOUCHED_LOOK_AGAIN_MS })
+  }
+  storage.writeRun(task.run)
+  return true
+}
+
+/** First notices that nobody confirmed. */
+function lookAtOffers(task: TaskContext, now: number): boolean {
+  const rows = task.storage.offered.expired(now)
+  for (const row of rows) {
+    const note = { kind: 'notice not confirmed' }
+    writeDevice(task, changeDevice(task, row, { type: 'leaseExpired' }, note, now))
+  }
+  task.storage.writeRun(task.run)
+  return rows.length > 0
+}
+
+async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outside> {
+  const needsVouching = rows.some(({ upgrade }) => isListenedFor(upgrade) && upgrade.viaBridge)
+  const needed = rows.filter(({ upgrade }) => upgrade.retryAt !== null || upgrade.status === 'pushed')
+  if (!needsVouching && needed.length === 0) return { handedOver: null, devices: new Map() }
+  const { product, devices } = await readDueDevices(
+    task.env.DB,
+    task.spec,
+    needed.map(({ deviceId }) => deviceId),
+  )
+  return {
+    handedOver: needsVouching && product ? await hubStub(task.env, product.hub).handedOver() : null,
+    devices: new Map(devices.map((device) => [device.id, device])),
+  }
+}
+
+/** False where the bridge has not yet vouched for its silence: nothing is written, and it is looked at again. */
+function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number): boolean {
+  let looked = row
+  const { offer, owed } = row.upgrade
+  if (offer && owed === 'no' && offer.leaseUntil <= now) {
+    looked = changeDevice(task, looked, { type: 'leaseExpired' }, { kind: 'notice not confirmed' }, now)
+  }
+  if (looked.upgrade.retryAt !== null && looked.upgrade.retryAt <= now) {
+    looked = retryBySelf(task, looked, outside, now)
+  }
+  let lookAgainAt = 0
+  if (isListenedFor(looked.upgrade)) {
+    const listened = listen(task, looked, outside, now)
+    if (listened === 'unvouched' && looked === row) return false
+    if (listened === 'unvouched') lookAgainAt = now + UNVOUCHED_LOOK_AGAIN_MS
+    else [looked, lookAgainAt] = listened
+  }
+  // The timer that rang is spent.
+  writeDevice(task, { ...looked, timerAt: null }, lookAgainAt)
+  return true
+}
+
+/** Where it was not looked up, or its last attempt is not yet written to D1, it is looked at again at once. */
+function retryBySelf(task: TaskContext, row: DeviceRow, { devices }: Outside, now: number): DeviceRow {
+  const device = devices.get(row.deviceId)
+  if (!device || row.outbox !== null) return row
+  const why = whyNotRetried(task, device)
+  return why === null
+    ? changeDevice(task, row, { type: 'retriedItself' }, { kind: 'retried by itself' }, now)
+    : changeDevice(task, row, { type: 'notRetried' }, { kind: 'not retried', detail: why }, now)
+}
+
+/**
+ * An outage fails no device: silences are counted from the bridge's return, and only as far as it has handed over
+ * (PROTOCOL.md, 4). Answers the row and when it is to be looked at again.
+ */
+function listen(
+  task: TaskContext,
+  row: DeviceRow,
+  { handedOver, devices }: Outside,
+  now: number,
+): [DeviceRow, number] | 'unvouched' {
+  const { viaBridge, status } = row.upgrade
+  const from = Math.max(lastHeardAt(row.upgrade), viaBridge ? (handedOver?.steadySince ?? 0) : 0)
+  const silentAt = from + timeoutMs(task)
+  if (silentAt > now) return [row, silentAt]
+  if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return 'unvouched'
+  if (status === 'upgrading') {
+    return [changeDevice(task, row, { type: 'silent' }, { kind: 'timed out' }, now), 0]
+  }
+  const device = devices.get(row.deviceId)
+  if (!device) return 'unvouched'
+  if (device.online === true) return [row, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
+  return [changeDevice(task, row, { type: 'gone' }, { kind: 'gone after the notice' }, now), 0]
+}

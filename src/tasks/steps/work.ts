@@ -1,0 +1,166 @@
+import { iso } from '../../common/time.ts'
+import { writeTaskRow } from '../database/task-row.ts'
+import { changeDevice, writeDevice } from '../effects/change-device.ts'
+import type { TaskContext } from '../effects/task-context.ts'
+import { announce, announcePage } from '../effects/webhook-events.ts'
+import { farewellPage, sayFarewell } from '../notices/cancellations.ts'
+import { sendPage } from '../notices/send-notices.ts'
+import { reachedTotals } from '../rules/counts.ts'
+import { earliest, type Plan, planRollout } from '../rules/rollout.ts'
+import { unfinished } from '../rules/task.ts'
+import { openWave, type TaskRun } from '../rules/task-run.ts'
+import type { UpgradeEvent, UpgradeStatus } from '../rules/upgrade.ts'
+import { enrolPage, joinPage } from './enrol.ts'
+import { nextSampleAt, sample } from './samples.ts'
+import { settlePage } from './settle.ts'
+import { timersPage } from './timers.ts'
+
+const END_PAGE_SIZE = 500
+/** Counts go to D1 for lists at most this often; the object always has the present ones. */
+const COUNTS_WRITE_MS = 10_000
+/** However far away the next thing due is. */
+const LOOK_ALL_THE_SAME_MS = 30 * 24 * 3_600_000
+/** After this the alarm ends and is set anew, so that one run stays short. */
+const WORK_FOR_MS = 10_000
+
+/**
+ * Does what is due in the task, a page at a time, until nothing is. Every step reads where it stands from storage
+ * and writes its progress with its effects: cut off anywhere, the next alarm goes on.
+ */
+export async function work(task: TaskContext, now: () => number): Promise<void> {
+  const until = now() + WORK_FOR_MS
+  let busy = true
+  while (busy && now() < until) {
+    start(task, now())
+    busy = await endPage(task, now())
+    if (task.run.enrolment && task.run.endCursor === null) {
+      await enrolPage(task, now)
+      busy = true
+    }
+    busy = (await joinPage(task, now)) || busy
+    // Before a retry may begin, what its last attempt left is written down.
+    busy = (await settlePage(task)) || busy
+    busy = (await timersPage(task, now)) || busy
+    busy = (await sendPage(task, now)) || busy
+    busy = (await farewellPage(task, now)) || busy
+    finish(task, now())
+    sample(task, now())
+    await writeBack(task, now())
+    busy = (await announcePage(task, now)) || busy
+  }
+}
+
+/** When the task is to be looked at next, in ms; null for never. */
+export function nextAlarm(task: TaskContext, now: number): number | null {
+  const { run, spec, storage, queues } = task
+  const times: (number | null)[] = [storage.pages.nextTimerAt(), storage.offered.nextLeaseAt()]
+  if (storage.pages.hasEnded() || run.unwritten === 'status') times.push(now)
+  if (run.unwritten === 'counts') times.push(run.writtenAt + COUNTS_WRITE_MS)
+  if (run.endCursor !== null && !run.ended) times.push(now)
+  if (run.enrolment !== null && run.endCursor === null) times.push(now)
+  if (isDone(task)) times.push(now)
+  if (run.joining !== null && isRunning(run)) times.push(queues.hasNewcomers() ? now : run.joining.at)
+  if (queues.hasEvents()) times.push(run.announceAfter)
+  times.push(nextSampleAt(task), queues.nextFarewellAt())
+  const plan = planRollout(spec, run, now)
+  if (plan.halt !== null || plan.opensWave || isNewlyGood(run, plan)) times.push(now)
+  times.push(plan.lookAgainAt)
+  const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
+  const notBefore = Math.max(run.blockedUntil, plan.quotaAt ?? 0)
+  if (sendAt !== null) times.push(Math.max(sendAt, notBefore))
+  if (plan.open && run.cuts !== null && run.sendCursor !== null && run.enrolment === null)
+    times.push(notBefore)
+  const due = earliest(...times)
+  return due === null ? null : Math.min(Math.max(due, now), now + LOOK_ALL_THE_SAME_MS)
+}
+
+/** What it soaks from is to be written down. */
+const isNewlyGood = (run: TaskRun, { goodSince }: Plan) =>
+  goodSince !== (run.waves[openWave(run)]?.goodSince ?? null)
+
+const isRunning = ({ status, ended }: TaskRun) => (status === 'running' || status === 'paused') && !ended
+
+/** A scheduled task starts: devices that joined since it was created are taken in too. */
+function start(task: TaskContext, now: number): void {
+  const { run, spec } = task
+  if (run.eventNumber === 0 && run.startedAt !== null) announceStart(task, now)
+  if (run.status !== 'scheduled' || now < spec.startAt) return
+  run.status = 'running'
+  run.startedAt = now
+  run.unwritten = 'status'
+  run.enrolment = { cursor: '' }
+  run.sendCursor = ''
+  announceStart(task, now)
+  task.storage.writeRun(run)
+}
+
+const announceStart = (task: TaskContext, now: number) =>
+  announce(task, 'task.started', { startAt: iso(task.spec.startAt) }, now)
+
+/** The task was cancelled, or its end came: its devices end page by page. Answers whether there is more to do. */
+async function endPage(task: TaskContext, now: number): Promise<boolean> {
+  const { run, spec, storage } = task
+  if (run.endCursor === null && spec.endAt !== null && now >= spec.endAt) {
+    run.endCursor = ''
+    run.enrolment = null
+    storage.writeRun(run)
+  }
+  if (run.endCursor === null || run.ended) return false
+  const isCancelled = run.status === 'cancelled'
+  const concerned: UpgradeStatus[] = ['pending', 'pushed', 'failure']
+  if (isCancelled) concerned.push('upgrading')
+  const event: UpgradeEvent = isCancelled
+    ? { type: 'cancelled', reason: 'the task was cancelled' }
+    : { type: 'endReached' }
+  const rows = storage.readStatuses(concerned, run.endCursor, END_PAGE_SIZE)
+  for (const row of rows) {
+    const happens: UpgradeEvent = row.upgrade.status === 'failure' ? { type: 'notRetried' } : event
+    const changed = changeDevice(task, row, happens, { kind: 'ended' }, now)
+    if (changed === row) continue
+    sayFarewell(task, changed, now)
+    writeDevice(task, changed)
+  }
+  run.endCursor = rows.at(-1)?.deviceId ?? run.endCursor
+  run.ended = rows.length < END_PAGE_SIZE
+  storage.writeRun(run)
+  return true
+}
+
+/** A task whose devices all ended is finished; a retry opens it again. */
+function finish(task: TaskContext, now: number): void {
+  const { run, storage } = task
+  if (!isDone(task)) return
+  run.status = 'finished'
+  run.pausedReason = null
+  run.finishedAt = now
+  run.unwritten = 'status'
+  announce(task, 'task.finished', { counts: run.counts, ...reachedTotals(run) }, now)
+  storage.writeRun(run)
+}
+
+/** All devices ended. A task that was paused before its start is not done: more may join until then. */
+const isDone = ({ run, spec }: TaskContext) =>
+  (run.status === 'running' || run.status === 'paused') &&
+  (run.ended || (run.startedAt !== null && !spec.policy.dynamic)) &&
+  run.enrolment === null &&
+  run.retrying === 0 &&
+  unfinished(run.counts) === 0
+
+/** What D1 shows of the task. */
+const shown = ({ spec, run }: TaskContext) =>
+  JSON.stringify([
+    ...[run.counts, run.status, run.pausedReason, run.finishedAt],
+    ...[spec.name, spec.description, spec.endAt, spec.policy],
+  ])
+
+async function writeBack(task: TaskContext, now: number): Promise<void> {
+  const { run } = task
+  if (run.unwritten === 'no') return
+  if (run.unwritten === 'counts' && now < run.writtenAt + COUNTS_WRITE_MS) return
+  const written = shown(task)
+  await writeTaskRow(task)
+  // What changed while the row was being written is written the next time.
+  if (shown(task) === written) run.unwritten = 'no'
+  run.writtenAt = now
+  task.storage.writeRun(run)
+}

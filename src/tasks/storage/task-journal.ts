@@ -1,0 +1,66 @@
+import type { TaskCounts } from '../rules/task.ts'
+import type { FailureCause } from '../rules/upgrade.ts'
+
+/** How many devices failed in the same way. */
+export interface FailureCount {
+  cause: FailureCause
+  description: string
+  count: number
+}
+
+/** The counts at one time (ms). */
+export interface Sample {
+  at: number
+  counts: TaskCounts
+}
+
+/** Texts are the devices' own: past this many, the rest counts as one. */
+const MAX_FAILURE_TEXTS = 100
+const OTHER_TEXTS = '(other)'
+
+export type TaskJournal = ReturnType<typeof openTaskJournal>
+
+/** What a task keeps for its charts: failures by cause and text, and the counts over time. */
+export function openTaskJournal({ sql }: DurableObjectStorage) {
+  const count = (table: 'failures' | 'samples') =>
+    sql.exec<{ count: number }>(`SELECT count(*) AS count FROM ${table}`).one().count
+  const isKnown = (cause: string, text: string) =>
+    sql.exec('SELECT 1 FROM failures WHERE cause = ? AND description = ?', cause, text).toArray().length > 0
+
+  return {
+    countFailure(cause: FailureCause | null, description: string | null, change: 1 | -1): void {
+      const kind = cause ?? ''
+      const text = description ?? ''
+      const kept = isKnown(kind, text) || count('failures') < MAX_FAILURE_TEXTS ? text : OTHER_TEXTS
+      sql.exec(
+        'INSERT INTO failures VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET count = count + ?3',
+        kind,
+        kept,
+        change,
+      )
+    },
+    readFailures: (): FailureCount[] =>
+      sql
+        .exec<{ cause: FailureCause; description: string; count: number }>(
+          'SELECT cause, description, count FROM failures WHERE count > 0 ORDER BY count DESC, description',
+        )
+        .toArray(),
+
+    /** Answers how many there are now. */
+    insertSample({ at, counts }: Sample): number {
+      sql.exec('INSERT OR REPLACE INTO samples VALUES (?, ?)', at, JSON.stringify(counts))
+      return count('samples')
+    },
+    /** Every second one goes. */
+    thinSamples: () =>
+      void sql.exec(
+        `DELETE FROM samples WHERE at IN (
+           SELECT at FROM (SELECT at, row_number() OVER (ORDER BY at) AS place FROM samples) WHERE place % 2 = 0)`,
+      ),
+    readSamples: (): Sample[] =>
+      sql
+        .exec<{ at: number; counts: string }>('SELECT at, counts FROM samples ORDER BY at')
+        .toArray()
+        .map(({ at, counts }) => ({ at, counts: JSON.parse(counts) })),
+  }
+}

@@ -1,0 +1,233 @@
+import type { TaskSpec } from '../rules/task.ts'
+import { newRun, type TaskRun } from '../rules/task-run.ts'
+import { newUpgrade, type UpgradeStatus } from '../rules/upgrade.ts'
+import { openDevicePages } from './device-pages.ts'
+import { ASKED, type DeviceRecord, type DeviceRow, fromUpgrade, NEXT_PAGE, toRow } from './device-row.ts'
+import { writeEvents } from './history.ts'
+import { migrate } from './migrations.ts'
+import { openOfferedRows } from './offered-rows.ts'
+
+export interface NewDevice {
+  deviceId: string
+  number: string
+  name: string | null
+  fromVersion: string | null
+  /** Null for all that are taken in before the devices are spread over the waves. */
+  wave: number | null
+  /** Its first turn is due at once: the cursor has passed. */
+  isDue: boolean
+}
+
+export interface DeviceListQuery {
+  status?: UpgradeStatus | undefined
+  search?: string | undefined
+  after: string
+  limit: number
+}
+
+/** Devices that are looked through for those whose wave is open, in one step. */
+const SCAN_LIMIT = 20_000
+
+export type TaskStorage = ReturnType<typeof openTaskStorage>
+
+/** The task's SQLite. All calls are synchronous: what is written without an `await` between commits together. */
+export function openTaskStorage(storage: DurableObjectStorage) {
+  const { sql } = storage
+  migrate(storage)
+  const pages = openDevicePages(sql)
+  const offered = openOfferedRows(sql)
+  let writtenRun = ''
+
+  function readRows(query: string, ...bindings: unknown[]): DeviceRow[] {
+    const first = pages.firstUnwritten()
+    const records = sql.exec<DeviceRecord>(query, ...bindings).toArray()
+    return records.map((record) => offered.get(record.device_id) ?? toRow(record, first))
+  }
+  const readRow = (deviceId: string): DeviceRow | undefined =>
+    readRows('SELECT * FROM devices WHERE device_id = ?', deviceId)[0]
+  const earliestSend = () =>
+    sql.exec<{ at: number | null }>('SELECT min(send_at) AS at FROM devices WHERE send_at IS NOT NULL').one()
+      .at
+
+  return {
+    readTask(): { spec: TaskSpec; run: TaskRun } | undefined {
+      const [record] = sql.exec<{ spec: string; run: string }>('SELECT spec, run FROM task').toArray()
+      if (!record) return undefined
+      writtenRun = ''
+      pages.forget()
+      offered.forget()
+      const spec: TaskSpec = JSON.parse(record.spec)
+      return { spec, run: { ...newRun(spec), ...JSON.parse(record.run) } }
+    },
+    hasTask: () => sql.exec('SELECT 1 FROM task').toArray().length > 0,
+    insertTask(spec: TaskSpec, run: TaskRun): void {
+      sql.exec('INSERT INTO task VALUES (1, ?, ?)', JSON.stringify(spec), JSON.stringify(run))
+    },
+    writeSpec: (spec: TaskSpec) => void sql.exec('UPDATE task SET spec = ?', JSON.stringify(spec)),
+    /** Writes nothing where nothing changed since the last time. */
+    writeRun(run: TaskRun): void {
+      pages.flush()
+      const text = JSON.stringify(run)
+      if (text !== writtenRun) sql.exec('UPDATE task SET run = ?', text)
+      writtenRun = text
+    },
+
+    insertSelection(pages: string[][]): void {
+      pages.forEach((ids, page) => {
+        sql.exec('INSERT OR IGNORE INTO selection VALUES (?, ?)', page, JSON.stringify(ids))
+      })
+    },
+    readSelection(page: number): string[] | undefined {
+      const [record] = sql.exec<{ ids: string }>('SELECT ids FROM selection WHERE page = ?', page).toArray()
+      return record && JSON.parse(record.ids)
+    },
+
+    /** Takes devices in as Pending; one that is in already is left alone. Answers those that were new. */
+    insertDevices(devices: NewDevice[], now: number): NewDevice[] {
+      const inserted: NewDevice[] = []
+      const { status, step, description, state } = fromUpgrade(newUpgrade())
+      for (const device of devices) {
+        const cursor = sql.exec(
+          `INSERT INTO devices (device_id, number, name, from_version, status, step, description, updated_at, wave, send_at, state, events)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '[]') ON CONFLICT DO NOTHING`,
+          device.deviceId,
+          device.number,
+          device.name,
+          device.fromVersion,
+          status,
+          step,
+          description,
+          now,
+          device.wave,
+          device.isDue ? 0 : null,
+          state,
+        )
+        if (cursor.rowsWritten > 0) inserted.push(device)
+      }
+      return inserted
+    },
+
+    pages,
+    offered,
+    readRow,
+    /** In no order; those that are not in the task are left out. */
+    readRowsOf: (deviceIds: string[]) =>
+      readRows(
+        'SELECT * FROM devices WHERE device_id IN (SELECT value FROM json_each(?))',
+        JSON.stringify(deviceIds),
+      ),
+
+    /**
+     * `sendAt`: when its notice is owed; null where none is. `timerAt`: when it is to be looked at without a message
+     * from it; a timer that rings earlier than needed stays, and is reckoned anew when it rings.
+     */
+    writeRow(row: DeviceRow, sendAt: number | null, timerAt: number | null): void {
+      const { status, step, description, state } = fromUpgrade(row.upgrade)
+      // The timer of an offer is that of its page, which the device leaves now.
+      const present = offered.remove(row.deviceId) ? null : row.timerAt
+      const keepsTimer = timerAt === null || (present !== null && present <= timerAt)
+      if (!keepsTimer) pages.addTimer(timerAt, row.deviceId)
+      sql.exec(
+        `UPDATE devices SET status = ?, step = ?, description = ?, updated_at = ?, from_version = ?,
+           send_at = ?, timer_at = ?, outbox = ?, state = ?, events = ?, heard = ? WHERE device_id = ?`,
+        status,
+        step,
+        description,
+        row.updatedAt,
+        row.fromVersion,
+        sendAt,
+        timerAt !== null && keepsTimer ? present : timerAt,
+        row.outbox === NEXT_PAGE ? pages.addEnded(row.deviceId) : row.outbox,
+        state,
+        writeEvents(row.events),
+        row.heard && JSON.stringify(row.heard),
+        row.deviceId,
+      )
+    },
+
+    /** Its outcome is written, although its page's turn has not come; one that it has since then is in a later page. */
+    clearOutbox: ({ deviceId, outbox }: DeviceRow) =>
+      void sql.exec('UPDATE devices SET outbox = NULL WHERE device_id = ? AND outbox = ?', deviceId, outbox),
+
+    /**
+     * The next devices after `cursor` whose first turn has not come and whose wave is open. `next` is where to go
+     * on; null where there are no more.
+     */
+    readFresh(
+      cursor: string,
+      limit: number,
+      isOpen: (device: { deviceId: string; wave: number | null }) => boolean,
+    ): { rows: DeviceRow[]; next: string | null } {
+      const rows: DeviceRow[] = []
+      let next = cursor
+      let scanned = 0
+      for (const { device_id: deviceId, wave } of sql.exec<{ device_id: string; wave: number | null }>(
+        `SELECT device_id, wave FROM devices WHERE device_id > ? AND status = 'pending' AND send_at IS NULL
+           ORDER BY device_id LIMIT ?`,
+        cursor,
+        SCAN_LIMIT,
+      )) {
+        scanned++
+        next = deviceId
+        if (isOpen({ deviceId, wave })) rows.push(readRow(deviceId)!)
+        if (rows.length === limit) return { rows, next }
+      }
+      return { rows, next: scanned < SCAN_LIMIT ? null : next }
+    },
+    /** The devices that are to be spread over the waves. */
+    *readUnplaced(): Generator<string> {
+      for (const { device_id } of sql.exec<{ device_id: string }>(
+        'SELECT device_id FROM devices WHERE wave IS NULL',
+      )) {
+        yield device_id
+      }
+    },
+    *readPending(): Generator<{ deviceId: string; wave: number | null }> {
+      for (const { device_id, wave } of sql.exec<{ device_id: string; wave: number | null }>(
+        "SELECT device_id, wave FROM devices WHERE status = 'pending'",
+      )) {
+        yield { deviceId: device_id, wave }
+      }
+    },
+    /** At most `limit` of the devices before this one still wait for their first turn. */
+    countAhead: (cursor: string, deviceId: string, limit: number): number =>
+      sql
+        .exec<{ count: number }>(
+          `SELECT count(*) AS count FROM (SELECT 1 FROM devices WHERE device_id > ? AND device_id < ?
+             AND status = 'pending' AND send_at IS NULL LIMIT ?)`,
+          cursor,
+          deviceId,
+          limit,
+        )
+        .one().count,
+    /** Devices that are owed a notice now; `askedOnly` where the task sends to no others. */
+    readOwed: (now: number, askedOnly: boolean, limit: number) =>
+      readRows(
+        'SELECT * FROM devices WHERE send_at <= ? ORDER BY send_at LIMIT ?',
+        askedOnly ? ASKED : now,
+        limit,
+      ),
+    readStatuses: (statuses: UpgradeStatus[], after: string, limit: number) =>
+      readRows(
+        `SELECT * FROM devices WHERE device_id > ? AND status IN (SELECT value FROM json_each(?))
+         ORDER BY device_id LIMIT ?`,
+        after,
+        JSON.stringify(statuses),
+        limit,
+      ),
+    list: ({ status, search, after, limit }: DeviceListQuery) =>
+      readRows(
+        `SELECT * FROM devices WHERE device_id > ?1 AND (?2 IS NULL OR status = ?2)
+           AND (?3 IS NULL OR instr(lower(number), lower(?3)) > 0 OR instr(lower(coalesce(name, '')), lower(?3)) > 0)
+         ORDER BY device_id LIMIT ?4`,
+        after,
+        status ?? null,
+        search ?? null,
+        limit,
+      ),
+
+    /** When something is owed next; null for never. `sendAt` −1 is now. */
+    nextSendAt: earliestSend,
+    nextAskedAt: () => (earliestSend() === ASKED ? 0 : null),
+  }
+}

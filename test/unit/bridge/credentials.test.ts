@@ -1,0 +1,287 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { openCredentialStore } from '../../../bridge/credential-store.ts'
+import { type Credentials, openCredentials } from '../../../bridge/credentials.ts'
+import { credentialKey, type FeedItem, type FeedPage } from '../../../src/protocol/credentials-feed.ts'
+import { hashPassword } from '../../../src/protocol/passwords.ts'
+
+const SALT = 'a'.repeat(43)
+const OTHER_SALT = 'b'.repeat(43)
+
+let directory: string
+let file: string
+let opened: Credentials[]
+/** What the feed answers next; without a page it is away. */
+let script: FeedPage[]
+let asked: (string | undefined)[]
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'credentials-'))
+  file = join(directory, 'credentials.db')
+  opened = []
+  script = []
+  asked = []
+})
+afterEach(async () => {
+  for (const credentials of opened) await credentials.close()
+  rmSync(directory, { recursive: true })
+})
+
+const enabled = (username: string, more: Partial<FeedItem> = {}) => ({
+  username,
+  passwordHash: null,
+  number: null,
+  state: 'enabled' as const,
+  ...more,
+})
+const gone = (username: string) => enabled(username, { state: 'gone' })
+const page = (
+  cursor: string,
+  items: ReturnType<typeof enabled>[],
+  { salt = SALT, ...more }: Partial<FeedPage> = {},
+): FeedPage => ({
+  salt,
+  items: items.map(({ username, ...item }) => ({ ...item, key: credentialKey(salt, username) })),
+  cursor,
+  more: false,
+  reset: false,
+  ...more,
+})
+
+/** Opens with what the feed says at once, and waits until it was read as far as it goes. */
+async function open(...pages: FeedPage[]): Promise<Credentials> {
+  script.push(...pages)
+  const credentials = openCredentials({
+    file,
+    origin: 'https://worker default',
+    pull: async (after) => {
+      asked.push(after)
+      return script.shift()
+    },
+    pollMs: 60_000,
+    backoffBaseMs: 60_000,
+    log: pino({ level: 'silent' }),
+  })
+  opened.push(credentials)
+  while (script.length > 0) await new Promise((resolve) => setImmediate(resolve))
+  await new Promise((resolve) => setImmediate(resolve))
+  return credentials
+}
+const more = async (credentials: Credentials, ...pages: FeedPage[]) => {
+  script.push(...pages)
+  return credentials.catchUp()
+}
+const checks = (credentials: Credentials, ...usernames: string[]) =>
+  Promise.all(usernames.map((username) => credentials.check(username, '')))
+
+it('lets tokens in without a password and usernames with their own, and knows no others', async () => {
+  const credentials = await open(
+    page('1', [enabled('token'), enabled('basic', { passwordHash: await hashPassword('right') })], {
+      reset: true,
+    }),
+  )
+  expect(credentials.isComplete()).toBe(true)
+  expect(await credentials.check('token', '')).toBe('allow')
+  expect(await credentials.check('token', 'x')).toBe('deny')
+  expect(await credentials.check('basic', 'right')).toBe('allow')
+  expect(await credentials.check('basic', 'right')).toBe('allow')
+  expect(await credentials.check('basic', 'wrong')).toBe('deny')
+  expect(await credentials.check('basic', '')).toBe('deny')
+  expect(await checks(credentials, 'stranger', 'Token')).toEqual(['unknown', 'unknown'])
+  expect(await checks(credentials, '', 'a/b', '#', 'x'.repeat(65))).toEqual(Array(4).fill('deny'))
+})
+
+it('keeps no token in its file, which only its owner may read', async () => {
+  const credentials = await open(page('1', [enabled('very-secret')], { reset: true }))
+  await credentials.close()
+  expect(readFileSync(file).includes('very-secret')).toBe(false)
+  expect(statSync(file).mode & 0o077).toBe(0)
+})
+
+it('goes on where it was after a kill, between the pages of a load and after it', async () => {
+  const first = await open(page('1', [enabled('one')], { reset: true, more: true }))
+  expect(first.isComplete()).toBe(false)
+  expect(await checks(first, 'one', 'two')).toEqual(['allow', 'unknown'])
+  await first.close()
+  asked = []
+  const second = await open(page('2', [enabled('two')]))
+  expect(asked).toEqual(['1'])
+  expect(second.isComplete()).toBe(true)
+  expect(await checks(second, 'one', 'two')).toEqual(['allow', 'allow'])
+  await second.close()
+  asked = []
+  const third = await open()
+  expect(asked).toEqual(['2'])
+  expect(third.isComplete()).toBe(true)
+  expect(await checks(third, 'one', 'two')).toEqual(['allow', 'allow'])
+})
+
+it('writes a page and its cursor together or not at all', () => {
+  const store = openCredentialStore(file, 'here')
+  store.apply(page('1', [enabled('one')], { reset: true }))
+  const broken = page('2', [enabled('two'), enabled('three', { number: {} as string })])
+  expect(() => store.apply(broken)).toThrow()
+  expect([store.cursor(), store.find('two')]).toEqual(['1', undefined])
+  expect(() => store.apply(page('2', [], { salt: OTHER_SALT }))).toThrow()
+  store.apply(page('2', [enabled('two')]))
+  expect([store.cursor(), store.find('two')]).toEqual(['2', { passwordHash: null, number: null }])
+  store.close()
+})
+
+for (const salt of [SALT, OTHER_SALT]) {
+  it(`locks nobody out while it is read anew ${salt === SALT ? '' : 'under another salt '}, and leaves out who was not told again`, async () => {
+    const credentials = await open(
+      page('9', [enabled('stays'), enabled('goes'), enabled('ends')], { reset: true }),
+    )
+    await more(credentials, page('1', [enabled('new')], { reset: true, more: true, salt }))
+    expect(await checks(credentials, 'stays', 'goes', 'ends', 'new')).toEqual(Array(4).fill('allow'))
+    await more(credentials, page('2', [gone('ends')], { more: true, salt }))
+    expect(await checks(credentials, 'stays', 'goes', 'ends')).toEqual(['allow', 'allow', 'unknown'])
+    // Over a restart too.
+    await credentials.close()
+    const again = await open(page('3', [enabled('stays')], { salt }))
+    expect(await checks(again, 'stays', 'goes', 'ends', 'new')).toEqual([
+      'allow',
+      'unknown',
+      'unknown',
+      'allow',
+    ])
+  })
+}
+
+it('begins a load anew in the middle of another one', async () => {
+  const credentials = await open(page('1', [enabled('one')], { reset: true }))
+  await more(credentials, page('1', [enabled('half')], { reset: true, more: true }))
+  await more(credentials, page('1', [enabled('one')], { reset: true, more: true, salt: OTHER_SALT }))
+  expect(await checks(credentials, 'one', 'half')).toEqual(['allow', 'unknown'])
+  await more(credentials, page('2', [enabled('two')], { salt: OTHER_SALT }))
+  expect(await checks(credentials, 'one', 'two')).toEqual(['allow', 'allow'])
+})
+
+it('deletes what is not read any more, a slice at a time', () => {
+  const store = openCredentialStore(file, 'here')
+  const many = Array.from({ length: 5_000 }, (_, at) => enabled(`d-${at}`))
+  store.apply(page('1', many, { reset: true }))
+  store.apply(page('2', many.slice(1), { reset: true, salt: OTHER_SALT }))
+  let slices = 0
+  while (store.sweep()) slices++
+  expect(slices).toBe(4)
+  expect([store.find('d-0'), store.find('d-1')]).toEqual([undefined, { passwordHash: null, number: null }])
+  store.close()
+})
+
+it('forgets what another Worker or bridge told, and begins a damaged file anew', () => {
+  const ofOther = openCredentialStore(file, 'there')
+  ofOther.apply(page('1', [enabled('one')], { reset: true }))
+  ofOther.close()
+  const store = openCredentialStore(file, 'here')
+  expect([store.cursor(), store.isComplete(), store.find('one')]).toEqual([undefined, false, undefined])
+  store.close()
+  writeFileSync(file, 'x'.repeat(10_000))
+  const afresh = openCredentialStore(file, 'here')
+  afresh.apply(page('1', [enabled('one')], { reset: true }))
+  expect(afresh.isComplete()).toBe(true)
+  afresh.close()
+})
+
+it('grants the topic of a number that one device has alone, and nothing else', async () => {
+  const credentials = await open(
+    page('1', [enabled('one', { number: 'n1' }), enabled('two', { number: 'n2' }), enabled('none')], {
+      reset: true,
+    }),
+  )
+  const may = (username: string, filter: string) => credentials.maySubscribe(username, filter)
+  expect(may('one', 'ota/device/inform/one')).toBe('allow')
+  expect(may('one', 'ota/devices/inform/n1')).toBe('allow')
+  for (const filter of ['ota/device/inform/two', 'ota/devices/inform/n2', 'ota/#', '+/+/+/+', '$SYS/#']) {
+    expect(may('one', filter)).toBe('deny')
+  }
+  expect(may('one', '$share/g/ota/device/inform/one')).toBe('deny')
+  expect(may('none', 'ota/devices/inform/n1')).toBe('deny')
+  expect(may('stranger', 'ota/devices/inform/n1')).toBe('unknown')
+  await more(credentials, page('2', [enabled('twin', { number: 'n1' })]))
+  expect([may('one', 'ota/devices/inform/n1'), may('twin', 'ota/devices/inform/n1')]).toEqual([
+    'deny',
+    'deny',
+  ])
+  await more(credentials, page('3', [gone('twin')]))
+  expect(may('one', 'ota/devices/inform/n1')).toBe('allow')
+})
+
+it('says of no number that it is the device’s alone before all were read', async () => {
+  const credentials = await open(page('1', [enabled('one', { number: 'n1' })], { reset: true, more: true }))
+  expect(credentials.maySubscribe('one', 'ota/devices/inform/n1')).toBe('unknown')
+  expect(credentials.maySubscribe('one', 'ota/devices/inform/n2')).toBe('deny')
+})
+
+it('tells who of the watched was revoked: gone, with another password, or not told again', async () => {
+  const [old, changed] = [await hashPassword('a'), await hashPassword('b')]
+  const all = ['gone', 'password', 'left', 'stays', 'unwatched', 'away']
+  const items = all.map((username) => enabled(username, { passwordHash: old }))
+  const credentials = await open(page('1', items, { reset: true }))
+  const revoked: string[] = []
+  credentials.onRevoked((username) => revoked.push(username))
+  for (const username of all) if (username !== 'unwatched') credentials.watch(username)
+  credentials.unwatch('away')
+  await more(
+    credentials,
+    page('2', [
+      gone('gone'),
+      gone('unwatched'),
+      gone('away'),
+      enabled('password', { passwordHash: changed }),
+      enabled('stays', { passwordHash: old, number: 'n' }),
+    ]),
+  )
+  expect(revoked).toEqual(['gone', 'password'])
+  credentials.unwatch('gone')
+  const kept = ['password', 'stays'].map((username) => enabled(username, { passwordHash: changed }))
+  await more(credentials, page('1', kept, { reset: true, salt: OTHER_SALT }))
+  await more(credentials, page('2', [], { salt: OTHER_SALT }))
+  expect(revoked.slice(2).sort()).toEqual(['left', 'stays'])
+})
+
+it('revokes one that connected just when it was revoked, and not one that the feed is about to tell', async () => {
+  const credentials = await open(page('1', [enabled('one'), enabled('two')], { reset: true }))
+  const revoked: string[] = []
+  credentials.onRevoked((username) => revoked.push(username))
+  await more(credentials, page('2', [gone('one'), gone('two')]))
+  credentials.watch('one')
+  credentials.watch('two')
+  expect(revoked).toEqual([])
+  await more(credentials, page('3', [enabled('two')]))
+  expect(revoked).toEqual(['one'])
+})
+
+it('knows nothing of a username in doubt until a look that began later has ended', async () => {
+  const credentials = await open(page('1', [enabled('one', { number: 'n1' })], { reset: true }))
+  credentials.doubt('one')
+  expect(await checks(credentials, 'one')).toEqual(['unknown'])
+  expect(credentials.maySubscribe('one', 'ota/devices/inform/n1')).toBe('unknown')
+  expect(await credentials.catchUp()).toBe(false)
+  expect(await checks(credentials, 'one')).toEqual(['unknown'])
+  expect(await more(credentials, page('2', []))).toBe(true)
+  expect(await checks(credentials, 'one')).toEqual(['allow'])
+})
+
+it('looks at most twice a second, however many ask', async () => {
+  const credentials = await open(page('1', [], { reset: true }))
+  asked = []
+  script.push(page('2', []), page('3', []), page('4', []))
+  const began = performance.now()
+  const together = Array.from({ length: 1_000 }, () => credentials.catchUp())
+  expect(new Set(await Promise.all(together))).toEqual(new Set([true]))
+  await credentials.refresh()
+  expect(asked).toEqual(['1', '2'])
+  expect(performance.now() - began).toBeGreaterThan(500)
+})
+
+it('stops where the feed does not move, and survives one that is away', async () => {
+  const credentials = await open(page('1', [enabled('one')], { reset: true }))
+  expect(await more(credentials, page('1', [], { more: true }))).toBe(false)
+  expect(await credentials.catchUp()).toBe(false)
+  expect(await checks(credentials, 'one')).toEqual(['allow'])
+  expect(credentials.counts).toMatchObject({ failures: 2 })
+})

@@ -1,0 +1,52 @@
+import { expect, it } from 'vitest'
+import { readPluginLine } from '../../../bridge/brokers/plugin-line.ts'
+
+it('reads what the plugin says', () => {
+  const hex = Buffer.from('pä ss').toString('hex')
+  expect(readPluginLine(`A 1 dev-1 ${hex}`)).toEqual({
+    kind: 'A',
+    number: '1',
+    username: 'dev-1',
+    password: 'pä ss',
+  })
+  expect(readPluginLine('A 2 dev-1 -')).toMatchObject({ kind: 'A', password: '' })
+  expect(readPluginLine('S 3 dev-1 ota/devices/inform/77')).toEqual({
+    kind: 'S',
+    number: '3',
+    username: 'dev-1',
+    filter: 'ota/devices/inform/77',
+  })
+  expect(readPluginLine('G 4 dev-1 -')).toEqual({ kind: 'G', number: '4', username: 'dev-1' })
+  expect(readPluginLine('U dev-1 ota/device/inform/dev-1')).toEqual({
+    kind: 'U',
+    username: 'dev-1',
+    filter: 'ota/device/inform/dev-1',
+  })
+  expect(readPluginLine('C dev-1')).toEqual({ kind: 'C', username: 'dev-1' })
+  expect(readPluginLine('D dev-1')).toEqual({ kind: 'D', username: 'dev-1' })
+  expect(readPluginLine('R')).toEqual({ kind: 'R' })
+})
+
+it.each([
+  '',
+  'R ',
+  'R dev-1',
+  'C',
+  'C a/b',
+  'C dev-1 more',
+  `C ${'a'.repeat(65)}`,
+  'A 1 dev-1',
+  'A x dev-1 -',
+  'A 1 dev-1 abc',
+  'A 1 dev-1 zz',
+  'S 1 dev-1',
+  'S 1 dev-1 a b',
+  'U 1 dev-1 ota',
+  'G 1 dev-1',
+  'G 1 dev-1 x',
+  'K dev-1',
+  'C dev-1\r',
+  'GET / HTTP/1.1',
+])('takes %j for no line', (line) => {
+  expect(readPluginLine(line)).toBeUndefined()
+})

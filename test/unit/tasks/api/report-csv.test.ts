@@ -1,0 +1,51 @@
+import { expect, it } from 'vitest'
+import { reportCsv } from '../../../../src/tasks/api/report-csv.ts'
+import type { DeviceSummary } from '../../../../src/tasks/object/task-view.ts'
+
+const device = (more: Partial<DeviceSummary>): DeviceSummary => ({
+  deviceId: 'dev_1',
+  number: 'n1',
+  name: null,
+  module: 'default',
+  fromVersion: 'v1',
+  targetVersion: 'v2',
+  status: 'success',
+  step: 100,
+  description: null,
+  code: null,
+  cause: null,
+  pushes: 1,
+  attempt: 1,
+  rolledBack: false,
+  updatedAt: '2026-01-01T00:00:00.000Z',
+  ...more,
+})
+
+const read = (pages: DeviceSummary[][]) =>
+  new Response(
+    reportCsv(async (after) => {
+      const index = Number(after)
+      return { items: pages[index] ?? [], nextCursor: index + 1 < pages.length ? String(index + 1) : null }
+    }),
+  ).text()
+
+it('writes all pages, one line a device', async () => {
+  const text = await read([[device({})], [device({ number: 'n2', step: null, name: 'lamp' })]])
+  expect(text.split('\r\n')).toEqual([
+    'number,name,module,fromVersion,targetVersion,status,step,description,pushes,attempt,rolledBack,updatedAt,code,cause',
+    'n1,,default,v1,v2,success,100,,1,1,false,2026-01-01T00:00:00.000Z,,',
+    'n2,lamp,default,v1,v2,success,,,1,1,false,2026-01-01T00:00:00.000Z,,',
+    '',
+  ])
+})
+
+it('quotes what needs it and leaves no cell to be run as a formula', async () => {
+  const text = await read([
+    [device({ name: 'a "b", c' }), ...['=1+1', '+1', '-1', '@x', '\tx'].map((name) => device({ name }))],
+  ])
+  const names = text
+    .split('\r\n')
+    .slice(1, -1)
+    .map((line) => line.replace(/^n1,(.*),default,.*$/, '$1'))
+  expect(names).toEqual(['"a ""b"", c"', "'=1+1", "'+1", "'-1", "'@x", "'\tx"])
+})

@@ -1,0 +1,310 @@
+import { env } from 'cloudflare:workers'
+import { beforeEach, expect, it } from 'vitest'
+import { readCredentials } from '../../../src/bridges/credentials.ts'
+import { newId } from '../../../src/common/ids.ts'
+import {
+  credentialKey,
+  type FeedItem,
+  type FeedPage,
+  MAX_FEED_ITEMS,
+} from '../../../src/protocol/credentials-feed.ts'
+import { type Client, caller, makeClient, makeTenant } from '../api.ts'
+
+type Tenant = Client & { tenantId: string }
+
+let tenant: Tenant
+let bridge: Client
+let productId: string
+let count = 0
+
+const makeProduct = async (owner: Client, name = 'default'): Promise<string> =>
+  (await owner.call('POST', '/api/v1/products', { name, bridge: name })).body.id
+const makeDevice = async (body: object = {}, owner: Client = tenant, product = productId) => {
+  count += 1
+  const device = { productId: product, number: `N-${count}`, accessToken: `token-${count}`, ...body }
+  return (await owner.call('POST', '/api/v1/devices', device)).body
+}
+const importTokens = (tokens: string[], product = productId) =>
+  tenant.call(
+    'POST',
+    `/api/v1/devices/import?productId=${product}`,
+    ['number,access_token', ...tokens.map((token) => `i-${token},${token}`)].join('\n'),
+  )
+const readPage = async (asked: Client, query: { after?: string; limit?: number } = {}): Promise<FeedPage> => {
+  const text = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]))
+  const { status, body } = await asked.call('GET', `/bridge/v1/credentials?${text}`)
+  expect(status).toBe(200)
+  return body
+}
+
+/** A bridge that reads on from where it is, and knows which usernames it asks for. */
+function reader(asked: Client, limit?: number) {
+  const known = new Map<string, FeedItem>()
+  let after: string | undefined
+  let salt = ''
+  return {
+    async read() {
+      const pages: FeedPage[] = []
+      do {
+        const page = await readPage(asked, { ...(after && { after }), ...(limit && { limit }) })
+        if (page.reset) known.clear()
+        for (const item of page.items) {
+          if (item.state === 'enabled') known.set(item.key, item)
+          else known.delete(item.key)
+        }
+        pages.push(page)
+        after = page.cursor
+        salt = page.salt
+      } while (pages.at(-1)?.more)
+      return {
+        pages,
+        items: pages.flatMap(({ items }) => items),
+        resets: pages.filter((p) => p.reset).length,
+      }
+    },
+    knows: (username: string) => known.get(credentialKey(salt, username)),
+    has: (...usernames: string[]) => usernames.map((name) => known.has(credentialKey(salt, name))),
+    size: () => known.size,
+  }
+}
+
+const rowsOf = async (sql: string, ...values: unknown[]) =>
+  (
+    await env.DB.prepare(sql)
+      .bind(...values)
+      .run()
+  ).meta
+
+beforeEach(async () => {
+  tenant = await makeTenant()
+  bridge = await makeClient('bridge', tenant.tenantId, 'default')
+  productId = await makeProduct(tenant)
+})
+
+it('tells a bridge all of its devices, without a username in clear', async () => {
+  const token = await makeDevice({ accessToken: 'a-token', number: 'n1' })
+  await makeDevice({ accessToken: undefined, number: 'a b', credentials: { username: 'ba', password: 'pw' } })
+  const feed = reader(bridge)
+  const { pages, items } = await feed.read()
+  expect(items).toHaveLength(2)
+  expect(feed.knows('a-token')).toMatchObject({ passwordHash: null, number: 'n1', state: 'enabled' })
+  expect(feed.knows('ba')).toMatchObject({ number: null, state: 'enabled' })
+  expect(feed.knows('ba')?.passwordHash).toMatch(/^pbkdf2\$/)
+  for (const secret of ['a-token', 'ba"', token.id]) expect(JSON.stringify(pages)).not.toContain(secret)
+  expect(pages[0]).toMatchObject({ reset: true, more: false })
+})
+
+it('comes in pages that a reader may leave and take up at any of them', async () => {
+  await importTokens(Array.from({ length: 25 }, (_, at) => `paged-${at}`))
+  const first = await readPage(bridge, { limit: 10 })
+  expect(first).toMatchObject({ reset: true, more: true })
+  const again = await readPage(bridge, { after: first.cursor, limit: 10 })
+  expect(again).toEqual(await readPage(bridge, { after: first.cursor, limit: 10 }))
+  const feed = reader(bridge, 10)
+  const { pages } = await feed.read()
+  expect(feed.size()).toBe(25)
+  expect(pages.every(({ items }) => items.length <= 10)).toBe(true)
+  expect((await bridge.call('GET', '/bridge/v1/credentials?limit=2001')).status).toBe(422)
+  expect((await bridge.call('GET', `/bridge/v1/credentials?after=${'x'.repeat(129)}`)).status).toBe(422)
+})
+
+it('tells who was disabled, enabled again, renamed and deleted, and nobody else', async () => {
+  const devices = []
+  for (const name of ['off', 'on', 'renamed', 'deleted', 'stays']) {
+    devices.push(await makeDevice({ accessToken: `x-${name}-${count}` }))
+  }
+  const [off, on, renamed, deleted, stays] = devices
+  const path = (device: { id: string }) => `/api/v1/devices/${device.id}`
+  await tenant.call('PATCH', path(on), { enabled: false })
+  const feed = reader(bridge)
+  await feed.read()
+  expect(feed.size()).toBe(4)
+
+  await tenant.call('PATCH', path(off), { enabled: false })
+  await tenant.call('PATCH', path(on), { enabled: true })
+  const { accessToken } = (await tenant.call('POST', `${path(renamed)}/rotate-token`)).body
+  await tenant.call('DELETE', path(deleted))
+  await tenant.call('PATCH', path(stays), { name: 'another name', tags: ['x'], enabled: true })
+  const { items, resets } = await feed.read()
+  expect([items.length, resets]).toEqual([5, 0])
+  expect(feed.has(off.accessToken, renamed.accessToken, deleted.accessToken)).toEqual([false, false, false])
+  expect(feed.has(on.accessToken, accessToken, stays.accessToken)).toEqual([true, true, true])
+})
+
+it('tells what an import changed', async () => {
+  await importTokens(['imp-1', 'imp-2'])
+  const feed = reader(bridge)
+  await feed.read()
+  await tenant.call(
+    'POST',
+    `/api/v1/devices/import?productId=${productId}`,
+    'number,access_token,name\ni-imp-1,imp-new,\ni-imp-2,imp-2,renamed\n',
+  )
+  const { items } = await feed.read()
+  expect(items).toHaveLength(2)
+  expect(feed.has('imp-1', 'imp-new', 'imp-2')).toEqual([false, true, true])
+})
+
+it('tells the change of a token also where the statement that makes it would ignore conflicts', async () => {
+  const device = await makeDevice({ accessToken: 'ignored-1' })
+  const feed = reader(bridge)
+  for (const token of ['ignored-2', 'ignored-1', 'ignored-2']) {
+    await feed.read()
+    await rowsOf('UPDATE OR IGNORE devices SET access_token = ? WHERE id = ?', token, device.id)
+  }
+  await feed.read()
+  expect(feed.has('ignored-1', 'ignored-2')).toEqual([false, true])
+})
+
+it('tells both bridges when a device moves from one to the other', async () => {
+  const eu = await makeClient('bridge', tenant.tenantId, 'eu')
+  const euProduct = await makeProduct(tenant, 'eu')
+  const device = await makeDevice({ accessToken: 'moves' })
+  const [here, there] = [reader(bridge), reader(eu)]
+  await Promise.all([here.read(), there.read()])
+  expect([...here.has('moves'), ...there.has('moves')]).toEqual([true, false])
+  await tenant.call('PATCH', `/api/v1/devices/${device.id}`, { productId: euProduct })
+  const results = await Promise.all([here.read(), there.read()])
+  expect([...here.has('moves'), ...there.has('moves')]).toEqual([false, true])
+  expect(results.map(({ resets }) => resets)).toEqual([0, 0])
+})
+
+it('begins anew where the products of the bridge are others, and only then', async () => {
+  await makeDevice({ accessToken: 'scope-1' })
+  const feed = reader(bridge)
+  await feed.read()
+  await makeProduct(tenant, 'elsewhere')
+  expect((await feed.read()).resets).toBe(0)
+  await tenant.call('PATCH', `/api/v1/products/${productId}`, { bridge: 'elsewhere' })
+  expect((await feed.read()).resets).toBe(1)
+  expect(feed.has('scope-1')).toEqual([false])
+  await tenant.call('PATCH', `/api/v1/products/${productId}`, { bridge: 'default' })
+  expect((await feed.read()).resets).toBe(1)
+  expect(feed.has('scope-1')).toEqual([true])
+})
+
+it("gives a tenant's devices to its own bridge from the moment at which there is one", async () => {
+  const other = await makeTenant()
+  const shared = await makeClient('bridge', null, 'default')
+  await makeDevice({ accessToken: 'theirs' }, other, await makeProduct(other))
+  const feed = reader(shared)
+  await feed.read()
+  expect(feed.has('theirs')).toEqual([true])
+  const key = await other.call('POST', '/api/v1/keys', { name: 'b', role: 'bridge', bridge: 'default' })
+  const own = reader({ ...shared, call: caller(key.body.key) })
+  expect((await feed.read()).resets).toBe(1)
+  await own.read()
+  expect([...feed.has('theirs'), ...own.has('theirs')]).toEqual([false, true])
+  await other.call('DELETE', `/api/v1/keys/${key.body.id}`)
+  await feed.read()
+  expect(feed.has('theirs')).toEqual([true])
+})
+
+it('tells of another tenant’s devices nothing but hashes that mean nothing', async () => {
+  const other = await makeTenant()
+  const theirProduct = await makeProduct(other)
+  await makeDevice({ accessToken: 'before-them' }, other, theirProduct)
+  const feed = reader(bridge)
+  expect((await feed.read()).items).toEqual([])
+  const credentials = { username: 'their-basic', password: 'pw' }
+  await makeDevice({ accessToken: undefined, number: 'their-number', credentials }, other, theirProduct)
+  const { items } = await feed.read()
+  expect(items).toEqual([{ key: items[0]?.key ?? 'one', passwordHash: null, number: null, state: 'gone' }])
+})
+
+it('has a salt of its own for each key, which stays', async () => {
+  await makeDevice({ accessToken: 'salted' })
+  const second = await makeClient('bridge', tenant.tenantId, 'default')
+  const [one, again, other] = [await readPage(bridge), await readPage(bridge), await readPage(second)]
+  expect(again.salt).toBe(one.salt)
+  expect(other.salt).not.toBe(one.salt)
+  expect(other.items[0]?.key).not.toBe(one.items[0]?.key)
+  expect((await readPage(second, { after: one.cursor })).reset).toBe(true)
+  expect((await readPage(bridge, { after: one.cursor })).reset).toBe(false)
+})
+
+it('begins anew for a cursor that is none, or from a database that was put back', async () => {
+  await makeDevice()
+  for (const after of ['', 'x', '1.1.x', '😀']) expect((await readPage(bridge, { after })).reset).toBe(true)
+  const { cursor } = await readPage(bridge)
+  const [, ...rest] = cursor.split('.')
+  expect((await readPage(bridge, { after: ['999999999', ...rest].join('.') })).reset).toBe(true)
+})
+
+it('is for keys of bridges only', async () => {
+  for (const role of ['admin', 'operator', 'viewer'] as const) {
+    const client = await makeClient(role, tenant.tenantId)
+    expect((await client.call('GET', '/bridge/v1/credentials')).status).toBe(403)
+  }
+  expect((await caller(undefined)('GET', '/bridge/v1/credentials')).status).toBe(401)
+})
+
+/** The database, and how many rows were read from it. */
+function countingReads() {
+  const reads = { count: 0 }
+  const add = ({ meta }: D1Result) => {
+    reads.count += meta.rows_read
+  }
+  const counting = (statement: D1PreparedStatement): D1PreparedStatement =>
+    new Proxy(statement, {
+      get: (target, name) =>
+        name === 'bind'
+          ? (...values: unknown[]) => counting(target.bind(...values))
+          : async () => {
+              const result = await target.all()
+              add(result)
+              return result
+            },
+    })
+  const db = {
+    prepare: (sql: string) => counting(env.DB.prepare(sql)),
+    batch: async (batch: D1PreparedStatement[]) => Promise.all(batch.map((statement) => statement.all())),
+  }
+  return { reads, db: db as unknown as D1Database }
+}
+
+it('reads few rows when nothing changed, however many devices there are', async () => {
+  await importTokens(Array.from({ length: 3_000 }, (_, at) => `idle-${at}`))
+  const { id } = (await env.DB.prepare('SELECT id FROM api_keys WHERE tenant_id = ? AND bridge IS NOT NULL')
+    .bind(tenant.tenantId)
+    .first<{ id: string }>())!
+  const principal = {
+    keyId: id,
+    keyName: '',
+    role: 'bridge' as const,
+    tenantId: tenant.tenantId,
+    bridge: 'default',
+  }
+  const { reads, db } = countingReads()
+  let page = await readCredentials(db, principal, undefined, MAX_FEED_ITEMS)
+  const firstPage = reads.count
+  while (page.more) page = await readCredentials(db, principal, page.cursor, MAX_FEED_ITEMS)
+  reads.count = 0
+  expect(await readCredentials(db, principal, page.cursor, MAX_FEED_ITEMS)).toMatchObject({ items: [] })
+  expect(reads.count).toBeLessThan(15)
+  expect(firstPage).toBeLessThan(6 * MAX_FEED_ITEMS)
+})
+
+// The last one: it takes the triggers away.
+it('costs 2 rows written for a new device, and none for a change that is none', async () => {
+  const insert = (token: string) =>
+    rowsOf(
+      `INSERT INTO devices (id, tenant_id, product_id, number, access_token, created_at) VALUES (?, ?, ?, ?1, ?, 0)`,
+      newId('dev'),
+      tenant.tenantId,
+      productId,
+      token,
+    )
+  await insert('cost-0')
+  const inserted = (await insert('cost-1')).rows_written
+  await env.DB.prepare('DROP TRIGGER devices_credential_insert').run()
+  expect(inserted - (await insert('cost-2')).rows_written).toBe(2)
+  const unchanged = await rowsOf(
+    `UPDATE devices SET enabled = enabled, number = number WHERE access_token = 'cost-1'`,
+  )
+  await env.DB.prepare('DROP TRIGGER devices_credential_update').run()
+  const without = await rowsOf(
+    `UPDATE devices SET enabled = enabled, number = number WHERE access_token = 'cost-1'`,
+  )
+  expect(unchanged.rows_written).toBe(without.rows_written)
+})

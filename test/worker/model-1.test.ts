@@ -1,3 +1,0 @@
-import { testAgainstReference } from './model/run.ts'
-
-testAgainstReference(1, 2)

@@ -1,0 +1,3 @@
+import { testAgainstReference } from './run.ts'
+
+testAgainstReference(1, 2)

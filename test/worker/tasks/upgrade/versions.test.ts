@@ -1,0 +1,173 @@
+import { describe, expect, it } from 'vitest'
+import { type LabDevice, makeLab, outcomeOf, progresses, reports, slotOf } from '../../lab.ts'
+import { sent, taken } from '../../lab-bridge.ts'
+import { moveClock } from '../../lab-clock.ts'
+
+const HOUR = 3_600_000
+
+async function pushedLab(task: Record<string, unknown> = {}) {
+  const lab = await makeLab(1)
+  const [device] = lab.devices as [LabDevice]
+  await lab.bridge.post([reports(device, 'v1')])
+  const made = await lab.upgradeTo('v2', task)
+  const first = await lab.push(device)
+  return { lab, device, task: made, first }
+}
+
+describe('the wrong version', () => {
+  it('reported four times gets three more notices, then is a Failure', async () => {
+    const { lab, device, task, first } = await pushedLab()
+    const ids = [first.notice.id]
+    for (let push = 1; push <= 3; push++) {
+      await lab.bridge.post([reports(device, 'v1')])
+      ids.push((await lab.push(device)).notice.id)
+      expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 1 + push })
+    }
+    expect(new Set(ids).size).toBe(4)
+    expect(ids).toEqual([...ids].sort())
+    await lab.bridge.post([reports(device, 'v1')])
+    expect(await task.device(device)).toMatchObject({
+      status: 'failure',
+      description: 'still reports v1 after 3 more notices',
+    })
+    expect(await lab.unexpected()).toEqual([])
+    await task.becomes('finished')
+    expect(await outcomeOf(task, device)).toMatchObject({ status: 'failure' })
+    expect(await slotOf(device)).toMatchObject({ active: 0 })
+  })
+
+  it('reported while a notice is on its way is answered by that notice', async () => {
+    const { lab, device, task } = await pushedLab()
+    await lab.bridge.post([1, 2, 3, 4, 5].map(() => reports(device, 'v1')))
+    const { frame } = await lab.bridge.notice(device)
+    await lab.bridge.post([1, 2, 3].map(() => reports(device, 'v1')))
+    await lab.bridge.post([sent(frame), reports(device, 'v1'), taken(frame)])
+    expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 2 })
+    expect(await lab.unexpected()).toEqual([])
+  })
+
+  it('is answered while Upgrading too, and the same count holds', async () => {
+    const { lab, device, task } = await pushedLab({ policy: { mismatchPushes: 1 } })
+    await lab.bridge.post([progresses(device, 40), reports(device, 'v1')])
+    await lab.push(device)
+    expect(await task.device(device)).toMatchObject({ status: 'upgrading', pushes: 2 })
+    await lab.bridge.post([progresses(device, 20), reports(device, 'v1')])
+    expect((await task.device(device)).status).toBe('failure')
+  })
+
+  it('is not counted where the notice that answered it found nobody', async () => {
+    const { lab, device, task } = await pushedLab()
+    for (let boot = 1; boot <= 5; boot++) {
+      await lab.bridge.post([reports(device, 'v1')])
+      const { frame } = await lab.bridge.notice(device)
+      await lab.bridge.publish(frame, 'offline')
+    }
+    expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 1 })
+    await lab.bridge.post([reports(device, 'v1')])
+    await lab.push(device)
+    expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 2 })
+  })
+
+  it('starts a new count with a retry', async () => {
+    const { lab, device, task } = await pushedLab({ policy: { mismatchPushes: 0 } })
+    await lab.bridge.post([reports(device, 'v1')])
+    expect((await task.device(device)).status).toBe('failure')
+    expect((await task.post(`/devices/${device.id}/retry`)).body).toEqual({ retried: 1, skipped: [] })
+    const { frame } = await lab.bridge.notice(device)
+    // Before the first `sent` of the attempt it is not counted.
+    await lab.bridge.post([reports(device, 'v1'), sent(frame), taken(frame)])
+    expect(await task.device(device)).toMatchObject({ status: 'pushed', attempt: 2, pushes: 1 })
+    await lab.bridge.post([reports(device, 'v1')])
+    expect((await task.device(device)).status).toBe('failure')
+  })
+})
+
+describe('a version report after 100 %', () => {
+  it('of another version shows the roll-back in the task, on the device and in the outcome', async () => {
+    const { lab, device, task } = await pushedLab()
+    await lab.bridge.post([progresses(device, 100)])
+    await task.becomes('finished')
+    await lab.unexpected()
+    await lab.bridge.post([reports(device, 'v1.0.1')])
+    const rolledBack = { status: 'success', rolledBack: true, description: 'reported 100 %, runs v1.0.1' }
+    expect(await task.device(device)).toMatchObject(rolledBack)
+    expect(await lab.unexpected()).toEqual([])
+    expect(await outcomeOf(task, device)).toMatchObject({
+      rolled_back: 1,
+      description: rolledBack.description,
+    })
+    const shown = await lab.admin.call('GET', `/api/v1/devices/${device.id}`)
+    expect(shown.body.modules).toMatchObject([
+      { version: 'v1.0.1', rolledBack: 'reported 100 %, runs v1.0.1' },
+    ])
+    const history = await lab.admin.call('GET', `/api/v1/devices/${device.id}/upgrades`)
+    expect(history.body.items).toMatchObject([{ taskId: task.id, status: 'success', rolledBack: true }])
+    await lab.bridge.post([reports(device, 'v2')])
+    const later = await lab.admin.call('GET', `/api/v1/devices/${device.id}`)
+    expect(later.body.modules).toEqual([{ module: 'default', version: 'v2', reportedAt: expect.any(String) }])
+  })
+
+  it('of the target first makes no later report a roll-back', async () => {
+    const { lab, device, task } = await pushedLab()
+    await lab.bridge.post([progresses(device, 100), reports(device, 'v2'), reports(device, 'v1')])
+    await lab.unexpected()
+    expect(await task.device(device)).toMatchObject({ status: 'success', rolledBack: false })
+  })
+
+  it('is what makes the Success with `confirm: "version"`', async () => {
+    const { lab, device, task } = await pushedLab({ policy: { confirm: 'version' } })
+    await lab.bridge.post([progresses(device, 100)])
+    expect(await task.device(device)).toMatchObject({ status: 'upgrading', step: 100 })
+    await lab.bridge.post([reports(device, 'v2')])
+    expect(await task.device(device)).toMatchObject({ status: 'success' })
+  })
+
+  it('of another version is a Failure at once with `confirm: "version"`, and is not pushed again', async () => {
+    const { lab, device, task } = await pushedLab({ policy: { confirm: 'version' } })
+    await lab.bridge.post([progresses(device, 100), reports(device, 'v1')])
+    expect(await task.device(device)).toMatchObject({
+      status: 'failure',
+      rolledBack: true,
+      description: 'rolled back: reported 100 %, runs v1',
+    })
+    expect(await lab.unexpected()).toEqual([])
+    const shown = await lab.admin.call('GET', `/api/v1/devices/${device.id}`)
+    expect(shown.body.modules[0].rolledBack).toContain('reported 100 %, runs v1')
+  })
+})
+
+describe('a download link', () => {
+  it('that had expired makes −2 no Failure but a fresh notice, three times', async () => {
+    const { lab, device, task, first } = await pushedLab({ policy: { downloadTtlSeconds: 600 } })
+    let url = first.notice.params.url
+    for (let push = 1; push <= 3; push++) {
+      moveClock(HOUR)
+      await lab.bridge.post([progresses(device, 5), progresses(device, -2)])
+      const { notice } = await lab.push(device)
+      expect(notice.params.url).not.toBe(url)
+      url = notice.params.url
+      expect(await task.device(device)).toMatchObject({ status: 'upgrading', step: 5, pushes: 1 + push })
+    }
+    moveClock(HOUR)
+    await lab.bridge.post([progresses(device, -2)])
+    expect(await task.device(device)).toMatchObject({ status: 'failure', step: -2 })
+  })
+
+  it('that had not expired makes −2 a Failure', async () => {
+    const { lab, device, task } = await pushedLab({ policy: { downloadTtlSeconds: 7200 } })
+    moveClock(HOUR)
+    await lab.bridge.post([progresses(device, -2)])
+    expect(await task.device(device)).toMatchObject({ status: 'failure', step: -2 })
+  })
+
+  it('and a wrong version share the three', async () => {
+    const { lab, device, task } = await pushedLab({ policy: { downloadTtlSeconds: 60 } })
+    for (let push = 1; push <= 3; push++) {
+      moveClock(HOUR)
+      await lab.bridge.post([push === 2 ? progresses(device, -2) : reports(device, 'v1')])
+      await lab.push(device)
+    }
+    await lab.bridge.post([reports(device, 'v1')])
+    expect(await task.device(device)).toMatchObject({ status: 'failure', pushes: 4 })
+  })
+})
