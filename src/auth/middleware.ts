@@ -1,10 +1,10 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { forbidden, unauthorized } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
-import { type AppEnv, type Principal, type Role, toPrincipal } from '../http/principal.ts'
+import type { AppEnv, Principal, Role } from '../http/principal.ts'
 import { hashKey, isKey } from './key.ts'
 import { isFromOwnPage } from './session.ts'
-import { findKey, touchKey } from './store.ts'
+import { findKey, toPrincipal, touchKey } from './store.ts'
 import { principalOfVisitor } from './visitor.ts'
 
 /** Who may call a route: a tenant's role admits the higher ones, the others only themselves. */

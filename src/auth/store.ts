@@ -1,8 +1,18 @@
 import { and, asc, eq, gt, isNull, lt, or, type SQL } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { apiKeys } from '../db/schema.ts'
+import type { Principal } from '../http/principal.ts'
 
 export type ApiKey = typeof apiKeys.$inferSelect
+
+/** Who asks with this key. */
+export const toPrincipal = ({ id, name, role, tenantId, bridge }: ApiKey): Principal => ({
+  keyId: id,
+  keyName: name,
+  role,
+  tenantId,
+  bridge,
+})
 
 /** `lastUsedAt` is written at most this often. */
 const TOUCH_INTERVAL_MS = 3600_000

@@ -1,9 +1,9 @@
 import type { Context } from 'hono'
 import { openDb } from '../db/client.ts'
-import { type AppEnv, type Principal, toPrincipal } from '../http/principal.ts'
+import type { AppEnv, Principal } from '../http/principal.ts'
 import { principalOfAccess } from './access.ts'
 import { keyOfSession } from './session.ts'
-import { touchKey } from './store.ts'
+import { toPrincipal, touchKey } from './store.ts'
 
 /** Who sits at the browser: whose key signed in, or whom Cloudflare Access names; undefined where nobody did. */
 export async function principalOfVisitor<E extends AppEnv>(

@@ -1,16 +1,16 @@
 import type { Env } from '../common/env.ts'
 import { hubStub } from '../hub/hub.ts'
-import { MAX_REJECTIONS, type RejectionBatch } from '../hub/rejections.ts'
 import { concernedTasks } from '../messages/concerned.ts'
 import { type Ask, type Gathered, gather, newGathered, reject } from '../messages/gather.ts'
 import { type BatchOrigin, identify } from '../messages/identify.ts'
+import { keepRejections } from '../messages/keep-rejections.ts'
 import { writeDevices } from '../messages/store.ts'
-import { type BatchAnswer, type BatchItem, batchItem, type ItemResult } from '../protocol/bridge.ts'
+import { retry, tellTasks } from '../messages/tell-tasks.ts'
+import { type BatchAnswer, type BatchItem, batchItem } from '../protocol/bridge.ts'
 import { buildNothingDue, downlinkTopic } from '../protocol/device.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 
 const MAX_ITEM_ID_LENGTH = 64
-const MAX_KEPT_PAYLOAD_BYTES = 1024
 
 /**
  * Takes a batch of a bridge (API.md, Bridge; PROTOCOL.md, 4): one query says who they are, one call goes to each
@@ -59,25 +59,6 @@ const taskIdsOf = (items: BatchItem[]) => [
 const whyInvalid = ([issue]: { path: PropertyKey[]; message: string }[]) =>
   issue ? `not a valid item: ${issue.path.map(String).join('.')}: ${issue.message}` : 'not a valid item'
 
-/** One call to each task concerned. Where one fails, its messages are to be sent again, and change nothing twice. */
-export async function tellTasks(env: Env, gathered: Gathered): Promise<void> {
-  await Promise.all(
-    [...gathered.toTasks].map(async ([taskId, messages]) => {
-      try {
-        await taskStub(env, taskId).deliver(messages.map(({ message }) => message))
-      } catch (error) {
-        console.error('receive.task_failed', { taskId, error: String(error) })
-        for (const { item } of messages) retry(gathered.results, item)
-      }
-    }),
-  )
-}
-
-function retry(results: ItemResult[], item: number): void {
-  const result = results[item]
-  if (result?.status === 'taken') results[item] = { id: result.id, status: 'retry', reason: 'try again' }
-}
-
 /** The newest task that has a notice due sends it; where none has, the device is told so under its own id. */
 async function answerAsks(env: Env, gathered: Gathered): Promise<void> {
   const open = gathered.asks
@@ -110,34 +91,3 @@ async function answerAsks(env: Env, gathered: Gathered): Promise<void> {
     ),
   )
 }
-
-/** Unreadable messages are kept for operators, in the hub until the next minute writes them. */
-export async function keepRejections(env: Env, { rejected }: Gathered, now: number): Promise<void> {
-  const byHub = Map.groupBy(rejected, ({ sender }) => sender.hub)
-  await Promise.all(
-    [...byHub].map(([hub, messages]) => {
-      const batches = [...Map.groupBy(messages, ({ sender }) => sender.id)].map(
-        ([deviceId, group]): RejectionBatch => ({
-          deviceId,
-          tenantId: group[0]!.sender.tenantId,
-          total: group.length,
-          items: group
-            .slice(-MAX_REJECTIONS)
-            .reverse()
-            .map(({ topic, payload, reason, key }) => ({
-              at: now,
-              topic,
-              payload: firstKilobyte(payload),
-              reason,
-              ...(key !== undefined && { key }),
-            })),
-        }),
-      )
-      return hubStub(env, hub).keepRejections(batches)
-    }),
-  )
-}
-
-/** As text; what is no UTF-8 shows as replacement characters. */
-const firstKilobyte = (payload: Uint8Array) =>
-  new TextDecoder().decode(payload.subarray(0, MAX_KEPT_PAYLOAD_BYTES))

@@ -1,17 +1,14 @@
-import type { BridgeHub } from '../hub/hub-object.ts'
-import type { PackageVerifier } from '../packages/package-verifier.ts'
-import type { UpgradeTask } from '../tasks/object/task-object.ts'
-import type { AddressRules } from '../webhooks/address.ts'
-import type { WebhookSender } from '../webhooks/sender-object.ts'
-
-/** What `wrangler.toml` binds to the Worker and its objects. */
+/**
+ * What `wrangler.toml` binds to the Worker and its objects. It names no class: who calls an object types its stub as
+ * far as it needs (`taskStub`, `hubStub`, …), so that this file stands below every object.
+ */
 export interface Env {
   DB: D1Database
   PACKAGES: R2Bucket
-  UPGRADE_TASK: DurableObjectNamespace<UpgradeTask>
-  BRIDGE_HUB: DurableObjectNamespace<BridgeHub>
-  PACKAGE_VERIFIER: DurableObjectNamespace<PackageVerifier>
-  WEBHOOK_SENDER: DurableObjectNamespace<WebhookSender>
+  UPGRADE_TASK: DurableObjectNamespace
+  BRIDGE_HUB: DurableObjectNamespace
+  PACKAGE_VERIFIER: DurableObjectNamespace
+  WEBHOOK_SENDER: DurableObjectNamespace
   DEVICE_LIMIT: RateLimit
   BROKER_LIMIT: RateLimit
   BROKER_PEER_LIMIT: RateLimit
@@ -47,8 +44,3 @@ export function downloadTtlSeconds(env: Env): number {
   if (!Number.isFinite(seconds) || seconds < 1) return DEFAULT_DOWNLOAD_TTL_SECONDS
   return Math.min(seconds, MAX_DOWNLOAD_TTL_SECONDS)
 }
-
-/** Which addresses a webhook may have here. */
-export const webhookRules = (env: Env): AddressRules => ({
-  allowPrivate: env.WEBHOOKS_ALLOW_PRIVATE === 'true',
-})

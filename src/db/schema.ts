@@ -1,6 +1,5 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
-import type { TaskCounts, TaskPolicy, TaskSelection } from '../tasks/rules/task.ts'
 
 // Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query says so.
 // The tables marked "WITHOUT ROWID" get that by hand in their migration: drizzle-kit cannot say it.
@@ -236,8 +235,8 @@ export const tasks = sqliteTable(
     name: text().notNull(),
     description: text(),
     /** Long lists of devices are in the object; here their length only. */
-    selection: text({ mode: 'json' }).$type<TaskSelection>().notNull(),
-    policy: text({ mode: 'json' }).$type<TaskPolicy>().notNull(),
+    selection: text({ mode: 'json' }).notNull(),
+    policy: text({ mode: 'json' }).notNull(),
     status: text({ enum: ['scheduled', 'running', 'paused', 'finished', 'cancelled'] }).notNull(),
     pausedReason: text(),
     startAt: integer().notNull(),
@@ -245,7 +244,7 @@ export const tasks = sqliteTable(
     /** Orders tasks by newness: the later `startAt`, of equals the later created (PROTOCOL.md, 5). */
     rank: text().notNull(),
     /** As of the last write-back; the object has the present ones. */
-    counts: text({ mode: 'json' }).$type<TaskCounts>().notNull(),
+    counts: text({ mode: 'json' }).notNull(),
     createdAt: integer().notNull(),
     finishedAt: integer(),
   },

@@ -1,10 +1,11 @@
-import { keepRejections, tellTasks } from '../bridges/receive-batch.ts'
 import type { Env } from '../common/env.ts'
 import { AppError, forbidden } from '../common/errors.ts'
 import { concernedTasks } from '../messages/concerned.ts'
 import { type Gathered, gatherMessage, newGathered } from '../messages/gather.ts'
 import type { Sender } from '../messages/identify.ts'
+import { keepRejections } from '../messages/keep-rejections.ts'
 import { writeDevices } from '../messages/store.ts'
+import { tellTasks } from '../messages/tell-tasks.ts'
 import { buildNothingDue, DEFAULT_MODULE, type Notice, type UplinkKind } from '../protocol/device.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 

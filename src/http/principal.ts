@@ -1,4 +1,3 @@
-import type { ApiKey } from '../auth/store.ts'
 import type { Env } from '../common/env.ts'
 
 /** `root`: tenants and their first keys. The others belong to a tenant; `bridge` may serve every tenant (`*`). */
@@ -22,7 +21,3 @@ export interface AppEnv {
   Bindings: Env
   Variables: { principal: Principal }
 }
-
-export const toPrincipal = ({ id: keyId, name: keyName, role, tenantId, bridge }: ApiKey): Principal => ({
-  ...{ keyId, keyName, role, tenantId, bridge },
-})

@@ -10,7 +10,6 @@ import {
   PONG,
   readFrame,
 } from '../protocol/bridge.ts'
-import { taskStub } from '../tasks/api/task-stub.ts'
 import { nextAlert, tellAlerts } from './alerts.ts'
 import {
   activeSockets,
@@ -33,6 +32,7 @@ import {
 } from './rejections.ts'
 import { type Attachment, attachmentOf, send } from './socket.ts'
 import { watchRejections } from './spike.ts'
+import { waiterAt } from './waiter.ts'
 
 /** How far a bridge has handed over (PROTOCOL.md, 4, "An outage fails no device"). */
 export interface HandedOver {
@@ -334,7 +334,7 @@ export class BridgeHub extends DurableObject<Env> {
     const waiters = this.ctx.storage.kv.get<string[]>('waiters') ?? []
     if (waiters.length === 0 || this.#credit() === 0) return
     this.ctx.storage.kv.delete('waiters')
-    await Promise.allSettled(waiters.map((address) => taskStub(this.env, address).wake()))
+    await Promise.allSettled(waiters.map((address) => waiterAt(this.env, address).wake()))
   }
 }
 

@@ -1,10 +1,13 @@
 import type { Env } from '../common/env.ts'
+import type { BridgeHub } from './hub-object.ts'
 import { hubOf } from './scope.ts'
 
 /** The hub of a bridge: `{tenant or *}/{bridge}`. */
 export const hubName = (tenantId: string | null, bridge: string) => `${tenantId ?? '*'}/${bridge}`
 
-export const hubStub = (env: Env, name: string) => env.BRIDGE_HUB.getByName(name)
+/** A bridge's hub: its name is `hubName`'s. */
+export const hubStub = (env: Env, name: string) =>
+  env.BRIDGE_HUB.getByName(name) as unknown as DurableObjectStub<BridgeHub>
 
 /** The hub that serves a product; null where the tenant has no such product (any more). */
 export async function hubOfProduct(

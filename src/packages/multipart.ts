@@ -1,5 +1,5 @@
 import { conflict } from '../common/errors.ts'
-import type { Upload, UploadPart } from './upload-store.ts'
+import type { Upload, UploadPart } from './upload.ts'
 
 /** R2's multipart upload behind ours. */
 const inBucket = (bucket: R2Bucket, { storageKey, r2UploadId }: Upload) =>

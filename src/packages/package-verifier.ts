@@ -4,6 +4,7 @@ import { openDb } from '../db/client.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { finishRecall } from './recall-package.ts'
 import type { PackageRef } from './store.ts'
+import type { WakesForPackage } from './verifier-stub.ts'
 import { giveUpVerifying, verifyPackage } from './verify.ts'
 
 /** A try that ended with the process counts too. */
@@ -18,7 +19,7 @@ const MAX_RETRY_MS = 10 * 60_000
  * that was cut off, and removing what the package no longer needs. A wake-up says only "look": what there is to do
  * stands in the database.
  */
-export class PackageVerifier extends DurableObject<Env> {
+export class PackageVerifier extends DurableObject<Env> implements WakesForPackage {
   /** Looks after the package in `inMs` milliseconds at the latest. The caller has seen that it is the tenant's. */
   async wake(ref: PackageRef, inMs = 0): Promise<void> {
     const { kv } = this.ctx.storage

@@ -1,7 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import { iso } from '../common/time.ts'
+import type { packages } from '../db/schema.ts'
 import { description, label, listOf, moduleName, name, version } from '../http/openapi.ts'
-import type { Package } from './store.ts'
+
+export type Package = typeof packages.$inferSelect
 
 /** What one request may carry: the platform takes no longer body. Longer files go up in parts. */
 export const MAX_BODY_BYTES = 100 * 1024 * 1024

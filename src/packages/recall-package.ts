@@ -3,7 +3,8 @@ import { conflict, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
 import { recallFromTasks } from '../tasks/api/tell-tasks.ts'
 import { removeLeftovers } from './leftovers.ts'
-import { findPackage, findTasksUsing, markRecalled, type Package, type PackageRef } from './store.ts'
+import type { Package } from './package.ts'
+import { findPackage, findTasksUsing, markRecalled, type PackageRef } from './store.ts'
 import { IN_CASE_MS, packageVerifier } from './verifier-stub.ts'
 
 /**

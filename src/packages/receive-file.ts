@@ -1,8 +1,9 @@
 import { conflict, invalid, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
 import { type RawBody, storeBody } from './body.ts'
+import type { Package } from './package.ts'
 import { httpMetadata, newStorageKey } from './storage-key.ts'
-import { findPackage, makeReady, type Package, type PackageRef } from './store.ts'
+import { findPackage, makeReady, type PackageRef } from './store.ts'
 
 export interface IncomingFile {
   body: RawBody

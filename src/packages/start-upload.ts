@@ -5,8 +5,8 @@ import { abort } from './multipart.ts'
 import { noDraft } from './receive-file.ts'
 import { httpMetadata, newStorageKey } from './storage-key.ts'
 import { findPackage, type PackageRef } from './store.ts'
-import { MAX_OPEN_UPLOADS, partSizeFor, UPLOAD_LIFETIME_MS } from './upload.ts'
-import { deleteOpenUpload, insertUpload, listUploadsBefore, type Upload } from './upload-store.ts'
+import { MAX_OPEN_UPLOADS, partSizeFor, UPLOAD_LIFETIME_MS, type Upload } from './upload.ts'
+import { deleteOpenUpload, insertUpload, listUploadsBefore } from './upload-store.ts'
 
 interface NewUpload {
   /** In bytes. */

@@ -1,11 +1,7 @@
 import { and, asc, desc, eq, gt, lt, ne, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { packages, tasks } from '../db/schema.ts'
-import type { PackageFilter } from './package.ts'
-
-export type Package = typeof packages.$inferSelect
-/** Its file is in the bucket and never changes again. */
-export type ReadyPackage = Package & { state: 'ready'; size: number; sign: string; storageKey: string }
+import type { Package, PackageFilter } from './package.ts'
 
 /** Which package of which tenant. */
 export interface PackageRef {
@@ -44,21 +40,6 @@ export async function insertDraft(db: Db, pkg: Package): Promise<boolean> {
 
 export const findPackage = (db: Db, ref: PackageRef): Promise<Package | undefined> =>
   db.select().from(packages).where(isThe(ref)).get()
-
-/** Of these ids the tenant's ready packages, in no order: one that is missing or not ready is left out. */
-export async function loadPackages(db: Db, tenantId: string, ids: string[]): Promise<ReadyPackage[]> {
-  const rows = await db
-    .select()
-    .from(packages)
-    .where(
-      and(
-        eq(packages.tenantId, tenantId),
-        eq(packages.state, 'ready'),
-        sql`${packages.id} IN (SELECT value FROM json_each(${JSON.stringify(ids)}))`,
-      ),
-    )
-  return rows as ReadyPackage[]
-}
 
 /** One row more than `limit`, for `page`. */
 export const listPackages = (

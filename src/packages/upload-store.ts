@@ -1,11 +1,9 @@
 import { and, asc, eq, exists, lt, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { packages, uploadParts, uploads } from '../db/schema.ts'
-import { isThe, type Package, type PackageRef, type StoredFile } from './store.ts'
-import { MAX_OPEN_UPLOADS } from './upload.ts'
-
-export type Upload = typeof uploads.$inferSelect
-export type UploadPart = typeof uploadParts.$inferSelect
+import type { Package } from './package.ts'
+import { isThe, type PackageRef, type StoredFile } from './store.ts'
+import { MAX_OPEN_UPLOADS, type Upload, type UploadPart } from './upload.ts'
 
 /** Which upload of which package. */
 export interface UploadRef extends PackageRef {

@@ -1,7 +1,10 @@
 import { z } from '@hono/zod-openapi'
+import type { uploadParts, uploads } from '../db/schema.ts'
 import { sha256Hex } from './digests.ts'
 import { filename } from './filename.ts'
-import type { Upload, UploadPart } from './upload-store.ts'
+
+export type Upload = typeof uploads.$inferSelect
+export type UploadPart = typeof uploadParts.$inferSelect
 
 const MIB = 1024 * 1024
 /** A file that goes up in parts. */

@@ -1,4 +1,5 @@
 import ipaddr from 'ipaddr.js'
+import type { Env } from '../common/env.ts'
 
 export const MAX_URL_LENGTH = 2048
 
@@ -11,6 +12,11 @@ export interface AddressRules {
   /** For local use (`WEBHOOKS_ALLOW_PRIVATE`): http too, and any host. */
   allowPrivate: boolean
 }
+
+/** The rules of this installation. */
+export const addressRules = (env: Env): AddressRules => ({
+  allowPrivate: env.WEBHOOKS_ALLOW_PRIVATE === 'true',
+})
 
 /**
  * The address of a webhook as it is stored and called, or what is wrong with it. It is judged after it was parsed as

@@ -1,27 +1,21 @@
 import { createRoute } from '@hono/zod-openapi'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
-import { type Env, webhookRules } from '../common/env.ts'
+import type { Env } from '../common/env.ts'
 import { conflict, invalid, notFound } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
 import { createRouter, idParam, json, jsonBody, listQuery, page, problems, withKey } from '../http/openapi.ts'
-import { readAddress } from './address.ts'
+import { addressRules, readAddress } from './address.ts'
 import { deliveryRoutes } from './delivery-routes.ts'
 import { newSecret } from './secret.ts'
 import { IN_CASE_MS, webhookSender } from './sender-stub.ts'
-import {
-  deleteWebhook,
-  findWebhook,
-  insertWebhook,
-  listWebhooks,
-  updateWebhook,
-  type Webhook,
-} from './store.ts'
+import { deleteWebhook, findWebhook, insertWebhook, listWebhooks, updateWebhook } from './store.ts'
 import {
   MAX_WEBHOOKS,
   newWebhookAnswer,
   newWebhookBody,
   toWebhookAnswer,
+  type Webhook,
   webhookAnswer,
   webhookChanges,
   webhookList,
@@ -36,7 +30,7 @@ const answerOf = async (env: Env, webhook: Webhook) =>
 
 /** The address as it is stored; a 422 that names `url` where it may not be called. */
 function allowedUrl(env: Env, text: string): string {
-  const read = readAddress(text, webhookRules(env))
+  const read = readAddress(text, addressRules(env))
   if ('fault' in read) throw invalid([{ path: 'url', message: read.fault }])
   return read.url
 }

@@ -1,12 +1,14 @@
 import { DurableObject } from 'cloudflare:workers'
-import { type Env, webhookRules } from '../common/env.ts'
+import type { Env } from '../common/env.ts'
 import { openDb } from '../db/client.ts'
+import { addressRules } from './address.ts'
 import { holdAfter, waitAfter } from './backoff.ts'
 import type { Delivery, Outcome, SenderStatus } from './delivery.ts'
 import { openDeliveryStorage } from './delivery-storage.ts'
 import type { WebhookEvent } from './event.ts'
 import { GONE, send } from './send.ts'
-import { findWebhook, type Webhook, type WebhookRef } from './store.ts'
+import { findWebhook, type WebhookRef } from './store.ts'
+import type { Webhook } from './webhook.ts'
 
 /** Deliveries in one turn of the alarm, and of those at once: a Worker has 6 connections. */
 const PAGE_SIZE = 20
@@ -102,7 +104,7 @@ export class WebhookSender extends DurableObject<Env> {
       const work = async () => {
         for (const delivery of queue) {
           if (outcomes.some(({ status }) => status === GONE)) return
-          const outcome = await send(webhook, delivery, webhookRules(this.env))
+          const outcome = await send(webhook, delivery, addressRules(this.env))
           this.#settle(webhook, delivery, outcome)
           outcomes.push(outcome)
         }

@@ -1,10 +1,7 @@
 import { and, asc, eq, gt, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { webhooks } from '../db/schema.ts'
-import type { WebhookEventType } from './event.ts'
-import { MAX_WEBHOOKS } from './webhook.ts'
-
-export type Webhook = Omit<typeof webhooks.$inferSelect, 'events'> & { events: WebhookEventType[] }
+import { MAX_WEBHOOKS, type Webhook } from './webhook.ts'
 
 /** Which webhook of which tenant. */
 export interface WebhookRef {

@@ -1,11 +1,13 @@
 import { z } from '@hono/zod-openapi'
 import { iso } from '../common/time.ts'
+import type { webhooks } from '../db/schema.ts'
 import { listOf, text } from '../http/openapi.ts'
 import { MAX_URL_LENGTH } from './address.ts'
 import type { SenderStatus } from './delivery.ts'
-import { WEBHOOK_EVENT_TYPES } from './event.ts'
+import { WEBHOOK_EVENT_TYPES, type WebhookEventType } from './event.ts'
 import { isSecret } from './secret.ts'
-import type { Webhook } from './store.ts'
+
+export type Webhook = Omit<typeof webhooks.$inferSelect, 'events'> & { events: WebhookEventType[] }
 
 /** Of one tenant: each event is handed to every one that asks for it. */
 export const MAX_WEBHOOKS = 50

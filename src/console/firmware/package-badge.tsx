@@ -1,5 +1,5 @@
 import type { FC } from 'hono/jsx'
-import type { Package } from '../../packages/store.ts'
+import type { Package } from '../../packages/package.ts'
 import { usePage } from '../page.tsx'
 
 const LOOKS = { draft: '', verifying: 'busy', ready: 'good', recalled: 'bad' }

@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
-import type { Package } from '../../packages/store.ts'
+import type { Package } from '../../packages/package.ts'
 import type { Product } from '../../products/product.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Card, Field, NextPage, Table, Time } from '../parts.tsx'

@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
-import type { Package } from '../../packages/store.ts'
+import type { Package } from '../../packages/package.ts'
 import type { TaskRow } from '../../tasks/database/tasks.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Card, CountsBar, Dialog, DialogEnd, NextPage, Table, TaskBadge, Time } from '../parts.tsx'

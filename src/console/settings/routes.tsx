@@ -1,5 +1,4 @@
-import type { MiddlewareHandler } from 'hono'
-import { Hono } from 'hono'
+import { Hono, type MiddlewareHandler } from 'hono'
 import { listEntries } from '../../audit/store.ts'
 import { admits } from '../../auth/middleware.ts'
 import { listKeys } from '../../auth/store.ts'

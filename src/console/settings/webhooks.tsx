@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
 import { WEBHOOK_EVENT_TYPES } from '../../webhooks/event.ts'
-import type { Webhook } from '../../webhooks/store.ts'
+import type { Webhook } from '../../webhooks/webhook.ts'
 import { usePage } from '../page.tsx'
 import { Card, Dialog, DialogEnd, Field, Table, Time } from '../parts.tsx'
 import { Settings } from './settings.tsx'

@@ -1,5 +1,5 @@
 import type { FC } from 'hono/jsx'
-import type { Package } from '../../packages/store.ts'
+import type { Package } from '../../packages/package.ts'
 import { SKIP_REASONS } from '../../tasks/api/preview.ts'
 import { usePage } from '../page.tsx'
 import { Dialog, Field } from '../parts.tsx'

@@ -1,10 +1,9 @@
 import type { Env } from '../../common/env.ts'
 import { AppError, conflict, invalid } from '../../common/errors.ts'
 import { readPackages, toTaskPackage } from '../database/packages.ts'
-import { resolveDevices } from '../database/tasks.ts'
+import { resolveDevices, selectionPages } from '../database/selection.ts'
 import type { TaskView } from '../object/task-view.ts'
 import type { DeviceFilter, TaskPolicy, TaskSelection, TaskSpec } from '../rules/task.ts'
-import { selectionPages } from '../steps/enrol.ts'
 import { taskStub } from './task-stub.ts'
 
 /** What an operator asks for, validated. Times in ms. */

@@ -1,8 +1,8 @@
 import type { Env } from '../../common/env.ts'
 import { iso } from '../../common/time.ts'
+import { DEVICE_FILTER_SQL, filterBindings, filterOf } from '../database/selection.ts'
 import { estimate } from '../rules/estimate.ts'
 import type { TaskPackage, TaskSpec } from '../rules/task.ts'
-import { DEVICE_FILTER_SQL, filterBindings, filterOf } from '../steps/enrol.ts'
 import { type NewTask, resolveTask } from './create-task.ts'
 
 /** A device counts once, for the first of these that it is. */

@@ -1,4 +1,6 @@
 import type { Env } from '../../common/env.ts'
+import type { UpgradeTask } from '../object/task-object.ts'
 
-/** The one place that knows how a task's object is addressed. */
-export const taskStub = (env: Env, taskId: string) => env.UPGRADE_TASK.getByName(taskId)
+/** A task's object: its name is the task's id. */
+export const taskStub = (env: Env, taskId: string) =>
+  env.UPGRADE_TASK.getByName(taskId) as unknown as DurableObjectStub<UpgradeTask>

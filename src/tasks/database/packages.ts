@@ -1,8 +1,13 @@
+import { and, eq, sql } from 'drizzle-orm'
 import type { Env } from '../../common/env.ts'
 import { AppError, type FieldError, invalid, notFound } from '../../common/errors.ts'
 import { openDb } from '../../db/client.ts'
-import { findPackage, loadPackages, type ReadyPackage } from '../../packages/store.ts'
+import { packages } from '../../db/schema.ts'
 import type { TaskPackage } from '../rules/task.ts'
+
+type Package = typeof packages.$inferSelect
+/** A package with a file, which never changes again. */
+type ReadyPackage = Package & { state: 'ready'; size: number; sign: string; storageKey: string }
 
 /**
  * The packages that a task names, in its order. 404 for one that the tenant has not, 409 for one without a file or
@@ -10,20 +15,29 @@ import type { TaskPackage } from '../rules/task.ts'
  */
 export async function readPackages(env: Env, tenantId: string, ids: string[]): Promise<ReadyPackage[]> {
   const db = openDb(env.DB)
-  const ready = new Map((await loadPackages(db, tenantId, ids)).map((pkg) => [pkg.id, pkg]))
+  const named: Package[] = await db
+    .select()
+    .from(packages)
+    .where(
+      and(
+        eq(packages.tenantId, tenantId),
+        sql`${packages.id} IN (SELECT value FROM json_each(${JSON.stringify(ids)}))`,
+      ),
+    )
+  const known = new Map(named.map((pkg) => [pkg.id, pkg]))
   for (const [index, packageId] of ids.entries()) {
-    if (ready.has(packageId)) continue
-    const pkg = await findPackage(db, { tenantId, packageId })
+    const pkg = known.get(packageId)
+    if (pkg?.state === 'ready') continue
     const errors = [{ path: `packageIds.${index}`, message: whyNot(pkg?.state) }]
     if (!pkg) throw notFound('package', errors)
     throw pkg.state === 'recalled'
       ? new AppError(409, 'package.recalled', 'The package was recalled.', { errors })
       : new AppError(409, 'package.not_ready', 'The package has no file yet.', { errors })
   }
-  const packages = ids.map((id) => ready.get(id)!)
-  const faults = faultsOf(packages)
+  const ready = ids.map((id) => known.get(id) as ReadyPackage)
+  const faults = faultsOf(ready)
   if (faults.length > 0) throw invalid(faults)
-  return packages
+  return ready
 }
 
 const whyNot = (state: string | undefined) =>

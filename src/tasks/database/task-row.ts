@@ -1,13 +1,18 @@
-import type { TaskContext } from '../effects/task-context.ts'
+import type { TaskSpec } from '../rules/task.ts'
+import type { TaskRun } from '../rules/task-run.ts'
 
 /**
  * Writes the task's row in D1: made with the task, then brought up to date. False where the task cannot be: one of
  * its packages was recalled or deleted meanwhile.
  */
-export async function writeTaskRow({ env, spec, run, rank }: TaskContext): Promise<boolean> {
+export async function writeTaskRow(
+  db: D1Database,
+  { spec, run, rank }: { spec: TaskSpec; run: TaskRun; rank: string },
+): Promise<boolean> {
   const packageIds = JSON.stringify(spec.packages.map(({ id }) => id))
-  const { meta } = await env.DB.prepare(
-    `INSERT INTO tasks (id, tenant_id, product_id, package_ids, module, target_version, name, description, selection,
+  const { meta } = await db
+    .prepare(
+      `INSERT INTO tasks (id, tenant_id, product_id, package_ids, module, target_version, name, description, selection,
        policy, status, paused_reason, start_at, end_at, rank, counts, created_at, finished_at)
      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
      WHERE EXISTS (SELECT 1 FROM tasks WHERE id = ?1) OR (
@@ -16,7 +21,7 @@ export async function writeTaskRow({ env, spec, run, rank }: TaskContext): Promi
      ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, status = excluded.status,
        paused_reason = excluded.paused_reason, policy = excluded.policy, end_at = excluded.end_at, counts = excluded.counts,
        finished_at = excluded.finished_at`,
-  )
+    )
     .bind(
       spec.id,
       spec.tenantId,

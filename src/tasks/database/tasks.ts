@@ -1,9 +1,20 @@
 import { and, desc, eq, gt, ne, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../../db/client.ts'
 import { tasks } from '../../db/schema.ts'
-import { PAUSED_BY_OPERATOR, type TaskStatus } from '../rules/task.ts'
+import {
+  PAUSED_BY_OPERATOR,
+  type TaskCounts,
+  type TaskPolicy,
+  type TaskSelection,
+  type TaskStatus,
+} from '../rules/task.ts'
 
-export type TaskRow = typeof tasks.$inferSelect
+/** A task's row; the schema does not know the shapes of its JSON. */
+export type TaskRow = Omit<typeof tasks.$inferSelect, 'selection' | 'policy' | 'counts'> & {
+  selection: TaskSelection
+  policy: TaskPolicy
+  counts: TaskCounts
+}
 
 export interface TaskListFilter {
   productId?: string | undefined
@@ -26,7 +37,7 @@ export const listTasks = (
     .from(tasks)
     .where(and(matching(tenantId, filter), gt(tasks.id, cursor)))
     .orderBy(tasks.id)
-    .limit(limit + 1)
+    .limit(limit + 1) as Promise<TaskRow[]>
 
 /** The same, newest first. The cursor is one of `newestCursor`: the id of a repeatable request tells no time. */
 export const listNewestTasks = (
@@ -41,7 +52,7 @@ export const listNewestTasks = (
     .from(tasks)
     .where(and(matching(tenantId, filter), cursor === undefined ? undefined : before(cursor)))
     .orderBy(desc(tasks.createdAt), desc(tasks.id))
-    .limit(limit + 1)
+    .limit(limit + 1) as Promise<TaskRow[]>
 
 export const newestCursor = ({ createdAt, id }: TaskRow) => `${createdAt}.${id}`
 
@@ -112,24 +123,4 @@ export async function findActiveSlots(d1: D1Database, deviceId: string): Promise
     .bind(deviceId)
     .all<{ module: string }>()
   return results.map(({ module }) => module)
-}
-
-/**
- * Which of the product's devices these ids or numbers name, in no order. `CROSS JOIN`: the planner would else read the
- * whole list again for each device of the product.
- */
-export async function resolveDevices(
-  d1: D1Database,
-  product: { tenantId: string; productId: string },
-  by: 'id' | 'number',
-  values: string[],
-): Promise<{ id: string; value: string }[]> {
-  const { results } = await d1
-    .prepare(
-      `SELECT d.id, d.${by} AS value FROM json_each(?3) j
-       CROSS JOIN devices d ON d.${by} = j.value AND d.tenant_id = ?1 AND d.product_id = ?2`,
-    )
-    .bind(product.tenantId, product.productId, JSON.stringify(values))
-    .all<{ id: string; value: string }>()
-  return results
 }

@@ -1,8 +1,8 @@
 import { downloadsMode, workerLinksFault } from '../../links/linker.ts'
-import { taskStub } from '../api/task-stub.ts'
 import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from '../database/slots.ts'
 import { currentPlan } from '../effects/apply-plan.ts'
 import { changeStored, writeDevice } from '../effects/change-device.ts'
+import { slotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { decideSlot, type SlotDecision } from '../rules/slot.ts'
 import { isEnded, type UpgradeEvent } from '../rules/upgrade.ts'
@@ -128,7 +128,7 @@ async function meetHolder(
   const { onBusy } = spec.policy
   // Also a task that waits asks: the holder gives back what it ended without freeing, when it was cut off.
   const yielded = new Set(
-    await taskStub(env, holder).yieldSlots(deviceIds, onBusy === 'replace' ? spec.id : null),
+    await slotPeer(env, holder).yieldSlots(deviceIds, onBusy === 'replace' ? spec.id : null),
   )
   const kept = deviceIds.filter((deviceId) => !yielded.has(deviceId))
   for (const deviceId of yielded) {
@@ -166,7 +166,7 @@ async function meetHolder(
   task.storage.writeRun(task.run)
   await Promise.all(
     [...Map.groupBy(displaced, ({ taskId }) => taskId)].map(([taskId, group]) =>
-      taskStub(env, taskId).replaceDevices(
+      slotPeer(env, taskId).replaceDevices(
         group.map(({ deviceId }) => deviceId),
         spec.id,
       ),

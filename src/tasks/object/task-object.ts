@@ -1,8 +1,10 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../../common/env.ts'
+import type { Waiter } from '../../hub/waiter.ts'
 import { createLinker } from '../../links/linker.ts'
 import type { Notice } from '../../protocol/device.ts'
 import { writeTaskRow } from '../database/task-row.ts'
+import type { SlotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { askForNotices } from '../notices/answer-requests.ts'
 import { handOut } from '../notices/hand-out.ts'
@@ -49,7 +51,7 @@ const IN_CASE_MS = 60_000
  * One upgrade task: the only owner of its devices' states. A thin shell over the steps beside it; losing its
  * memory at any point loses nothing.
  */
-export class UpgradeTask extends DurableObject<Env> {
+export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter {
   #storage: TaskStorage
   #context: TaskContext | undefined
   #watchers = createWatchers()
@@ -70,7 +72,7 @@ export class UpgradeTask extends DurableObject<Env> {
     const task = this.#task()
     // Before there is a row of it: cut off after that, the task is looked after all the same.
     await this.ctx.storage.setAlarm(Date.now() + IN_CASE_MS)
-    if (!(await writeTaskRow(task))) {
+    if (!(await writeTaskRow(this.env.DB, task))) {
       await this.ctx.storage.deleteAlarm()
       return false
     }

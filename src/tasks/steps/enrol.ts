@@ -1,12 +1,10 @@
+import { filterOf, readDevices, SELECTION_PAGE_SIZE } from '../database/selection.ts'
 import { waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
-import type { DeviceFilter } from '../rules/task.ts'
 import { wavePercents } from '../rules/task-run.ts'
 import { cutWaves, placeOf, waveOfJoiner, waveSizes } from '../rules/waves.ts'
 import type { NewDevice } from '../storage/task-storage.ts'
-
-const ENROL_PAGE_SIZE = 1000
 
 /**
  * Takes in the next page of devices as Pending; no slot is taken. The cursor is written with the devices: cut off
@@ -76,19 +74,29 @@ export async function joinPage(task: TaskContext, now: () => number): Promise<bo
   const { run, spec, queues } = task
   const { joining } = run
   if (!spec.policy.dynamic || joining === null || run.enrolment !== null || isOver(run)) return false
-  const heard = queues.readNewcomers(ENROL_PAGE_SIZE)
+  const heard = queues.readNewcomers(SELECTION_PAGE_SIZE)
   if (heard.length > 0) {
-    const devices = await readDevices(task, '', heard.length, heard, filterOf(spec))
+    const devices = await selectDevices(task, {
+      after: '',
+      limit: heard.length,
+      ids: heard,
+      filter: filterOf(spec),
+    })
     join(task, devices, now())
     queues.deleteNewcomers(heard)
     task.storage.writeRun(run)
     return true
   }
   if (now() < joining.at) return false
-  const devices = await readDevices(task, joining.before, ENROL_PAGE_SIZE, null, filterOf(spec))
+  const devices = await selectDevices(task, {
+    after: joining.before,
+    limit: SELECTION_PAGE_SIZE,
+    ids: null,
+    filter: filterOf(spec),
+  })
   join(task, devices, now())
   const last = devices.at(-1)?.deviceId
-  const hasMore = devices.length === ENROL_PAGE_SIZE
+  const hasMore = devices.length === SELECTION_PAGE_SIZE
   // Ids grow with time, but not all that were made before are there before: each look begins where the last but
   // one ended.
   run.joining = {
@@ -118,9 +126,6 @@ function join(task: TaskContext, devices: NewDevice[], now: number): void {
 
 // ---- Which devices --------------------------------------------------------------------------------------
 
-export const filterOf = ({ selection }: TaskContext['spec']): DeviceFilter =>
-  'filter' in selection ? selection.filter : {}
-
 async function readPage(
   task: TaskContext,
   cursor: string,
@@ -130,55 +135,21 @@ async function readPage(
     const page = cursor === '' ? 0 : Number(cursor)
     const ids = task.storage.readSelection(page)
     if (!ids) return { devices: [], next: null }
-    return { devices: await readDevices(task, '', ids.length, ids, {}), next: String(page + 1) }
+    const devices = await selectDevices(task, { after: '', limit: ids.length, ids, filter: {} })
+    return { devices, next: String(page + 1) }
   }
-  const devices = await readDevices(task, cursor, ENROL_PAGE_SIZE, null, filterOf(task.spec))
+  const devices = await selectDevices(task, {
+    after: cursor,
+    limit: SELECTION_PAGE_SIZE,
+    ids: null,
+    filter: filterOf(task.spec),
+  })
   const last = devices.at(-1)
-  return { devices, next: devices.length < ENROL_PAGE_SIZE || !last ? null : last.deviceId }
+  return { devices, next: devices.length < SELECTION_PAGE_SIZE || !last ? null : last.deviceId }
 }
 
-/** Devices of the task's product, in the order of their ids. */
-async function readDevices(
+const selectDevices = async (
   { env, spec }: TaskContext,
-  after: string,
-  limit: number,
-  ids: string[] | null,
-  filter: DeviceFilter,
-): Promise<NewDevice[]> {
-  const { results } = await env.DB.prepare(
-    `SELECT d.id AS deviceId, d.number, d.name, m.version AS fromVersion
-     FROM devices d LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?3
-     WHERE ${DEVICE_FILTER_SQL} AND d.id > ?7 ORDER BY d.id LIMIT ?8`,
-  )
-    .bind(...filterBindings(spec, ids, filter), after, limit)
-    .all<Pick<NewDevice, 'deviceId' | 'number' | 'name' | 'fromVersion'>>()
-  return results.map((device) => ({ ...device, wave: null, isDue: false }))
-}
-
-/** Bindings ?1 to ?6 of a query over devices `d` and their module `m`; see `filterBindings`. */
-export const DEVICE_FILTER_SQL = `
-  d.tenant_id = ?1 AND d.product_id = ?2
-  AND (?4 IS NULL OR d.id IN (SELECT value FROM json_each(?4)))
-  AND (?5 ->> 'versions' IS NULL OR m.version IN (SELECT value FROM json_each(?5, '$.versions')))
-  AND (?5 ->> 'tags' IS NULL OR EXISTS (
-    SELECT 1 FROM json_each(d.tags) t WHERE t.value IN (SELECT value FROM json_each(?5, '$.tags'))))
-  AND (?6 IS NULL OR instr(lower(d.number), lower(?6)) > 0 OR instr(lower(coalesce(d.name, '')), lower(?6)) > 0)`
-
-export const filterBindings = (spec: TaskContext['spec'], ids: string[] | null, filter: DeviceFilter) =>
-  [
-    spec.tenantId,
-    spec.productId,
-    spec.module,
-    ids && JSON.stringify(ids),
-    JSON.stringify(filter),
-    filter.search ?? null,
-  ] as const
-
-/** Pages of a list of devices, as the object keeps them. */
-export function selectionPages(ids: string[]): string[][] {
-  const sorted = [...new Set(ids)].sort()
-  const pages: string[][] = []
-  for (let at = 0; at < sorted.length; at += ENROL_PAGE_SIZE)
-    pages.push(sorted.slice(at, at + ENROL_PAGE_SIZE))
-  return pages
-}
+  which: Parameters<typeof readDevices>[2],
+): Promise<NewDevice[]> =>
+  (await readDevices(env.DB, spec, which)).map((device) => ({ ...device, wave: null, isDue: false }))

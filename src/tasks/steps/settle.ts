@@ -1,5 +1,5 @@
-import { taskStub } from '../api/task-stub.ts'
 import { type Ended, settleUpgrades } from '../database/slots.ts'
+import { slotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isEnded } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
@@ -39,7 +39,7 @@ async function settle(task: TaskContext, rows: DeviceRow[], written: () => void)
   const byTask = Map.groupBy(freed, ({ taskId }) => taskId)
   await Promise.allSettled(
     [...byTask].map(([taskId, group]) =>
-      taskStub(task.env, taskId).slotsFreed(group.map(({ deviceId }) => deviceId)),
+      slotPeer(task.env, taskId).slotsFreed(group.map(({ deviceId }) => deviceId)),
     ),
   )
 }

@@ -158,7 +158,7 @@ async function writeBack(task: TaskContext, now: number): Promise<void> {
   if (run.unwritten === 'no') return
   if (run.unwritten === 'counts' && now < run.writtenAt + COUNTS_WRITE_MS) return
   const written = shown(task)
-  await writeTaskRow(task)
+  await writeTaskRow(task.env.DB, task)
   // What changed while the row was being written is written the next time.
   if (shown(task) === written) run.unwritten = 'no'
   run.writtenAt = now

@@ -1,7 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, it, vi } from 'vitest'
-import { openDb } from '../../../src/db/client.ts'
-import { loadPackages } from '../../../src/packages/store.ts'
+import { readPackages } from '../../../src/tasks/database/packages.ts'
 import { makeClient } from '../api.ts'
 import {
   makeDraft,
@@ -192,8 +191,15 @@ it("loads a tenant's ready packages for its tasks", async () => {
   ]
   await putBytes(tenant, `/api/v1/packages/${ready}/file`, randomBytes(10))
   await putBytes(stranger, `/api/v1/packages/${foreign}/file`, randomBytes(10))
-  const loaded = await loadPackages(openDb(env.DB), tenant.tenantId, [ready, draft, foreign, 'pkg_none'])
+  const loaded = await readPackages(env, tenant.tenantId, [ready])
   expect(loaded).toMatchObject([{ id: ready, size: 10, extData: null }])
+  for (const [id, code] of [
+    [draft, 'package.not_ready'],
+    [foreign, 'package.not_found'],
+    ['pkg_none', 'package.not_found'],
+  ] as const) {
+    await expect(readPackages(env, tenant.tenantId, [ready, id])).rejects.toMatchObject({ code })
+  }
   expect(loaded[0]!.storageKey).toMatch(`packages/${tenant.tenantId}/${ready}/`)
 })
 

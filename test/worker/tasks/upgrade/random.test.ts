@@ -2,6 +2,7 @@ import { evictDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { expect, it } from 'vitest'
 import type { NoticeFrame } from '../../../../src/protocol/bridge.ts'
+import { taskStub } from '../../../../src/tasks/api/task-stub.ts'
 import {
   type Lab,
   type LabDevice,
@@ -82,7 +83,7 @@ async function play(seed: number) {
     cancelOne: () => pick(tasks).post(`/devices/${device().id}/cancel`),
     pause: () => pick(tasks).post('/pause'),
     resume: () => Promise.all(tasks.map((task) => task.post('/resume'))),
-    evict: () => evictDurableObject(env.UPGRADE_TASK.getByName(pick(tasks).id)).catch(() => {}),
+    evict: () => evictDurableObject(taskStub(env, pick(tasks).id)).catch(() => {}),
   }
   await newTask()
   for (let round = 1; round <= ROUNDS; round++) {
@@ -123,7 +124,7 @@ async function check(lab: Lab, who: LabDevice, tasks: LabTask[], when: string) {
 async function checkCounts(tasks: LabTask[], when: string) {
   for (const task of tasks) {
     const { counts, status } = await task.get()
-    const devices = await env.UPGRADE_TASK.getByName(task.id).devices({ after: '', limit: 100 })
+    const devices = await taskStub(env, task.id).devices({ after: '', limit: 100 })
     const found = Object.groupBy(devices.items, (item) => item.status)
     for (const [state, count] of Object.entries(counts)) {
       const expected = state === 'total' ? devices.items.length : (found[state as 'pending']?.length ?? 0)

@@ -2,6 +2,7 @@ import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, it } from 'vitest'
 import { hubName, hubStub } from '../../../../src/hub/hub.ts'
+import { taskStub } from '../../../../src/tasks/api/task-stub.ts'
 import {
   type Lab,
   type LabDevice,
@@ -40,7 +41,7 @@ async function everything(lab: Lab, task: LabTask, device: LabDevice) {
   }
 }
 
-const alarm = (task: LabTask) => runDurableObjectAlarm(env.UPGRADE_TASK.getByName(task.id))
+const alarm = (task: LabTask) => runDurableObjectAlarm(taskStub(env, task.id))
 
 describe('a batch that is posted twice', () => {
   it('changes nothing the second time, at any point of an upgrade', async () => {
@@ -108,8 +109,8 @@ describe('an alarm that rings twice', () => {
     const before = await everything(lab, task, first)
     const pending = (await lab.unexpected()).length
     await alarm(task)
-    await runInDurableObject(env.UPGRADE_TASK.getByName(task.id), (object) => object.alarm())
-    await runInDurableObject(env.UPGRADE_TASK.getByName(task.id), (object) => object.alarm())
+    await runInDurableObject(taskStub(env, task.id), (object) => object.alarm())
+    await runInDurableObject(taskStub(env, task.id), (object) => object.alarm())
     expect(await everything(lab, task, first)).toEqual(before)
     expect(await lab.unexpected()).toHaveLength(pending)
   })
@@ -156,7 +157,7 @@ describe('a task whose storage fails in the middle of a batch', () => {
     const task = await lab.upgradeTo('v2')
     await lab.push(first)
     await lab.push(second)
-    const object = env.UPGRADE_TASK.getByName(task.id)
+    const object = taskStub(env, task.id)
     await runInDurableObject(object, (_, { storage }) => {
       storage.sql.exec(
         `CREATE TRIGGER broken BEFORE UPDATE ON devices WHEN NEW.device_id = '${second.id}'

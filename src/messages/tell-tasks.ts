@@ -1,0 +1,23 @@
+import type { Env } from '../common/env.ts'
+import type { ItemResult } from '../protocol/bridge.ts'
+import { taskStub } from '../tasks/api/task-stub.ts'
+import type { Gathered } from './gather.ts'
+
+/** One call to each task concerned. Where one fails, its messages are to be sent again, and change nothing twice. */
+export async function tellTasks(env: Env, gathered: Gathered): Promise<void> {
+  await Promise.all(
+    [...gathered.toTasks].map(async ([taskId, messages]) => {
+      try {
+        await taskStub(env, taskId).deliver(messages.map(({ message }) => message))
+      } catch (error) {
+        console.error('receive.task_failed', { taskId, error: String(error) })
+        for (const { item } of messages) retry(gathered.results, item)
+      }
+    }),
+  )
+}
+
+export function retry(results: ItemResult[], item: number): void {
+  const result = results[item]
+  if (result?.status === 'taken') results[item] = { id: result.id, status: 'retry', reason: 'try again' }
+}
