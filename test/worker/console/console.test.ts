@@ -11,7 +11,7 @@ async function signIn(key: string, headers: Record<string, string> = {}) {
   return visit('/sign-in', { method: 'POST', body, headers: { origin: 'http://edge-ota.test', ...headers } })
 }
 
-it('lets in who has a key, and keeps it out of the browser', async () => {
+it('signs in with a key, and keeps the key out of the browser', async () => {
   const tenant = await makeTenant()
   const answer = await signIn(tenant.key)
   expect([answer.status, answer.headers.get('location')]).toEqual([303, '/products'])
@@ -25,7 +25,7 @@ it('lets in who has a key, and keeps it out of the browser', async () => {
   expect(await page.text()).toContain('Overview')
 })
 
-it('loads scripts and styles of its own', async () => {
+it('serves the scripts and styles of its pages, for browsers to keep', async () => {
   const html = await (await visit('/sign-in')).text()
   const paths = [...html.matchAll(/"(\/assets\/[^"]+)"/g)].map(([, path]) => path!)
   expect(paths).toHaveLength(13)
@@ -39,12 +39,12 @@ it('loads scripts and styles of its own', async () => {
   }
 })
 
-it('sends who is not signed in to where they can be', async () => {
+it('sends a visitor who is not signed in to the sign-in', async () => {
   const answer = await visit('/')
   expect([answer.status, answer.headers.get('location')]).toEqual([303, '/sign-in?to=%2F'])
 })
 
-it('shows every page, and what a name says as text', async () => {
+it('shows every page in both languages, and a name with markup as text', async () => {
   const lab = await makeLab(2)
   const nasty = '<img src=x onerror=alert(1)> "quoted" \u202eright to left 😀'
   await lab.admin.call('PATCH', `/api/v1/devices/${lab.devices[0]!.id}`, { name: nasty })
@@ -53,11 +53,24 @@ it('shows every page, and what a name says as text', async () => {
   await task.reaches(lab.devices[0]!, 'pending')
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const paths = [
-    ...['/', '/parts/tasks', '/parts/figures', '/parts/versions', '/parts/attention'],
-    ...['/products', `/products/${lab.productId}`, '/devices', `/devices/${lab.devices[0]!.id}`],
-    ...['/firmware', `/packages/${packageId}`, `/tasks/${task.id}`, `/tasks/${task.id}/devices`],
-    ...[`/tasks/${task.id}/state`, `/tasks/${task.id}/charts`],
-    ...[`/tasks/${task.id}/devices/${lab.devices[0]!.id}`, '/settings', '/settings/webhooks'],
+    '/',
+    '/parts/tasks',
+    '/parts/figures',
+    '/parts/versions',
+    '/parts/attention',
+    '/products',
+    `/products/${lab.productId}`,
+    '/devices',
+    `/devices/${lab.devices[0]!.id}`,
+    '/firmware',
+    `/packages/${packageId}`,
+    `/tasks/${task.id}`,
+    `/tasks/${task.id}/devices`,
+    `/tasks/${task.id}/state`,
+    `/tasks/${task.id}/charts`,
+    `/tasks/${task.id}/devices/${lab.devices[0]!.id}`,
+    '/settings',
+    '/settings/webhooks',
     '/settings/audit',
   ]
   for (const language of ['en', 'zh']) {
@@ -72,7 +85,7 @@ it('shows every page, and what a name says as text', async () => {
   expect(list).toContain('&lt;img src=x onerror=alert(1)&gt;')
 })
 
-it('says that there is nothing, as a page', async () => {
+it('shows a page for an address without content', async () => {
   const tenant = await makeTenant()
   const cookie = (await signIn(tenant.key)).headers.get('set-cookie')!.split(';')[0]!
   const answer = await visit('/products/prd_none', { headers: { cookie } })
@@ -80,7 +93,7 @@ it('says that there is nothing, as a page', async () => {
   expect(await answer.text()).toContain('There is nothing at this address.')
 })
 
-it('lets a page of ours use the API, and no other site', async () => {
+it('lets its own pages use the API with their session, and no other site', async () => {
   const tenant = await makeTenant()
   const cookie = (await signIn(tenant.key)).headers.get('set-cookie')!.split(';')[0]!
   const create = (origin?: string) =>
@@ -94,7 +107,7 @@ it('lets a page of ours use the API, and no other site', async () => {
   expect((await create()).status).toBe(401)
 })
 
-it('refuses what is no form, and one that is too large', async () => {
+it('refuses a sign-in that is not a form, and one that is too large', async () => {
   const post = async (body: string, type: string) => {
     const headers = { origin: 'http://edge-ota.test', 'content-type': type }
     return (await visit('/sign-in', { method: 'POST', body, headers })).status
@@ -105,7 +118,7 @@ it('refuses what is no form, and one that is too large', async () => {
   expect(await post(`key=${'x'.repeat(20_000)}`, 'application/x-www-form-urlencoded')).toBe(413)
 })
 
-it('sends the page to the sign-in where a part of it was asked for by nobody', async () => {
+it('sends the whole page to the sign-in if a part of it is requested without a session', async () => {
   const headers = {
     'hx-request': 'true',
     'hx-current-url': 'http://edge-ota.test/tasks/tsk_1?status=failure',
@@ -117,41 +130,30 @@ it('sends the page to the sign-in where a part of it was asked for by nobody', a
   ])
 })
 
-it('takes whatever a query says, and fails at none of it', async () => {
+it('shows its pages whatever their query says', async () => {
   const lab = await makeLab(1)
   const packageId = await lab.addPackage('v2')
   const task = await lab.addTask(packageId)
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const values = ['%00', '-1', '1e999', '%F0%9F%98%80', '%ff%fe', 'x'.repeat(4000), "'%22--", '%5B%5D']
-  const queries = values.map((value) =>
-    [
-      'cursor',
-      'search',
-      'name',
-      'productId',
-      'version',
-      'tag',
-      'online',
-      'status',
-      'action',
-      'from',
-      'to',
-      'keyId',
-    ]
-      .map((name) => `${name}=${value}`)
-      .join('&'),
-  )
-  for (const path of [
-    ...['/', '/products', '/devices', '/devices/choice', '/firmware', `/packages/${packageId}`],
-    ...[
-      `/tasks/${task.id}`,
-      `/tasks/${task.id}/devices`,
-      '/settings',
-      '/settings/webhooks',
-      '/settings/audit',
-    ],
-    ...['/sign-in', '/language'],
-  ]) {
+  const names = 'cursor search name productId version tag online status action from to keyId'.split(' ')
+  const queries = values.map((value) => names.map((name) => `${name}=${value}`).join('&'))
+  const paths = [
+    '/',
+    '/products',
+    '/devices',
+    '/devices/choice',
+    '/firmware',
+    `/packages/${packageId}`,
+    `/tasks/${task.id}`,
+    `/tasks/${task.id}/devices`,
+    '/settings',
+    '/settings/webhooks',
+    '/settings/audit',
+    '/sign-in',
+    '/language',
+  ]
+  for (const path of paths) {
     for (const query of queries) {
       const answer = await visit(`${path}?${query}`, { headers: { cookie } })
       expect([path, query.slice(0, 20), answer.status < 400]).toEqual([path, query.slice(0, 20), true])
@@ -160,7 +162,7 @@ it('takes whatever a query says, and fails at none of it', async () => {
   }
 })
 
-it('refuses a key that is none, that is revoked, or that belongs to no tenant', async () => {
+it('refuses a text that is not a key, a key of no tenant, and the session of a revoked key', async () => {
   expect((await signIn('nonsense')).status).toBe(401)
   expect((await signIn((await makeClient('root', null)).key)).status).toBe(401)
   const tenant = await makeTenant()
@@ -169,7 +171,7 @@ it('refuses a key that is none, that is revoked, or that belongs to no tenant', 
   expect((await visit('/', { headers: { cookie } })).status).toBe(303)
 })
 
-it('shows a viewer nothing that changes, and refuses it', async () => {
+it('shows a viewer no control that changes something, and refuses to show it a token', async () => {
   const lab = await makeLab(1)
   const viewer = await makeClient('viewer', lab.admin.tenantId)
   const cookie = (await signIn(viewer.key)).headers.get('set-cookie')!.split(';')[0]!
@@ -187,7 +189,7 @@ it('shows a viewer nothing that changes, and refuses it', async () => {
   expect((await visit(`/devices/${lab.devices[0]!.id}/token`, { method: 'POST', headers })).status).toBe(403)
 })
 
-it('shows an operator the token of a device on request, and notes it', async () => {
+it('shows an operator the token of a device on request, and records that in the audit log', async () => {
   const lab = await makeLab(1)
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const headers = { cookie, origin: 'http://edge-ota.test' }
@@ -198,16 +200,16 @@ it('shows an operator the token of a device on request, and notes it', async () 
   expect(log.body.items).toMatchObject([{ target: device!.id }])
 })
 
-it('lets nobody in by the secret for local use where it was deployed', async () => {
+it('lets nobody sign in over HTTPS with the session secret for local use', async () => {
   const page = await exports.default.fetch('https://edge-ota.test/sign-in')
   expect(await page.text()).toContain('SESSION_SECRET is missing')
 })
 
-it('begins with the type of the document, so that browsers keep to the standard', async () => {
+it('begins its pages with a doctype, so that browsers render them in standards mode', async () => {
   expect(await (await visit('/sign-in')).text()).toMatch(/^<!doctype html><html /)
 })
 
-it('filters the audit log by day', async () => {
+it('filters the audit log by day, and ignores what is not a day', async () => {
   const lab = await makeLab(1)
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const today = new Date().toISOString().slice(0, 10)
@@ -221,7 +223,7 @@ it('filters the audit log by day', async () => {
   expect(await shown('from=nonsense&to=2020-99-99')).toBe(true)
 })
 
-it('weighs little: script and style together under 100 KB compressed, each page under 100 KB', async () => {
+it('keeps script and style together under 100 KB compressed', async () => {
   const html = await (await visit('/sign-in')).text()
   const paths = [...html.matchAll(/(?:src|href)="(\/assets\/[^"]+)"/g)].map(([, path]) => path!)
   expect(paths.length).toBeGreaterThan(5)
@@ -234,6 +236,6 @@ it('weighs little: script and style together under 100 KB compressed, each page 
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(100_000)
 })
 
-it('has no asset by a name that every object has', async () => {
+it('has no asset with the name of a property that every object has', async () => {
   expect((await visit('/assets/x/toString')).status).toBe(404)
 })
