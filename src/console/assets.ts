@@ -14,16 +14,25 @@ import select from './client/select.client.js'
 import style from './client/style.css'
 import upload from './client/upload.client.js'
 
-// What pages load besides themselves. All names share a hash of everything, so that a browser asks once and scripts
-// that import each other are of one version.
+// The files that pages load: scripts, style sheet and icon. Their path contains one hash of all of them, so that a
+// browser may keep them for good, and scripts that import each other are always of one version.
 
 const TYPES = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml' }
 
 const FILES = {
-  ...{ 'htmx.js': htmx, 'style.css': style, 'icon.svg': icon },
-  ...{ 'console.client.js': script, 'api.client.js': api, 'dom.client.js': dom, 'form.client.js': form },
-  ...{ 'import.client.js': imports, 'live.client.js': live, 'select.client.js': select },
-  ...{ 'pick.client.js': pick, 'rows.client.js': rows, 'upload.client.js': upload },
+  'htmx.js': htmx,
+  'style.css': style,
+  'icon.svg': icon,
+  'console.client.js': script,
+  'api.client.js': api,
+  'dom.client.js': dom,
+  'form.client.js': form,
+  'import.client.js': imports,
+  'live.client.js': live,
+  'select.client.js': select,
+  'pick.client.js': pick,
+  'rows.client.js': rows,
+  'upload.client.js': upload,
 }
 type Name = keyof typeof FILES
 
@@ -31,12 +40,12 @@ const hash = createHash('sha256').update(Object.values(FILES).join('\0')).digest
 
 export const assetPath = (name: Name) => `/assets/${hash}/${name}`
 
-/** The scripts that the console's own imports: fetched along with it instead of after it. */
+/** The scripts that `console.client.js` imports. Pages preload them, so that none waits for the one that imports it. */
 export const SCRIPT_PARTS = Object.keys(FILES).filter(
   (name) => name.endsWith('.client.js') && name !== 'console.client.js',
 ) as Name[]
 
-/** Also where browsers look for it by themselves. */
+/** Browsers ask for this path by themselves. */
 const ICON = '/favicon.ico'
 
 export const assetRoutes = new Hono()

@@ -7,7 +7,7 @@ const WIDTH = 600
 const HEIGHT = 180
 const LINES = ['success', 'failure', 'upgrading'] as const
 
-/** How many devices were in which state, over time. */
+/** The number of devices in each state, over time. */
 export const ProgressChart: FC<{ samples: Sample[]; total: number }> = ({ samples, total }) => {
   const { t } = usePage()
   const [first] = samples

@@ -8,26 +8,26 @@ import { chooseLanguage } from './texts.ts'
 
 export const LANGUAGE_COOKIE = 'edge_ota_language'
 
-/** By what the visitor chose before, else by the browser's own. */
+/** Sets the language of the page: the one in the visitor's cookie, else the one that the browser asks for. */
 export const chooseTexts: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
   c.set('language', chooseLanguage(getCookie(c, LANGUAGE_COOKIE), c.req.header('accept-language')))
   await next()
 }
 
-/** The page that asks for a part of itself; the first one where none is named. */
+/** The page that sent the request, as htmx names it; the overview if the request names none. */
 function pageOf(c: Context): string {
   const from = c.req.header('hx-current-url') ?? ''
   return URL.canParse(from) ? from : new URL('/', c.req.url).href
 }
 
-/** Who is not signed in is sent to where they can, and back afterwards. */
+/** Sets `principal`. Sends a visitor who is not signed in to the sign-in, which leads back to the page afterwards. */
 export const requireSession: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
   const principal = await principalOfVisitor(c, Date.now())
   if (principal?.tenantId == null) {
     const isPart = c.req.header('hx-request') !== undefined
     const { pathname, search } = new URL(isPart || c.req.method !== 'GET' ? pageOf(c) : c.req.url)
     const signIn = `/sign-in?to=${encodeURIComponent(pathname + search)}`
-    // The page itself is to go there, not the part that was asked for.
+    // htmx would put the target of a redirect into the part; this header leads the whole page there.
     return isPart ? c.body(null, 401, { 'hx-redirect': signIn }) : c.redirect(signIn, 303)
   }
   if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')

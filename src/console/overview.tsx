@@ -22,10 +22,10 @@ const MAX_TASKS = 20
 const MAX_PRODUCTS = 50
 const MAX_VERSIONS = 40
 const MAX_REJECTED = 5
-/** Rejected messages are news for so long. */
+/** A rejected message needs attention for this long. */
 const NEWS_MS = 24 * 3600_000
 
-/** The page comes at once; what has to look through the fleet comes after it. */
+/** The page is sent at once; htmx then fetches the parts for which the whole fleet must be read. */
 export const overviewRoutes = new Hono<ConsoleEnv>()
   .get('/', async (c) => {
     const tasks = await runningTasks(c.env.DB, c.var.principal.tenantId!)
@@ -76,7 +76,7 @@ async function runningTasks(d1: D1Database, tenantId: string): Promise<TaskRow[]
 interface BridgeStatus {
   name: string
   isAway: boolean
-  /** Messages by reason, since the bridge exists; of an own bridge only. */
+  /** All messages rejected so far, by reason; empty for a bridge that several tenants share. */
   rejected: Record<string, number>
 }
 

@@ -9,11 +9,11 @@ import { assetPath, SCRIPT_PARTS } from './assets.ts'
 import { problemTexts } from './problems.ts'
 import { isTextKey, type Language, type TextKey, type Translate, translator } from './texts.ts'
 
-/** What every part of a page may ask for. */
+/** What every component of a page can read, by `usePage()`. */
 export interface PageScope {
   language: Language
   t: Translate
-  /** Null before somebody signed in. */
+  /** Null if nobody is signed in. */
   principal: Principal | null
   path: string
 }
@@ -25,17 +25,22 @@ export interface ConsoleEnv extends AppEnv {
 const Scope = createContext<PageScope>({ language: 'en', t: translator('en'), principal: null, path: '/' })
 export const usePage = (): PageScope => useContext(Scope)
 
-/** May who signed in do what takes this role? What is not allowed is not shown. */
+/** Whether the visitor's role admits `role`. A page hides what its visitor may not do; the API refuses it besides. */
 export const useMay = (role: Role): boolean => {
   const { principal } = usePage()
   return principal !== null && admits(role, principal.role)
 }
 
-/** No inline script or style, nothing from elsewhere, in nobody's frame. Signing out may lead on to the Access team. */
+/** No inline script or style, no other host, no frame. `form-action` has the Access team: signing out leads there. */
 const securityHeaders = (c: Context<ConsoleEnv>) => ({
   'content-security-policy': [
-    ...["default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:"],
-    ...["connect-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"],
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
     `form-action 'self' ${accessSettings(c.env)?.team ?? ''}`,
   ].join('; '),
   'referrer-policy': 'same-origin',
@@ -50,7 +55,7 @@ const scopeOf = (c: Context<ConsoleEnv>): PageScope => ({
   path: c.req.path,
 })
 
-/** A whole page. `title`: a text of the table, or what something is called. */
+/** A whole page. `title` is a key of the texts, or the name of what the page shows. */
 export function render(
   c: Context<ConsoleEnv>,
   title: string,
@@ -68,14 +73,14 @@ export function render(
   )
 }
 
-/** The page that is not there, or did not come about. */
+/** The page for an address without content (404) or after an unexpected error (500). */
 export function renderFault(c: Context<ConsoleEnv>, status: 404 | 500) {
   const t = translator(c.var.language)
   const text = t(status === 404 ? 'page.notFound' : 'page.failed')
   return render(c, text, <h1>{text}</h1>, status)
 }
 
-/** A part of a page, for htmx. */
+/** A part of a page, which htmx puts in its place. */
 export const renderPart = (c: Context<ConsoleEnv>, content: JSX.Element) =>
   c.html(<Scope.Provider value={scopeOf(c)}>{content}</Scope.Provider>, 200, securityHeaders(c))
 
@@ -87,9 +92,10 @@ const NAVIGATION: { path: string; text: TextKey }[] = [
   { path: '/settings', text: 'nav.settings' },
 ]
 
-/** A part that did not come about leaves what was there. */
+/** The CSP forbids htmx's inline styles. After an error, a part of a page stays as it was. */
 const HTMX_CONFIG = JSON.stringify({
-  ...{ includeIndicatorCSS: false, history: false },
+  includeIndicatorCSS: false,
+  history: false,
   noSwap: [204, 304, '4xx', '5xx'],
 })
 

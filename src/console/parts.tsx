@@ -4,9 +4,9 @@ import type { UpgradeStatus } from '../tasks/rules/upgrade.ts'
 import { usePage } from './page.tsx'
 import { phrase } from './phrases.ts'
 
-// What pages are made of.
+// The components that all pages share.
 
-/** A time in UTC, which the browser shows in the viewer's zone. */
+/** A time (ISO 8601, UTC), which the page's script shows in the visitor's zone. */
 export const Time: FC<{ at: string | null }> = ({ at }) =>
   at === null ? <>–</> : <time datetime={at}>{at.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')}</time>
 
@@ -45,7 +45,7 @@ export const TaskBadge: FC<{ of: TaskStatus }> = ({ of }) => (
 
 const BAR_ORDER = ['success', 'failure', 'upgrading', 'pushed', 'cancelled'] as const
 
-/** How far a task's devices are, one bar. */
+/** A task's devices by state, in one bar. */
 export const CountsBar: FC<{ counts: TaskCounts }> = ({ counts }) => {
   const { t } = usePage()
   const total = Math.max(counts.total, 1)
@@ -70,7 +70,7 @@ export const CountsBar: FC<{ counts: TaskCounts }> = ({ counts }) => {
   )
 }
 
-/** One part of a whole as a bar; `share` from 0 to 1. */
+/** A share as a bar; `share` is from 0 to 1. */
 export const ShareBar: FC<{ share: number; label: string }> = ({ share, label }) => (
   <svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" aria-label={label}>
     <rect class="upgrading" x="0" y="0" width={Math.min(100, 100 * share)} height="1" />
@@ -84,7 +84,7 @@ export const Card: FC<PropsWithChildren<{ title?: string }>> = ({ title, childre
   </section>
 )
 
-/** A table, or the words that there is nothing; `rows` are its `<tr>`. */
+/** A table whose `rows` are `<tr>` elements; without rows, a text that says so. */
 export const Table: FC<{ heads: Child[]; rows: Child[]; caption?: string }> = ({ heads, rows, caption }) => {
   const { t } = usePage()
   if (rows.length === 0) return <p class="quiet">{t('page.none')}</p>
@@ -142,7 +142,7 @@ export const Field: FC<PropsWithChildren<{ label: string; hint?: string }>> = ({
   </label>
 )
 
-/** A dialog that `data-opens="#id"` opens. */
+/** A dialog, opened by a button with `data-opens="#id"`. */
 export const Dialog: FC<PropsWithChildren<{ id: string; title: string }>> = ({ id, title, children }) => (
   <dialog id={id} aria-labelledby={`${id}-title`}>
     <h2 id={`${id}-title`}>{title}</h2>
@@ -150,7 +150,7 @@ export const Dialog: FC<PropsWithChildren<{ id: string; title: string }>> = ({ i
   </dialog>
 )
 
-/** The end of a form in a dialog: what is wrong, cancel, and what it does. */
+/** The end of a dialog's form: a place for errors, a button to cancel and one to submit, which `action` names. */
 export const DialogEnd: FC<{ action: string }> = ({ action }) => {
   const { t } = usePage()
   return (

@@ -11,7 +11,7 @@ import { settingsPages } from './settings/routes.tsx'
 import { signInRoutes } from './sign-in.tsx'
 import { taskPages } from './tasks/routes.tsx'
 
-// The console: what an operator sees and does in a browser. Its pages read; what they change they ask of the API.
+// The console: the pages for operators. Pages only read; what an operator changes goes through the API (README.md).
 
 const OPEN = ['/sign-in', '/sign-out', '/language']
 const PAGES = ['', '/parts', '/products', '/devices', '/firmware', '/packages', '/tasks', '/settings']

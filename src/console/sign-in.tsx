@@ -13,11 +13,11 @@ import { type ConsoleEnv, render, usePage } from './page.tsx'
 import { Field } from './parts.tsx'
 import type { TextKey } from './texts.ts'
 
-/** Cloudflare's own, in front of the Worker. */
+/** Cloudflare answers this path itself, in front of the Worker. */
 const ACCESS_SIGN_OUT = '/cdn-cgi/access/logout'
 const MAX_FORM_BYTES = 16 * 1024
 const YEAR_SECONDS = 365 * 24 * 3600
-/** A path of ours, and nothing that a browser reads as another host. */
+/** A path on this host; browsers would read `//` or `/\` at its beginning as another host. */
 const OWN_PATH = /^\/(?![/\\])[^\s]{0,500}$/
 
 const ownPath = (path: string | undefined) => (path !== undefined && OWN_PATH.test(path) ? path : '/')
@@ -36,7 +36,7 @@ export const signInRoutes = new Hono<ConsoleEnv>()
   .post('/sign-in', limitForm, async (c) => {
     if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
     await limitAddress(c)
-    // What is no form has no key.
+    // A body that is not a form has no key in it.
     const form = await c.req.parseBody().catch(() => ({}) as Record<string, unknown>)
     const text = typeof form.key === 'string' ? form.key.trim() : ''
     const to = ownPath(typeof form.to === 'string' ? form.to : undefined)
@@ -55,13 +55,15 @@ export const signInRoutes = new Hono<ConsoleEnv>()
   .post('/sign-out', async (c) => {
     if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
     endSession(c)
-    // Whom Access let in is signed out there, or would be in again at once.
+    // A visitor who came in by Access must be signed out there too, or the next page would let them in again.
     const isByAccess = (await principalOfAccess(c, Date.now())) !== undefined
     return c.redirect(isByAccess ? ACCESS_SIGN_OUT : '/sign-in', 303)
   })
   .get('/language', (c) => {
     setCookie(c, LANGUAGE_COOKIE, c.req.query('to') === 'zh' ? 'zh' : 'en', {
-      ...{ path: '/', sameSite: 'Lax', maxAge: YEAR_SECONDS },
+      path: '/',
+      sameSite: 'Lax',
+      maxAge: YEAR_SECONDS,
     })
     const from = c.req.header('referer') ?? ''
     if (!URL.canParse(from)) return c.redirect('/', 303)

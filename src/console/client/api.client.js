@@ -1,8 +1,8 @@
 import { $ } from './dom.client.js'
 
-// Calls of the API, in the session of who signed in.
+// Calls of the API, which the session's cookie authorizes.
 
-/** What the API answered; a problem is thrown, with its `errors` by field. */
+/** Calls the API and returns its answer; throws a problem with `detail`, and `errors` by field. */
 export async function call(method, path, body, headers = {}) {
   const isJson = body !== undefined && !(body instanceof Blob)
   const init = {
@@ -17,7 +17,7 @@ export async function call(method, path, body, headers = {}) {
   return answerOf(status, text)
 }
 
-/** One request with its progress; `fetch` does not tell of what it sends. */
+/** Like `call`, for a file: reports the bytes sent so far, which `fetch` does not. */
 export function send(method, path, blob, onProgress, headers = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest()
@@ -36,9 +36,10 @@ export function send(method, path, blob, onProgress, headers = {}) {
   })
 }
 
+/** The problem of a lost connection. */
 const cut = () => ({ detail: $('main').dataset.offline, errors: [], isCut: true })
 
-/** What stands between the browser and the API may answer too, and not in JSON. */
+/** Returns the answer or throws its problem. A proxy may answer in place of the API, and not in JSON. */
 function answerOf(status, text) {
   const answer = parsed(text)
   if (status === 401)

@@ -1,5 +1,5 @@
-// What a page does by itself: forms call the API as JSON, times are shown in the viewer's zone, figures move.
-// Everything is read from `data-` attributes; texts come with the page.
+// The script of every page: forms and buttons call the API, times are shown in the visitor's zone, live figures are
+// followed. `data-` attributes say what an element does, and hold the texts that it shows.
 
 import { $, $$, showTimes } from './dom.client.js'
 import { press, preview, showFaults, submit } from './form.client.js'
@@ -57,7 +57,7 @@ document.addEventListener('click', (event) => {
 
 document.addEventListener('input', ({ target }) => {
   target.removeAttribute('aria-invalid')
-  // Another filter begins at the first page.
+  // A changed filter begins at the first page.
   const cursor = target.form?.elements.namedItem('cursor')
   if (cursor && cursor !== target) cursor.value = ''
   for (const each of $$('[data-picks][aria-pressed]'))
@@ -76,7 +76,7 @@ document.addEventListener('change', (event) => {
   if (target.form?.dataset.import) forgetTrial(target.form)
 })
 
-// Who does not look asks for nothing, and sees it all anew on coming back.
+// A hidden page fetches nothing; once it is shown again, it fetches all its parts.
 document.addEventListener('htmx:before:request', (event) => {
   if (document.hidden) event.preventDefault()
 })

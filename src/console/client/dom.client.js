@@ -1,9 +1,9 @@
-// What every part of the page's script uses: elements, times in the viewer's zone, messages, questions.
+// What the other scripts share: finding elements, times in the visitor's zone, messages and questions.
 
 export const $ = (selector, from = document) => from.querySelector(selector)
 export const $$ = (selector, from = document) => [...from.querySelectorAll(selector)]
 
-/** A text of the page with its `{names}` filled in. */
+/** A text with its `{names}` filled in. */
 export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '')
 
 const locale = document.documentElement.lang
@@ -23,7 +23,7 @@ export function showTimes(root = document) {
 
 const UNITS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte']
 
-/** Bytes in the unit that suits them. */
+/** A number of bytes, in a unit that makes it short. */
 export function sizeText(bytes) {
   const power = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(bytes, 1)) / 3))
   const style = { style: 'unit', unit: UNITS[power], unitDisplay: 'short', maximumFractionDigits: 1 }
@@ -32,6 +32,7 @@ export function sizeText(bytes) {
 
 const MESSAGE_MS = 8000
 
+/** Shows a message for a while; screen readers read it out. */
 export function say(text, isFault = false) {
   const line = document.createElement('p')
   line.textContent = text
@@ -40,7 +41,7 @@ export function say(text, isFault = false) {
   setTimeout(() => line.remove(), MESSAGE_MS)
 }
 
-/** Asks in the page's own dialog. */
+/** Asks in the page's dialog; resolves to whether the visitor confirmed. */
 export function confirmed(text) {
   const dialog = $('#confirm')
   $('p', dialog).textContent = text

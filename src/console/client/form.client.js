@@ -2,13 +2,13 @@ import { call } from './api.client.js'
 import { $, $$, confirmed, fill, format, say, sizeText } from './dom.client.js'
 import { upload } from './upload.client.js'
 
-// Forms and buttons that call the API as JSON; what they say, and what comes after, is in their `data-` attributes.
+// Forms and buttons that call the API. Their `data-` attributes name the call, its texts and what follows it.
 
 const ofType = {
   number: (text) => Number(text),
   lines: (text) => text.split(/[\s,;]+/).filter(Boolean),
   datetime: (text) => new Date(text).toISOString(),
-  // The fields that belong to the choice say more.
+  // Any other choice is an object, which the choice's own fields fill.
   whom: (text) => (text === 'all' ? 'all' : {}),
 }
 
@@ -19,7 +19,7 @@ function readField(field) {
   return (ofType[field.dataset.type ?? field.type] ?? ((value) => value))(text)
 }
 
-/** Puts a value where a dotted name says; a part that is a number counts in a list. */
+/** Sets the value at a dotted name, as `policy.waves.0.percent`; a number is an index of a list. */
 function put(target, name, value) {
   const parts = name.split('.')
   const last = parts.pop()
@@ -31,6 +31,7 @@ function put(target, name, value) {
   at[last] = value
 }
 
+/** The JSON body of a form, without hidden and empty fields, files, and fields with `data-asks`. */
 export function bodyOf(form) {
   const body = {}
   for (const field of form.elements) {
@@ -56,6 +57,7 @@ export function bodyOf(form) {
 
 const at = (body, name) => name.split('.').reduce((value, part) => value?.[part], body)
 
+/** Marks the fields that a problem names, and shows its text in the form. */
 export function showFaults(form, { detail, errors }) {
   const general = $('[data-fault]', form)
   for (const field of form.elements) field.removeAttribute('aria-invalid')
@@ -79,7 +81,7 @@ export function showFaults(form, { detail, errors }) {
 const pathOf = (template, values) =>
   template.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(values[name] ?? ''))
 
-/** What comes after a change: another page, a part that is fetched anew, or the same page again. */
+/** After a call: shows a secret, refreshes a part of the page, opens another page, or loads this one again. */
 function goOn(element, answer) {
   const { then, says, shows } = element.dataset
   if (says) say(says.replace(/\{(\w+)\}/g, (_, name) => answer?.[name] ?? ''))
@@ -96,10 +98,10 @@ function goOn(element, answer) {
   else location.reload()
 }
 
-/** What a form asked for, and what came of it. */
+/** Form → its latest request: the body, its idempotency key, and the answer once there is one. */
 const asked = new WeakMap()
 
-/** The same for the same form and body: a request whose answer was lost is sent again and does nothing twice. */
+/** The form's request for this body. The same body keeps its key: a request whose answer was lost may be sent again. */
 function askedBefore(form, body) {
   const text = JSON.stringify(body)
   if (asked.get(form)?.text !== text) asked.set(form, { text, key: newKey(), answer: undefined })
@@ -109,6 +111,7 @@ function askedBefore(form, body) {
 const newKey = () =>
   [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16)).join('-')
 
+/** Sends a form to the API, after the preview was confirmed if there is one, and uploads its file. */
 export async function submit(form) {
   const [method, template] = form.dataset.api.split(' ')
   const buttons = $$('button[type=submit]', form)
@@ -118,7 +121,7 @@ export async function submit(form) {
     const { previewApi, confirm } = form.dataset
     if (previewApi && !(await confirmed([confirm, ...(await previewLines(form, body))].join('\n')))) return
     const request = askedBefore(form, body)
-    // What was made before its file was cut off is not made again.
+    // If only the upload of the file failed, the package exists already and is not created again.
     request.answer ??= await call(method, pathOf(template, body), body, { 'idempotency-key': request.key })
     const { answer } = request
     const file = $('input[type=file]', form)?.files[0]
@@ -134,6 +137,7 @@ export async function submit(form) {
   }
 }
 
+/** Makes the call of a button, after its question was confirmed if there is one. */
 export async function press(button) {
   const { api, confirm, body } = button.dataset
   if (confirm && !(await confirmed(confirm))) return
@@ -149,6 +153,7 @@ export async function press(button) {
   }
 }
 
+/** Shows in the form what its task would do. */
 export async function preview(form) {
   const place = $('[data-preview]', form)
   try {
@@ -162,7 +167,7 @@ export async function preview(form) {
   }
 }
 
-/** What the task would do, in the words of the page. */
+/** What the form's task would do, in the page's texts. */
 async function previewLines(form, body) {
   const { previewText, previewBytes, previewSkipped, previewReasons, previewEnds, previewNotReached } =
     form.dataset

@@ -1,7 +1,7 @@
 import { call } from './api.client.js'
 import { $, fill, say } from './dom.client.js'
 
-/** First a trial, whose rejections are shown; then the same file in earnest. */
+/** Sends the file: a trial shows what would be imported and which rows would be rejected, else it is imported. */
 export async function importFile(form, isTrial) {
   const file = $('input[type=file]', form).files[0]
   const query = new URLSearchParams({ productId: form.elements.productId.value, trial: String(isTrial) })
@@ -24,7 +24,7 @@ export async function importFile(form, isTrial) {
   $('button[value=import]', form).disabled = result.created + result.updated === 0
 }
 
-/** What was tried no longer says what an import would do: there is another file, or another product. */
+/** Another file or product was chosen, so the trial no longer says what an import would do: it has to be repeated. */
 export function forgetTrial(form) {
   $('[data-preview]', form).replaceChildren()
   $('button[value=import]', form).disabled = true

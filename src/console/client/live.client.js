@@ -3,7 +3,7 @@ import { $$ } from './dom.client.js'
 const RECONNECT_MS = 2000
 const MAX_RECONNECT_MS = 60_000
 
-/** Figures of a task as its object tells them: `data-figure` elements follow, parts that ask for it are fetched anew. */
+/** Follows a task over its WebSocket: a message sets the `data-figure` elements and refreshes `data-follows` parts. */
 export function follow(element, reconnectMs = RECONNECT_MS) {
   const url = new URL(element.dataset.live, location.href)
   url.protocol = url.protocol.replace('http', 'ws')

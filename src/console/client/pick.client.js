@@ -1,11 +1,11 @@
 import { $, $$, fill } from './dom.client.js'
 
-// Devices chosen from a list whose contents change with the search: those that are chosen stand beside it, as fields.
+// Choosing devices from a list that changes with its search. The chosen ones are fields beside the list.
 
 const place = () => $('[data-picked]')
 const picked = (from) => $$('input', from)
 
-/** Shows which of the listed devices are chosen, and how many are in all. */
+/** Shows which of the listed devices are chosen, and how many are chosen in all. */
 export function showPicked() {
   const from = place()
   if (!from) return

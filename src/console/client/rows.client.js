@@ -1,8 +1,8 @@
 import { $$ } from './dom.client.js'
 
-// Parts of a form that are there or not: rows that are added and removed, rules that hold or do not.
+// Parts of a form that come and go: rows that are added and removed, rules that are turned on and off.
 
-/** Fields of rows are named by their place in the list. */
+/** Names the fields of rows by the index of their row. */
 export function nameRows() {
   for (const list of $$('[data-rows]'))
     for (const [index, row] of $$('[data-row]', list).entries())
@@ -10,13 +10,13 @@ export function nameRows() {
         field.name = `${list.dataset.rows}.${index}.${field.dataset.field}`
 }
 
-/** A choice shows what belongs to it, and hides what belongs to the others. */
+/** Shows the parts that belong to the choice, and hides those of the other choices. */
 export function show(choice) {
   const value = choice.type === 'checkbox' && !choice.checked ? '' : choice.value
   for (const part of $$(`[data-of="${choice.dataset.switches}"]`)) part.hidden = part.dataset.when !== value
 }
 
-/** A preset turns its rules on and the others off; `undefined` leaves them as they are. */
+/** Turns the preset's rules on and the others off; a preset without `data-rules` leaves them as they are. */
 export function apply(presets) {
   const { rules } = presets.selectedOptions[0].dataset
   if (rules === undefined) return
@@ -26,7 +26,7 @@ export function apply(presets) {
   }
 }
 
-/** Who turns a rule on or off has rules of their own. */
+/** An operator turned a rule on or off: from now on the preset is "own rules". */
 export function leavePreset({ form }) {
   const presets = form.querySelector('[data-presets]')
   presets.value = 'own'

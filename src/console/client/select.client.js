@@ -1,7 +1,7 @@
 import { call } from './api.client.js'
 import { $, $$, confirmed, fill, say } from './dom.client.js'
 
-// Several devices at once. What was chosen stays chosen while the table is fetched anew or shows other pages.
+// Retrying or cancelling several devices. They stay chosen while the table is refreshed or shows another page.
 
 const AT_ONCE = 4
 
@@ -10,7 +10,7 @@ const chosen = new Map()
 
 const boxes = () => $$('input[data-device]')
 
-/** Shows what is chosen, and which buttons have something to do. */
+/** Marks the chosen devices, and enables each button that applies to at least one of them. */
 export function showChosen() {
   for (const box of boxes()) {
     box.checked = chosen.has(box.value)
@@ -37,7 +37,7 @@ export function choose(box) {
   showChosen()
 }
 
-/** One call for each chosen device that is in a state for it. */
+/** Makes the button's call for each chosen device whose state allows it, `AT_ONCE` at a time. */
 export async function eachChosen(button) {
   const { each, confirm, done, then } = button.dataset
   const ids = inStatesOf(button)

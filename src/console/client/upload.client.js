@@ -1,12 +1,12 @@
 import { call, send } from './api.client.js'
 import { $ } from './dom.client.js'
 
-// Files to packages, which go on where they were cut off: also after the page was closed.
+// Uploads of package files. An upload that was cut off is resumed, even after its page was closed.
 
 const DIRECT_BYTES = 100 * 1024 * 1024
 const PART_TRIES = 5
 
-/** A file to a package, whose API is at `path`: in one piece, or in parts. */
+/** Uploads a file to the package at `path` of the API, in one piece or in parts. */
 export async function upload(form, path, file) {
   const bar = $('progress', form)
   bar.hidden = false
@@ -31,7 +31,7 @@ export async function upload(form, path, file) {
   localStorage.removeItem(noteName(path))
 }
 
-/** Under this name the browser remembers the upload that it began for a package, and of which file. */
+/** The name under which `localStorage` keeps a package's open upload, and which file it is of. */
 const noteName = (path) => `upload ${path}`
 
 async function begin(path, file, marks) {
@@ -45,7 +45,7 @@ async function begin(path, file, marks) {
   }
 }
 
-/** The upload of the same file that was begun before and is still open; undefined where there is none. */
+/** The open upload of the same file, begun before; undefined if there is none. */
 async function begun(path, marks) {
   const note = JSON.parse(localStorage.getItem(noteName(path)) ?? 'null')
   if (note?.marks !== marks) return undefined

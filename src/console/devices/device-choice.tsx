@@ -11,7 +11,7 @@ interface Props {
   isAll: boolean
 }
 
-/** Devices to choose from; those that are chosen stay so while the search shows others. */
+/** A list of devices to choose from. A device stays chosen while the search shows others (`pick.client.js`). */
 export const DeviceChoice: FC<Props> = ({ devices, modules, isAll }) => {
   const { t } = usePage()
   return (

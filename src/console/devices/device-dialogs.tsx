@@ -27,7 +27,7 @@ export const NewDevice: FC<{ products: Product[]; chosen: string | undefined }> 
   )
 }
 
-/** First a trial says which rows would be rejected and why; then the same file is imported. */
+/** Imports a CSV file in two steps: a trial says which rows would be rejected and why, then the file is imported. */
 export const Import: FC<{ products: Product[]; chosen: string | undefined }> = ({ products, chosen }) => {
   const { t } = usePage()
   return (

@@ -23,7 +23,7 @@ interface Props {
   device: Device
   modules: DeviceModule[]
   upgrades: UpgradeRow[]
-  /** Of its latest upgrade, newest first. */
+  /** The events of its latest upgrade, newest first. */
   messages: DeviceView['events']
   rejections: { total: number; items: { at: number; topic: string; payload: string; reason: string }[] }
   product: Product | undefined

@@ -20,7 +20,7 @@ const PAGE_SIZE = 50
 const MAX_PRODUCTS = 200
 const MAX_UPGRADES = 20
 const MAX_MESSAGES = 20
-/** Of a list to choose from, at a time. */
+/** Devices that a list to choose from shows at a time. */
 const CHOICE_SIZE = 20
 const MAX_SEARCH = 128
 
@@ -78,7 +78,7 @@ export const devicePages = new Hono<ConsoleEnv>()
     return render(c, device.name ?? device.number, <DevicePage {...all} />)
   })
   .post('/devices/:id/token', async (c) => {
-    // What lets a device in is shown on request only, and that it was stands in the log.
+    // With its token anybody can act as the device: it is shown on request only, and the audit log records that.
     if (!admits('operator', c.var.principal.role)) throw forbidden('This takes the role operator.')
     const device = await findDevice(openDb(c.env.DB), c.var.principal.tenantId!, c.req.param('id'))
     if (!device) throw notFound('device')
@@ -86,7 +86,7 @@ export const devicePages = new Hono<ConsoleEnv>()
     return renderPart(c, <code>{device.accessToken}</code>)
   })
 
-/** What the device and the server last said to each other in an upgrade, newest first. */
+/** The device's latest events in a task, newest first; none if it has no task. */
 async function latestMessages(env: ConsoleEnv['Bindings'], taskId: string | undefined, deviceId: string) {
   const view = taskId === undefined ? null : await taskStub(env, taskId).device(deviceId)
   return ((view as DeviceView | null)?.events ?? []).slice(-MAX_MESSAGES).reverse()

@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { DeviceModule } from '../../devices/device.ts'
 
-/** What a device runs, in a line. */
+/** The versions that a device runs, in one line. */
 export const Versions: FC<{ of: DeviceModule[] | undefined }> = ({ of: modules = [] }) => (
   <>
     {modules

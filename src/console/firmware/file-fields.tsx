@@ -2,7 +2,7 @@ import type { FC } from 'hono/jsx'
 import { usePage } from '../page.tsx'
 import { Field } from '../parts.tsx'
 
-/** The file of a package, how far it is on its way, and the digest that it must have. */
+/** The file of a package, the progress of its upload, and the digest that the file must have, if one is given. */
 export const FileFields: FC = () => {
   const { t } = usePage()
   return (

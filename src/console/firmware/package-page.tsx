@@ -10,7 +10,7 @@ import { PackageBadge } from './package-badge.tsx'
 
 interface Props {
   pkg: Package
-  /** The others that a task of this one could send too. */
+  /** Other packages that a task of this package can send too. */
   beside: Package[]
   tasks: TaskRow[]
   cursor: string | null

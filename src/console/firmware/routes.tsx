@@ -11,7 +11,7 @@ import { PackagePage } from './package-page.tsx'
 
 const PAGE_SIZE = 50
 const MAX_PRODUCTS = 200
-/** A task sends at most 50 packages. */
+/** A task has at most 50 packages. */
 const MAX_BESIDE = 49
 
 export const firmwarePages = new Hono<ConsoleEnv>()

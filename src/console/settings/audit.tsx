@@ -8,9 +8,9 @@ import { Settings } from './settings.tsx'
 export interface AuditFilter {
   action: string | undefined
   target: string | undefined
-  /** Who did it: the id of a key, or `access:` and an address. */
+  /** Who made the change: the id of a key, or `access:` and an email address. */
   keyId: string | undefined
-  /** Days (`2026-01-31`), of UTC; both are included. */
+  /** The first and the last day, in UTC (`2026-01-31`). */
   from: string | undefined
   to: string | undefined
 }

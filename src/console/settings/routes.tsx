@@ -18,7 +18,7 @@ import { Webhooks } from './webhooks.tsx'
 const PAGE_SIZE = 50
 const DAY_MS = 24 * 3600_000
 const dayOf = (text: string | undefined) => (/^\d{4}-\d\d-\d\d$/.test(text ?? '') ? text : undefined)
-/** When a day begins in UTC, in ms; undefined where there is no such day. */
+/** The beginning of a day in UTC, in ms; undefined if there is no such day. */
 const startOf = (day: string | undefined) => {
   const at = Date.parse(`${day}T00:00:00Z`)
   return Number.isNaN(at) ? undefined : at
@@ -54,8 +54,11 @@ export const settingsPages = new Hono<ConsoleEnv>()
   .get('/settings/audit', onlyAdmin, async (c) => {
     const { action, target, keyId, from, to, cursor } = c.req.query()
     const filter: AuditFilter = {
-      ...{ action: action || undefined, target: target || undefined, keyId: keyId || undefined },
-      ...{ from: dayOf(from), to: dayOf(to) },
+      action: action || undefined,
+      target: target || undefined,
+      keyId: keyId || undefined,
+      from: dayOf(from),
+      to: dayOf(to),
     }
     const lastDay = startOf(filter.to)
     const times = {

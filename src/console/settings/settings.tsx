@@ -8,7 +8,7 @@ const PAGES: [path: string, text: TextKey][] = [
   ['/settings/audit', 'settings.audit'],
 ]
 
-/** A page of the settings, with the way to the others; `action` is what is done most there. */
+/** A page of the settings, with links to the others; `action` is its main button. */
 export const Settings: FC<PropsWithChildren<{ action?: Child }>> = ({ action, children }) => {
   const { t, path } = usePage()
   return (

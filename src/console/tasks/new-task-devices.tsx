@@ -2,7 +2,7 @@ import type { FC } from 'hono/jsx'
 import { usePage } from '../page.tsx'
 import { Field } from '../parts.tsx'
 
-/** To whom: all, those of a list, by number, or by a rule. */
+/** The task's devices: all of the product, chosen from a list, by number, or by a filter. */
 export const NewTaskDevices: FC<{ productId: string }> = ({ productId }) => {
   const { t } = usePage()
   return (

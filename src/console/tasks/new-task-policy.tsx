@@ -6,7 +6,7 @@ const DAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const
 const RETRIED = ['timeout', '-1', '-2', '-3', '-4'] as const
 const CAREFUL = [1, 20, 100]
 
-/** Which rules a preset turns on; their fields stay open to change, and so does which of them hold. */
+/** Value, text, and the rules that the preset turns on; it turns the others off. `own` leaves all as they are. */
 const PRESETS = [
   ['all', 'task.presetAll', ''],
   ['careful', 'task.presetCareful', 'waves halt'],
@@ -14,7 +14,7 @@ const PRESETS = [
   ['own', 'task.presetOwn', undefined],
 ] as const
 
-/** How carefully (API.md, tasks: `policy`). */
+/** The fields of the task's `policy`. An operator can change each of them after choosing a preset. */
 export const NewTaskPolicy: FC = () => {
   const { t } = usePage()
   return (
@@ -49,7 +49,7 @@ export const NewTaskPolicy: FC = () => {
   )
 }
 
-/** A rule that may hold or not; its fields are there where it does. */
+/** A rule with a check box; its fields are shown, and sent, only while it is checked. */
 const Rule: FC<PropsWithChildren<{ name: string; label: string }>> = ({ name, label, children }) => (
   <>
     <label class="check">

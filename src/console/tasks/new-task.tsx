@@ -7,7 +7,7 @@ import { phrase } from '../phrases.ts'
 import { NewTaskDevices } from './new-task-devices.tsx'
 import { NewTaskPolicy } from './new-task-policy.tsx'
 
-/** Add Upgrade Task: when, to whom, how carefully; and what it would do, before it is confirmed. */
+/** The form of a new task: packages, time, devices and policy. It shows a preview before the task is created. */
 export const NewTask: FC<{ pkg: Package; beside: Package[] }> = ({ pkg, beside }) => {
   const { t, language } = usePage()
   const reasons = Object.fromEntries(SKIP_REASONS.map((reason) => [reason, phrase(reason, language)]))

@@ -6,7 +6,7 @@ import { ProgressChart } from '../chart.tsx'
 import { useMay, usePage } from '../page.tsx'
 import { Card, Said, ShareBar, Table, Time } from '../parts.tsx'
 
-/** From the start, where nothing had happened, to now: what was written down is up to a minute old. */
+/** Adds the task's start, without counts, and its present counts: the latest sample is up to a minute old. */
 function withEnds(samples: Sample[], { status, startAt, finishedAt, counts }: TaskView): Sample[] {
   if (status === 'scheduled') return []
   const start = { at: Date.parse(startAt), counts: NO_COUNTS }

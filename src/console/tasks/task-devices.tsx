@@ -12,7 +12,7 @@ export interface DeviceFilter {
 }
 
 export interface Devices extends DevicePage {
-  /** By the id of the device: what it runs now. */
+  /** Device id → the versions that it runs now. */
   modules: Map<string, DeviceModule[]>
 }
 
@@ -89,7 +89,7 @@ export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
   )
 }
 
-/** The page of the table is a field of the filter's form, so that the table stays there when it is fetched anew. */
+/** Turns the table's page. The cursor is a field of the filter's form, so that a refresh stays on that page. */
 const Turn: FC<{ to: string; text: string }> = ({ to, text }) => (
   <button type="button" data-picks="#device-filter [name=cursor]" data-value={to}>
     {text}
@@ -101,7 +101,7 @@ const AllDevices: FC = () => {
   return <input type="checkbox" data-all-devices aria-label={t('task.chooseAll')} />
 }
 
-/** What can be done with the chosen devices; shown once there are some. */
+/** The buttons for the chosen devices; hidden while none is chosen. */
 export const ChosenDevices: FC<{ taskId: string }> = ({ taskId }) => {
   const { t } = usePage()
   const path = `/api/v1/tasks/${taskId}/devices/{id}`

@@ -3,7 +3,7 @@ import type { DeviceView } from '../../tasks/object/task-view.ts'
 import { usePage } from '../page.tsx'
 import { Said, StateBadge, Table, Time } from '../parts.tsx'
 
-/** What a device said in a task and what was sent to it. */
+/** The events of a device in a task: its messages, what was sent to it, and its changes of state. */
 export const TaskHistory: FC<{ events: DeviceView['events'] }> = ({ events }) => {
   const { t } = usePage()
   return (

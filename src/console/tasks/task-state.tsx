@@ -3,7 +3,7 @@ import type { TaskView } from '../../tasks/object/task-view.ts'
 import { useMay, usePage } from '../page.tsx'
 import { Said, TaskBadge, Time } from '../parts.tsx'
 
-/** What a task is doing, and what may be done with it. */
+/** A task's state, why it is paused or waits, and the buttons for it. */
 export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
   const { t } = usePage()
   const mayWrite = useMay('operator')
