@@ -9,7 +9,6 @@ import { activeUpgrades, endedUpgrades, findDevice, listDevices, modulesOf } fro
 import { page } from '../../http/openapi.ts'
 import { findProduct, listProducts } from '../../products/store.ts'
 import { taskStub } from '../../tasks/api/task-stub.ts'
-import type { DeviceView } from '../../tasks/object/task-view.ts'
 import { type ConsoleEnv, render, renderPart } from '../page.tsx'
 import { withoutEmpty } from '../parts.tsx'
 import { DeviceChoice } from './device-choice.tsx'
@@ -89,7 +88,7 @@ export const devicePages = new Hono<ConsoleEnv>()
 /** The device's latest events in a task, newest first; none if it has no task. */
 async function latestMessages(env: ConsoleEnv['Bindings'], taskId: string | undefined, deviceId: string) {
   const view = taskId === undefined ? null : await taskStub(env, taskId).device(deviceId)
-  return ((view as DeviceView | null)?.events ?? []).slice(-MAX_MESSAGES).reverse()
+  return (view?.events ?? []).slice(-MAX_MESSAGES).reverse()
 }
 
 const toListFilter = ({ online, rolledBack, ...filter }: Partial<Filter>): DeviceListFilter => ({

@@ -4,9 +4,7 @@ import { openDb } from '../../db/client.ts'
 import { modulesOf } from '../../devices/store.ts'
 import { taskStub } from '../../tasks/api/task-stub.ts'
 import { taskExists } from '../../tasks/database/tasks.ts'
-import type { DevicePage, DeviceView, TaskView } from '../../tasks/object/task-view.ts'
 import { UPGRADE_STATES } from '../../tasks/rules/upgrade.ts'
-import type { Sample } from '../../tasks/storage/task-journal.ts'
 import { type ConsoleEnv, render, renderPart } from '../page.tsx'
 import { Charts } from './task-charts.tsx'
 import { TaskDevicePage } from './task-device.tsx'
@@ -32,8 +30,8 @@ async function readDevices(
   task: Awaited<ReturnType<typeof taskOf>>,
   { status, search, cursor }: DeviceFilter,
 ): Promise<Devices> {
-  const page = await task.devices({ status, search, after: cursor ?? '', limit: PAGE_SIZE })
-  const { items, nextCursor } = page as DevicePage
+  const query = { status, search, after: cursor ?? '', limit: PAGE_SIZE }
+  const { items, nextCursor } = await task.devices(query)
   const ids = items.map(({ deviceId }) => deviceId)
   return { items, nextCursor, modules: await modulesOf(openDb(env.DB), ids) }
 }
@@ -43,7 +41,7 @@ export const taskPages = new Hono<ConsoleEnv>()
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
     const filter = readFilter(c.req.query())
     const [view, devices] = await Promise.all([task.view(), readDevices(c.env, task, filter)])
-    return render(c, view.name, <TaskPage task={view as TaskView} devices={devices} filter={filter} />)
+    return render(c, view.name, <TaskPage task={view} devices={devices} filter={filter} />)
   })
   .get('/tasks/:id/devices', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
@@ -53,12 +51,12 @@ export const taskPages = new Hono<ConsoleEnv>()
   })
   .get('/tasks/:id/state', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
-    return renderPart(c, <TaskState task={(await task.view()) as TaskView} />)
+    return renderPart(c, <TaskState task={await task.view()} />)
   })
   .get('/tasks/:id/charts', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
     const [view, samples] = await Promise.all([task.view(), task.progress()])
-    return renderPart(c, <Charts task={view as TaskView} samples={samples as Sample[]} />)
+    return renderPart(c, <Charts task={view} samples={samples} />)
   })
   .get('/tasks/:id/live', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
@@ -68,5 +66,5 @@ export const taskPages = new Hono<ConsoleEnv>()
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
     const [view, device] = await Promise.all([task.view(), task.device(c.req.param('deviceId'))])
     if (!device) throw notFound('device')
-    return render(c, device.number, <TaskDevicePage task={view as TaskView} device={device as DeviceView} />)
+    return render(c, device.number, <TaskDevicePage task={view} device={device} />)
   })
