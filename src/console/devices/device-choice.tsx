@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { Device, DeviceModule } from '../../devices/device.ts'
-import { usePage } from '../page.tsx'
-import { Table } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Table } from '../layout/parts.tsx'
 import { Online } from './online.tsx'
 import { Versions } from './versions.tsx'
 

@@ -1,5 +1,5 @@
 import type { FC } from 'hono/jsx'
-import { usePage } from '../page.tsx'
+import { usePage } from '../layout/page.tsx'
 
 export const Online: FC<{ of: boolean | null }> = ({ of }) => {
   const { t } = usePage()

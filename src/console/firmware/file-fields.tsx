@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
-import { usePage } from '../page.tsx'
-import { Field } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Field } from '../layout/parts.tsx'
 
 /** The file of a package, the progress of its upload, and the digest that the file must have, if one is given. */
 export const FileFields: FC = () => {

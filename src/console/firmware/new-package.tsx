@@ -1,8 +1,8 @@
 import type { FC } from 'hono/jsx'
 import type { Product } from '../../products/product.ts'
-import { usePage } from '../page.tsx'
-import { Dialog, DialogEnd, Field } from '../parts.tsx'
-import { ProductChoice } from '../product-choice.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Dialog, DialogEnd, Field } from '../layout/parts.tsx'
+import { ProductChoice } from '../products/product-choice.tsx'
 import { FileFields } from './file-fields.tsx'
 
 export const NewPackage: FC<{ products: Product[]; chosen: string | undefined }> = ({ products, chosen }) => {

@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
 import type { Package } from '../../packages/package.ts'
-import { usePage } from '../page.tsx'
+import { usePage } from '../layout/page.tsx'
 
 const LOOKS = { draft: '', verifying: 'busy', ready: 'good', recalled: 'bad' }
 

@@ -5,7 +5,7 @@ import { page } from '../../http/openapi.ts'
 import { findPackage, listNewestPackages, packagesBeside } from '../../packages/store.ts'
 import { listProducts } from '../../products/store.ts'
 import { listNewestTasks, newestCursor } from '../../tasks/database/tasks.ts'
-import { type ConsoleEnv, render } from '../page.tsx'
+import { type ConsoleEnv, render } from '../layout/page.tsx'
 import { PackageList } from './package-list.tsx'
 import { PackagePage } from './package-page.tsx'
 

@@ -1,8 +1,8 @@
 import type { FC } from 'hono/jsx'
 import type { AuditEntry } from '../../audit/entry.ts'
 import { iso } from '../../common/time.ts'
-import { usePage } from '../page.tsx'
-import { Card, Field, NextPage, Table, Time } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Card, Field, NextPage, Table, Time } from '../layout/parts.tsx'
 import { Settings } from './settings.tsx'
 
 export interface AuditFilter {

@@ -2,8 +2,8 @@ import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
 import type { Delivery, SenderStatus } from '../../webhooks/delivery.ts'
 import type { Webhook } from '../../webhooks/webhook.ts'
-import { usePage } from '../page.tsx'
-import { Card, NextPage, Said, Table, Time } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Card, NextPage, Said, Table, Time } from '../layout/parts.tsx'
 import { Settings } from './settings.tsx'
 
 interface Props {

@@ -1,5 +1,5 @@
 import type { Child, FC, PropsWithChildren } from 'hono/jsx'
-import { usePage } from '../page.tsx'
+import { usePage } from '../layout/page.tsx'
 import type { TextKey } from '../texts.ts'
 
 const PAGES: [path: string, text: TextKey][] = [

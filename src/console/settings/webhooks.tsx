@@ -2,8 +2,8 @@ import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
 import { WEBHOOK_EVENT_TYPES } from '../../webhooks/event.ts'
 import type { Webhook } from '../../webhooks/webhook.ts'
-import { usePage } from '../page.tsx'
-import { Card, Dialog, DialogEnd, Field, Table, Time } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Card, Dialog, DialogEnd, Field, Table, Time } from '../layout/parts.tsx'
 import { Settings } from './settings.tsx'
 
 export const Webhooks: FC<{ webhooks: Webhook[] }> = ({ webhooks }) => {

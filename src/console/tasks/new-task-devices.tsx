@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
-import { usePage } from '../page.tsx'
-import { Field } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Field } from '../layout/parts.tsx'
 
 /** The task's devices: all of the product, chosen from a list, by number, or by a filter. */
 export const NewTaskDevices: FC<{ productId: string }> = ({ productId }) => {

@@ -1,6 +1,6 @@
 import type { FC, PropsWithChildren } from 'hono/jsx'
-import { usePage } from '../page.tsx'
-import { Field } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Field } from '../layout/parts.tsx'
 
 const DAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const
 const RETRIED = ['timeout', '-1', '-2', '-3', '-4'] as const

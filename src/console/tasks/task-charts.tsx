@@ -2,9 +2,9 @@ import type { FC } from 'hono/jsx'
 import type { TaskView } from '../../tasks/object/task-view.ts'
 import { NO_COUNTS } from '../../tasks/rules/task.ts'
 import type { Sample } from '../../tasks/storage/task-journal.ts'
-import { ProgressChart } from '../chart.tsx'
-import { useMay, usePage } from '../page.tsx'
-import { Card, Said, ShareBar, Table, Time } from '../parts.tsx'
+import { useMay, usePage } from '../layout/page.tsx'
+import { Card, Said, ShareBar, Table, Time } from '../layout/parts.tsx'
+import { ProgressChart } from './progress-chart.tsx'
 
 /** Adds the task's start, without counts, and its present counts: the latest sample is up to a minute old. */
 function withEnds(samples: Sample[], { status, startAt, finishedAt, counts }: TaskView): Sample[] {

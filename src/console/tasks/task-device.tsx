@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { DeviceView, TaskView } from '../../tasks/object/task-view.ts'
-import { useMay, usePage } from '../page.tsx'
-import { Card, Said, StateBadge } from '../parts.tsx'
+import { useMay, usePage } from '../layout/page.tsx'
+import { Card, Said, StateBadge } from '../layout/parts.tsx'
 import { DeviceAction } from './task-devices.tsx'
 import { TaskHistory } from './task-history.tsx'
 

@@ -2,8 +2,8 @@ import type { FC } from 'hono/jsx'
 import type { DeviceModule } from '../../devices/device.ts'
 import type { DevicePage, DeviceSummary } from '../../tasks/object/task-view.ts'
 import type { UpgradeStatus } from '../../tasks/rules/upgrade.ts'
-import { useMay, usePage } from '../page.tsx'
-import { Said, ShareBar, StateBadge, Table, Time } from '../parts.tsx'
+import { useMay, usePage } from '../layout/page.tsx'
+import { Said, ShareBar, StateBadge, Table, Time } from '../layout/parts.tsx'
 
 export interface DeviceFilter {
   status: UpgradeStatus | undefined

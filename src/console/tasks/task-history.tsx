@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { DeviceView } from '../../tasks/object/task-view.ts'
-import { usePage } from '../page.tsx'
-import { Said, StateBadge, Table, Time } from '../parts.tsx'
+import { usePage } from '../layout/page.tsx'
+import { Said, StateBadge, Table, Time } from '../layout/parts.tsx'
 
 /** The events of a device in a task: its messages, what was sent to it, and its changes of state. */
 export const TaskHistory: FC<{ events: DeviceView['events'] }> = ({ events }) => {

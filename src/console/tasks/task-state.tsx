@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { TaskView } from '../../tasks/object/task-view.ts'
-import { useMay, usePage } from '../page.tsx'
-import { Said, TaskBadge, Time } from '../parts.tsx'
+import { useMay, usePage } from '../layout/page.tsx'
+import { Said, TaskBadge, Time } from '../layout/parts.tsx'
 
 /** A task's state, why it is paused or waits, and the buttons for it. */
 export const TaskState: FC<{ task: TaskView }> = ({ task }) => {

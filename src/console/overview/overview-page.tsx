@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import type { FC } from 'hono/jsx'
-import { iso } from '../common/time.ts'
-import { openDb } from '../db/client.ts'
+import { iso } from '../../common/time.ts'
+import { openDb } from '../../db/client.ts'
 import {
   countRolledBack,
   type RejectedDevice,
@@ -9,14 +9,14 @@ import {
   readRejected,
   readVersions,
   type VersionShare,
-} from '../fleet/store.ts'
-import { hubStub } from '../hub/hub.ts'
-import { listBridges } from '../hub/store.ts'
-import { listProducts } from '../products/store.ts'
-import { listNewestTasks, type TaskRow } from '../tasks/database/tasks.ts'
-import { type ConsoleEnv, render, renderPart, usePage } from './page.tsx'
-import { Card, CountsBar, ShareBar, TaskBadge, Time } from './parts.tsx'
-import { phrase } from './phrases.ts'
+} from '../../fleet/store.ts'
+import { hubStub } from '../../hub/hub.ts'
+import { listBridges } from '../../hub/store.ts'
+import { listProducts } from '../../products/store.ts'
+import { listNewestTasks, type TaskRow } from '../../tasks/database/tasks.ts'
+import { type ConsoleEnv, render, renderPart, usePage } from '../layout/page.tsx'
+import { Card, CountsBar, ShareBar, TaskBadge, Time } from '../layout/parts.tsx'
+import { phrase } from '../phrases.ts'
 
 const MAX_TASKS = 20
 const MAX_PRODUCTS = 50

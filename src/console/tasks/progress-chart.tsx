@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
-import { iso } from '../common/time.ts'
-import type { Sample } from '../tasks/storage/task-journal.ts'
-import { usePage } from './page.tsx'
+import { iso } from '../../common/time.ts'
+import type { Sample } from '../../tasks/storage/task-journal.ts'
+import { usePage } from '../layout/page.tsx'
 
 const WIDTH = 600
 const HEIGHT = 180

@@ -1,14 +1,14 @@
 import { Hono } from 'hono'
 import type { FC } from 'hono/jsx'
-import { notFound } from '../common/errors.ts'
-import { iso } from '../common/time.ts'
-import { openDb } from '../db/client.ts'
-import { readVersions, type VersionShare } from '../fleet/store.ts'
-import { page } from '../http/openapi.ts'
-import type { Product } from '../products/product.ts'
-import { findProduct, listProducts } from '../products/store.ts'
-import { type ConsoleEnv, render, useMay, usePage } from './page.tsx'
-import { Card, Dialog, DialogEnd, Field, NextPage, ShareBar, Table, Time } from './parts.tsx'
+import { notFound } from '../../common/errors.ts'
+import { iso } from '../../common/time.ts'
+import { openDb } from '../../db/client.ts'
+import { readVersions, type VersionShare } from '../../fleet/store.ts'
+import { page } from '../../http/openapi.ts'
+import type { Product } from '../../products/product.ts'
+import { findProduct, listProducts } from '../../products/store.ts'
+import { type ConsoleEnv, render, useMay, usePage } from '../layout/page.tsx'
+import { Card, Dialog, DialogEnd, Field, NextPage, ShareBar, Table, Time } from '../layout/parts.tsx'
 
 const PAGE_SIZE = 50
 const MAX_VERSIONS = 12

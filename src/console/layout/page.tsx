@@ -2,12 +2,12 @@ import type { Context } from 'hono'
 import { raw } from 'hono/html'
 import { createContext, type FC, type PropsWithChildren, useContext } from 'hono/jsx'
 import type { JSX } from 'hono/jsx/jsx-runtime'
-import { accessSettings } from '../auth/access.ts'
-import { admits } from '../auth/middleware.ts'
-import type { AppEnv, Principal, Role } from '../http/principal.ts'
+import { accessSettings } from '../../auth/access.ts'
+import { admits } from '../../auth/middleware.ts'
+import type { AppEnv, Principal, Role } from '../../http/principal.ts'
+import { problemTexts } from '../problems.ts'
+import { isTextKey, type Language, type TextKey, type Translate, translator } from '../texts.ts'
 import { assetPath, SCRIPT_PARTS } from './assets.ts'
-import { problemTexts } from './problems.ts'
-import { isTextKey, type Language, type TextKey, type Translate, translator } from './texts.ts'
 
 /** What every component of a page can read, by `usePage()`. */
 export interface PageScope {

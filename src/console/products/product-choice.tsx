@@ -1,6 +1,6 @@
 import type { FC } from 'hono/jsx'
-import type { Product } from '../products/product.ts'
-import { usePage } from './page.tsx'
+import type { Product } from '../../products/product.ts'
+import { usePage } from '../layout/page.tsx'
 
 export const ProductChoice: FC<{ products: Product[]; chosen?: string | undefined; withAll?: boolean }> = ({
   products,

@@ -1,8 +1,8 @@
 import type { Child, FC, PropsWithChildren } from 'hono/jsx'
-import type { TaskCounts, TaskStatus } from '../tasks/rules/task.ts'
-import type { UpgradeStatus } from '../tasks/rules/upgrade.ts'
+import type { TaskCounts, TaskStatus } from '../../tasks/rules/task.ts'
+import type { UpgradeStatus } from '../../tasks/rules/upgrade.ts'
+import { phrase } from '../phrases.ts'
 import { usePage } from './page.tsx'
-import { phrase } from './phrases.ts'
 
 // The components that all pages share.
 

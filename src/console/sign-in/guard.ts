@@ -1,10 +1,10 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { getCookie } from 'hono/cookie'
-import { isFromOwnPage } from '../auth/session.ts'
-import { principalOfVisitor } from '../auth/visitor.ts'
-import { forbidden } from '../common/errors.ts'
-import type { ConsoleEnv } from './page.tsx'
-import { chooseLanguage } from './texts.ts'
+import { isFromOwnPage } from '../../auth/session.ts'
+import { principalOfVisitor } from '../../auth/visitor.ts'
+import { forbidden } from '../../common/errors.ts'
+import type { ConsoleEnv } from '../layout/page.tsx'
+import { chooseLanguage } from '../texts.ts'
 
 export const LANGUAGE_COOKIE = 'edge_ota_language'
 
