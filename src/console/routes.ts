@@ -4,8 +4,8 @@ import { devicePages } from './devices/routes.tsx'
 import { firmwarePages } from './firmware/routes.tsx'
 import { assetRoutes } from './layout/assets.ts'
 import { type ConsoleEnv, renderFault } from './layout/page.tsx'
-import { overviewRoutes } from './overview/overview-page.tsx'
-import { productPages } from './products/product-page.tsx'
+import { overviewPages } from './overview/routes.tsx'
+import { productPages } from './products/routes.tsx'
 import { settingsPages } from './settings/routes.tsx'
 import { chooseTexts, requireSession } from './sign-in/guard.ts'
 import { signInRoutes } from './sign-in/routes.tsx'
@@ -16,7 +16,7 @@ import { taskPages } from './tasks/routes.tsx'
 const OPEN = ['/sign-in', '/sign-out', '/language']
 const PAGES = ['', '/parts', '/products', '/devices', '/firmware', '/packages', '/tasks', '/settings']
 
-const pages = [overviewRoutes, productPages, devicePages, firmwarePages, taskPages, settingsPages]
+const pages = [overviewPages, productPages, devicePages, firmwarePages, taskPages, settingsPages]
 
 export const consoleRoutes = new Hono<ConsoleEnv>().route('/', assetRoutes)
 

@@ -1,96 +1,12 @@
-import { Hono } from 'hono'
 import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
-import { openDb } from '../../db/client.ts'
-import {
-  countRolledBack,
-  type RejectedDevice,
-  readFigures,
-  readRejected,
-  readVersions,
-  type VersionShare,
-} from '../../fleet/store.ts'
-import { hubStub } from '../../hub/hub.ts'
-import { listBridges } from '../../hub/store.ts'
-import { listProducts } from '../../products/store.ts'
-import { listNewestTasks, type TaskRow } from '../../tasks/database/tasks.ts'
-import { type ConsoleEnv, render, renderPart, usePage } from '../layout/page.tsx'
+import type { RejectedDevice, VersionShare } from '../../fleet/store.ts'
+import type { TaskRow } from '../../tasks/database/tasks.ts'
+import { usePage } from '../layout/page.tsx'
 import { Card, CountsBar, ShareBar, TaskBadge, Time } from '../layout/parts.tsx'
 import { phrase } from '../phrases.ts'
 
-const MAX_TASKS = 20
-const MAX_PRODUCTS = 50
-const MAX_VERSIONS = 40
-const MAX_REJECTED = 5
-/** A rejected message needs attention for this long. */
-const NEWS_MS = 24 * 3600_000
-
-/** The page is sent at once; htmx then fetches the parts for which the whole fleet must be read. */
-export const overviewRoutes = new Hono<ConsoleEnv>()
-  .get('/', async (c) => {
-    const tasks = await runningTasks(c.env.DB, c.var.principal.tenantId!)
-    return render(c, 'nav.overview', <Overview tasks={tasks} />)
-  })
-  .get('/parts/tasks', async (c) =>
-    renderPart(c, <RunningTasks tasks={await runningTasks(c.env.DB, c.var.principal.tenantId!)} />),
-  )
-  .get('/parts/figures', async (c) => {
-    const { devices, online } = await readFigures(c.env.DB, c.var.principal.tenantId!)
-    return renderPart(c, <Figures devices={devices} online={online} />)
-  })
-  .get('/parts/versions', async (c) => {
-    const tenantId = c.var.principal.tenantId!
-    const [versions, products] = await Promise.all([
-      readVersions(c.env.DB, tenantId, null, MAX_VERSIONS),
-      listProducts(openDb(c.env.DB), tenantId, MAX_PRODUCTS),
-    ])
-    const names = new Map(products.map(({ id, name }) => [id, name]))
-    return renderPart(c, <Versions versions={versions} names={names} />)
-  })
-  .get('/parts/attention', async (c) => {
-    const tenantId = c.var.principal.tenantId!
-    const [stopped, rolledBack, rejected, bridges] = await Promise.all([
-      listNewestTasks(openDb(c.env.DB), tenantId, { hasStopped: true }, MAX_TASKS),
-      countRolledBack(c.env.DB, tenantId),
-      readRejected(c.env.DB, tenantId, Date.now() - NEWS_MS, MAX_REJECTED),
-      statusOfBridges(c.env, tenantId),
-    ])
-    return renderPart(
-      c,
-      <>
-        <Attention stopped={stopped} rolledBack={rolledBack} rejected={rejected} bridges={bridges} />
-        <Bridges bridges={bridges} />
-      </>,
-    )
-  })
-
-async function runningTasks(d1: D1Database, tenantId: string): Promise<TaskRow[]> {
-  const db = openDb(d1)
-  const [running, paused] = await Promise.all([
-    listNewestTasks(db, tenantId, { status: 'running' }, MAX_TASKS),
-    listNewestTasks(db, tenantId, { status: 'paused' }, MAX_TASKS),
-  ])
-  return [...running, ...paused]
-}
-
-interface BridgeStatus {
-  name: string
-  isAway: boolean
-  /** All messages rejected so far, by reason; empty for a bridge that several tenants share. */
-  rejected: Record<string, number>
-}
-
-async function statusOfBridges(env: ConsoleEnv['Bindings'], tenantId: string): Promise<BridgeStatus[]> {
-  const bridges = await listBridges(env.DB, tenantId)
-  return Promise.all(
-    bridges.map(async ({ hub, name, isOwn }) => {
-      const { connected, rejected } = await hubStub(env, hub).status()
-      return { name, isAway: !connected, rejected: isOwn ? rejected : {} }
-    }),
-  )
-}
-
-const Overview: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
+export const Overview: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
   const { t } = usePage()
   return (
     <>
@@ -121,7 +37,7 @@ const Overview: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
   )
 }
 
-const Figures: FC<{ devices: number | null; online: number | null }> = ({ devices, online }) => {
+export const Figures: FC<{ devices: number | null; online: number | null }> = ({ devices, online }) => {
   const { t } = usePage()
   return (
     <>
@@ -137,7 +53,7 @@ const Figures: FC<{ devices: number | null; online: number | null }> = ({ device
   )
 }
 
-const RunningTasks: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
+export const RunningTasks: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
   const { t } = usePage()
   if (tasks.length === 0) return <p class="quiet">{t('overview.noTasks')}</p>
   return (
@@ -158,7 +74,10 @@ const RunningTasks: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
   )
 }
 
-const Versions: FC<{ versions: VersionShare[]; names: Map<string, string> }> = ({ versions, names }) => {
+export const Versions: FC<{ versions: VersionShare[]; names: Map<string, string> }> = ({
+  versions,
+  names,
+}) => {
   const { t } = usePage()
   if (versions.length === 0) return <p class="quiet">{t('overview.noVersions')}</p>
   return (
@@ -186,6 +105,13 @@ const Versions: FC<{ versions: VersionShare[]; names: Map<string, string> }> = (
   )
 }
 
+export interface BridgeStatus {
+  name: string
+  isAway: boolean
+  /** All messages rejected so far, by reason; empty for a bridge that several tenants share. */
+  rejected: Record<string, number>
+}
+
 interface AttentionProps {
   stopped: TaskRow[]
   rolledBack: number
@@ -193,7 +119,7 @@ interface AttentionProps {
   bridges: BridgeStatus[]
 }
 
-const Attention: FC<AttentionProps> = ({ stopped, rolledBack, rejected, bridges }) => {
+export const Attention: FC<AttentionProps> = ({ stopped, rolledBack, rejected, bridges }) => {
   const { t, language } = usePage()
   const lines = [
     ...stopped.map(({ id, name, pausedReason }) => (
@@ -222,7 +148,7 @@ const Attention: FC<AttentionProps> = ({ stopped, rolledBack, rejected, bridges 
   return lines.length === 0 ? <p class="quiet">{t('overview.allWell')}</p> : <ul>{lines}</ul>
 }
 
-const Bridges: FC<{ bridges: BridgeStatus[] }> = ({ bridges }) => {
+export const Bridges: FC<{ bridges: BridgeStatus[] }> = ({ bridges }) => {
   const { t } = usePage()
   return (
     <ul class="bridges" aria-label={t('overview.bridges')}>

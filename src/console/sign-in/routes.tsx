@@ -8,10 +8,10 @@ import { findKey } from '../../auth/store.ts'
 import { forbidden, tooLarge } from '../../common/errors.ts'
 import { openDb } from '../../db/client.ts'
 import { limitAddress } from '../../http/rate-limit.ts'
-import { type ConsoleEnv, render, usePage } from '../layout/page.tsx'
-import { Field } from '../layout/parts.tsx'
+import { type ConsoleEnv, render } from '../layout/page.tsx'
 import type { TextKey } from '../texts.ts'
 import { LANGUAGE_COOKIE } from './guard.ts'
+import { SignIn } from './sign-in-page.tsx'
 
 /** Cloudflare answers this path itself, in front of the Worker. */
 const ACCESS_SIGN_OUT = '/cdn-cgi/access/logout'
@@ -70,37 +70,3 @@ export const signInRoutes = new Hono<ConsoleEnv>()
     const { pathname, search } = new URL(from)
     return c.redirect(ownPath(pathname + search), 303)
   })
-
-const SignIn = ({ to, isOn, fault }: { to: string; isOn: boolean; fault?: TextKey | undefined }) => {
-  const { t } = usePage()
-  return (
-    <section class="card signin">
-      <h1>edge-ota</h1>
-      {isOn ? (
-        <form method="post" action="/sign-in" class="stack">
-          <input type="hidden" name="to" value={to} />
-          <Field label={t('signIn.key')} hint={t('signIn.hint')}>
-            <input type="password" name="key" required autocomplete="current-password" maxlength={128} />
-          </Field>
-          <p class="fault" role="alert">
-            {fault && t(fault)}
-          </p>
-          <button type="submit" class="main">
-            {t('signIn.title')}
-          </button>
-        </form>
-      ) : (
-        <p>{t('signIn.off')}</p>
-      )}
-      <p>
-        <a href="/language?to=en" lang="en">
-          English
-        </a>{' '}
-        ·{' '}
-        <a href="/language?to=zh" lang="zh-CN">
-          中文
-        </a>
-      </p>
-    </section>
-  )
-}
