@@ -83,8 +83,7 @@ const pathOf = (template, values) =>
 
 /** After a call: shows a secret, refreshes a part of the page, opens another page, or loads this one again. */
 function goOn(element, answer) {
-  const { then, says, shows } = element.dataset
-  if (says) say(says.replace(/\{(\w+)\}/g, (_, name) => answer?.[name] ?? ''))
+  const { then, shows } = element.dataset
   if (shows) {
     const place = $(element.dataset.showsIn)
     place.hidden = false
@@ -92,7 +91,6 @@ function goOn(element, answer) {
     place.focus()
     return
   }
-  if (then === 'none') return
   if (then?.startsWith('#')) for (const part of $$(then)) htmx.trigger(part, 'refresh')
   else if (then) location.assign(pathOf(then, answer ?? {}))
   else location.reload()
