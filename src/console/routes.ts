@@ -11,7 +11,7 @@ import { chooseTexts, requireSession } from './sign-in/guard.ts'
 import { signInRoutes } from './sign-in/routes.tsx'
 import { taskPages } from './tasks/routes.tsx'
 
-// The console: the pages for operators. Pages only read; what an operator changes goes through the API (README.md).
+// The console: the pages for operators. Pages only read; changes go through the API (src/console/README.md#changes).
 
 const OPEN = ['/sign-in', '/sign-out', '/language']
 const PAGES = ['', '/parts', '/products', '/devices', '/firmware', '/packages', '/tasks', '/settings']

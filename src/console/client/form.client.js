@@ -99,7 +99,7 @@ function goOn(element, answer) {
 /** Form → its latest request: the body, its idempotency key, and the answer once there is one. */
 const asked = new WeakMap()
 
-/** The form's request for this body. The same body keeps its key: a request whose answer was lost may be sent again. */
+/** The form's request for this body. The same body keeps its key: a task is not created twice if an answer was lost. */
 function askedBefore(form, body) {
   const text = JSON.stringify(body)
   if (asked.get(form)?.text !== text) asked.set(form, { text, key: newKey(), answer: undefined })
