@@ -7,7 +7,10 @@ import { hashPassword } from '../protocol/passwords.ts'
 import { type Device, newAccessToken, type newDeviceBody } from './device.ts'
 import { findDeviceByNumber, insertDevice } from './store.ts'
 
-/** Writes a new device, with a token of its own where none is given. 404 `product.not_found`, 409 where number or credential are taken. */
+/**
+ * Writes a new device; it gets a random token unless the body has a token or credentials. 404 `product.not_found`,
+ * 409 if the number, token or username is taken.
+ */
 export async function createDevice(
   db: Db,
   tenantId: string,

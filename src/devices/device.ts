@@ -51,7 +51,7 @@ const moduleAnswer = z.object({
   rolledBack: z.string().optional().openapi({ description: 'Reported 100 %, then another version' }),
 })
 
-/** In lists: without the token. */
+/** A device in a list, without its credential. */
 export const deviceItem = z
   .object({
     id: z.string(),
@@ -62,12 +62,12 @@ export const deviceItem = z
     enabled: z.boolean(),
     modules: z.array(moduleAnswer),
     lastSeenAt: z.string().nullable(),
-    online: z.boolean().nullable().openapi({ description: 'Null where the broker cannot tell' }),
+    online: z.boolean().nullable().openapi({ description: 'Null if the broker cannot tell' }),
     createdAt: z.string(),
   })
   .openapi('DeviceItem')
 
-/** With how it authenticates, for operators and above: a token, or the username of Basic credentials. */
+/** A device with its token, or with the username of its Basic credentials; both are for operators and admins only. */
 export const deviceAnswer = deviceItem
   .extend({ accessToken: z.string().optional(), username: z.string().optional() })
   .openapi('Device')

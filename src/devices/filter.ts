@@ -2,7 +2,7 @@ import { and, eq, exists, inArray, isNotNull, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { deviceModules, devices } from '../db/schema.ts'
 
-/** What `GET /api/v1/devices` filters by. */
+/** The filters of `GET /api/v1/devices`. */
 export interface DeviceListFilter {
   productId?: string | undefined
   search?: string | undefined
@@ -10,40 +10,40 @@ export interface DeviceListFilter {
   module?: string | undefined
   tag?: string | undefined
   online?: boolean | undefined
-  /** It reported 100 % of an upgrade, and then another version (PROTOCOL.md, 4). */
+  /** The device reported 100 % of an upgrade, then another version (src/protocol/README.md#states). */
   rolledBack?: boolean | undefined
 }
 
-/** Conditions on `devices` for the given filters; a caller adds the tenant. */
-export const matches = (db: Db, filter: DeviceListFilter): SQL | undefined =>
+/** The condition on `devices` for the given filters; the caller adds the tenant. */
+export const matchesFilter = (db: Db, filter: DeviceListFilter): SQL | undefined =>
   and(
     filter.productId === undefined ? undefined : eq(devices.productId, filter.productId),
-    filter.search === undefined ? undefined : found(filter.search),
-    filter.tag === undefined ? undefined : tagged(filter.tag),
+    filter.search === undefined ? undefined : containsText(filter.search),
+    filter.tag === undefined ? undefined : hasTag(filter.tag),
     filter.online === undefined ? undefined : eq(devices.online, filter.online),
     filter.rolledBack ? hasRolledBack(db) : undefined,
-    filter.version === undefined && filter.module === undefined ? undefined : runs(db, filter),
+    filter.version === undefined && filter.module === undefined ? undefined : runsVersion(db, filter),
   )
 
 /**
- * The text stands in the number or the name, whatever its case in ASCII. Not by LIKE: D1 takes no pattern of more
- * than 50 bytes.
+ * The number or the name contains the text; case is ignored for ASCII letters. `instr` and not LIKE, since D1
+ * limits a pattern to 50 bytes.
  */
-export const found = (search: string): SQL =>
+const containsText = (search: string): SQL =>
   sql`(instr(lower(${devices.number}), lower(${search})) > 0 OR instr(lower(coalesce(${devices.name}, '')), lower(${search})) > 0)`
 
-export const tagged = (tag: string): SQL =>
+const hasTag = (tag: string): SQL =>
   sql`EXISTS (SELECT 1 FROM json_each(${devices.tags}) WHERE value = ${tag})`
 
-/** From the few that did, by their index, to the devices. */
+/** A subquery on the index of rolled-back modules: few rows have the mark. */
 const hasRolledBack = (db: Db) =>
   inArray(
     devices.id,
     db.select({ id: deviceModules.deviceId }).from(deviceModules).where(isNotNull(deviceModules.rolledBack)),
   )
 
-/** One module satisfies both: the version, and the module where one is named. */
-const runs = (db: Db, { version, module }: DeviceListFilter) =>
+/** One module of the device satisfies both filters. */
+const runsVersion = (db: Db, { version, module }: DeviceListFilter) =>
   exists(
     db
       .select({ one: sql`1` })

@@ -19,7 +19,7 @@ const upgradeAnswer = z
     status: z.enum(['active', 'success', 'failure', 'cancelled']),
     description: z.string().nullable(),
     rolledBack: z.boolean(),
-    attempt: z.number().int().nullable().openapi({ description: 'Null while active: its task knows' }),
+    attempt: z.number().int().nullable().openapi({ description: 'Null while active; the task has it' }),
     finishedAt: z.string().nullable(),
   })
   .openapi('DeviceUpgrade')
@@ -39,14 +39,14 @@ const NOT_ENDED = {
   finishedAt: null,
 }
 
-/** What became of a device's upgrades, and what it sent that could not be read. */
+/** A device's upgrades, and its rejected messages. */
 export const deviceHistoryRoutes = createRouter()
   .openapi(
     createRoute({
       ...reads,
       method: 'get',
       path: '/api/v1/devices/{id}/upgrades',
-      description: 'The active ones stand before the first page, so it may have more than `limit` items.',
+      description: 'The first page begins with the active upgrades, so it may have more than `limit` items.',
       request: { params: idParam, query: listQuery },
       responses: { 200: json(listOf(upgradeAnswer), 'Upgrades, newest task first'), ...problems },
     }),
@@ -72,7 +72,10 @@ export const deviceHistoryRoutes = createRouter()
       path: '/api/v1/devices/{id}/rejections',
       request: { params: idParam },
       responses: {
-        200: json(rejectionsAnswer, 'The last ones, newest first, and how many in all'),
+        200: json(
+          rejectionsAnswer,
+          'The latest rejected messages, newest first, and how many there were in all',
+        ),
         ...problems,
       },
     }),

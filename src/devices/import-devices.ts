@@ -3,13 +3,13 @@ import { importPage } from './import-page.ts'
 import { type ImportRow, isRejected, type RejectedRow, readCsv, readNdjson } from './import-rows.ts'
 
 export const MAX_IMPORT_ROWS = 200_000
-/** How many rejected rows the answer lists; the others are counted. */
+/** The answer lists this many rejected rows; further ones are only counted. */
 export const MAX_LISTED_REJECTIONS = 1_000
-/** With at most 4 statements a page the largest file stays below D1's 1,000 queries an invocation. */
+/** At most 4 statements a page: the largest file stays below D1's limit of 1,000 queries an invocation. */
 const PAGE_ROWS = 1_000
-/** Text of a page in characters, so that its one parameter stays below D1's 2 MB whatever the characters are. */
+/** Length of a page's JSON in UTF-16 units: in UTF-8 it stays below the 2 MB that D1 takes as one parameter. */
 const PAGE_LENGTH = 500_000
-/** What a row adds to its page besides its own text. */
+/** Characters that ids, tokens and keys add to a row's own JSON. */
 const ROW_OVERHEAD = 150
 
 export interface ImportResult {
@@ -20,9 +20,9 @@ export interface ImportResult {
 }
 
 /**
- * Imports a file of devices into a product while it arrives, page by page; every page stays, so a file that was
- * cut off is simply sent again. `tellChanged` hears of devices that were there and changed; null for a trial, which
- * writes nothing. 413 past the largest number of rows, 422 where the file cannot be read on.
+ * Imports a file of devices into a product while it arrives. Each page of rows is kept, so a file that was cut off
+ * can be sent again. `tellChanged` gets the ids of existing devices that changed; null makes the import a trial,
+ * which writes nothing. 413 past `MAX_IMPORT_ROWS`, 422 from the first line that makes the rest unreadable.
  */
 export async function importDevices(
   db: D1Database,
@@ -63,7 +63,7 @@ export async function importDevices(
     for await (const row of format === 'csv' ? readCsv(body) : readNdjson(body)) {
       rowCount += 1
       if (rowCount > MAX_IMPORT_ROWS) throw tooManyRows(row.line)
-      const fault = isRejected(row) ? row : repeated(firstUse, row)
+      const fault = isRejected(row) ? row : repeatsEarlierRow(firstUse, row)
       if (fault) {
         reject(fault)
       } else if (!isRejected(row)) {
@@ -73,7 +73,7 @@ export async function importDevices(
       }
     }
   } catch (error) {
-    // The file is at fault: what stands before the fault is imported, as the answer says.
+    // The error tells the client that the rows before the faulty one were imported.
     if (error instanceof AppError) await flush()
     throw error
   }
@@ -89,8 +89,8 @@ const tooManyRows = (line: number) =>
     `An import may have ${MAX_IMPORT_ROWS} rows. Those before line ${line} were imported; send the others in a file of their own.`,
   )
 
-/** The first row that names a number or token has it; a later one in the same file is refused. */
-function repeated(
+/** Why a row is refused whose number or token an earlier row of the file has; undefined if it is the first. */
+function repeatsEarlierRow(
   firstUse: Record<'number' | 'token', Map<string, number>>,
   { line, number, accessToken }: ImportRow,
 ): RejectedRow | undefined {

@@ -5,12 +5,12 @@ import type { ImportRow, RejectedRow } from './import-rows.ts'
 export interface PageResult {
   created: number
   updated: number
-  /** Those of the updated that were another way before. */
+  /** The updated devices that differ from before; `updated` also counts rows that changed nothing. */
   changedIds: string[]
   rejected: RejectedRow[]
 }
 
-/** A device that a row names by its number, or whose token the row asks for. */
+/** An existing device that has a row's number, or the token that the row gives. */
 interface Known {
   row: number
   by: 'number' | 'token'
@@ -30,7 +30,7 @@ interface Insert {
   tags: string
 }
 
-/** Absent fields stay as they are. */
+/** An absent field leaves the device's own value. */
 interface Update {
   row: ImportRow
   id: string
@@ -54,7 +54,7 @@ const INSERT = `
   FROM products p CROSS JOIN json_each(?1) j WHERE p.tenant_id = ?2 AND p.id = ?3
   ON CONFLICT DO NOTHING RETURNING id`
 
-/** The unary plus keeps the planner from walking through the whole product instead of the page. */
+/** The unary plus disables the indexes on tenant and product: SQLite then looks up the page's ids only. */
 const update = (set: string) => `
   UPDATE OR IGNORE devices SET ${set},
     name = CASE WHEN json_type(j.value, '$.name') IS NULL THEN name ELSE j.value ->> '$.name' END,
@@ -63,13 +63,13 @@ const update = (set: string) => `
   WHERE devices.id = j.value ->> '$.id' AND +devices.tenant_id = ?2 AND +devices.product_id = ?3
   RETURNING devices.id`
 
-/** Apart from `UPDATE_TOKENS`, since to set an indexed column is to write its index, changed or not. */
+/** Without the token, since setting an indexed column rewrites its index entry even if the value is the same. */
 const UPDATE = update('enabled = enabled')
 const UPDATE_TOKENS = update("access_token = j.value ->> '$.token'")
 
 /**
- * Writes one page of rows by a constant number of statements, those that write in one transaction. A trial writes
- * nothing, and answers what would be written.
+ * Writes one page of rows with at most four statements; those that write are one transaction. A trial writes
+ * nothing and returns what would be written.
  */
 export async function importPage(
   db: D1Database,
@@ -110,7 +110,7 @@ export async function importPage(
   }
 }
 
-/** What each row means, given the devices that it touches. */
+/** Sorts the rows into inserts, updates and rejections, by the existing devices that have their numbers or tokens. */
 function planPage(rows: ImportRow[], known: Known[]) {
   const byNumber = new Map<number, Known>()
   const tokenOwner = new Map<number, string>()
@@ -151,7 +151,7 @@ const toInsert = (row: ImportRow): Insert => ({
   tags: JSON.stringify(row.tags ?? []),
 })
 
-/** Undefined where the device is so already. */
+/** Undefined if the row changes nothing. */
 function toUpdate(row: ImportRow, device: Known): Update | undefined {
   const tags = row.tags && JSON.stringify(row.tags)
   const change = {

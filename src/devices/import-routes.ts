@@ -10,7 +10,7 @@ import { importDevices, MAX_IMPORT_ROWS, MAX_LISTED_REJECTIONS } from './import-
 const importAnswer = z
   .object({
     created: z.number().int(),
-    updated: z.number().int().openapi({ description: 'With those that were so already' }),
+    updated: z.number().int().openapi({ description: 'Includes rows that changed nothing' }),
     rejected: z.array(z.object({ line: z.number().int(), reason: z.string() })),
     rejectedCount: z.number().int(),
   })
@@ -25,17 +25,17 @@ export const deviceImportRoutes = createRouter().openapi(
     middleware: requireRole('operator'),
     description:
       'A CSV with a header (`number`, `name`, `access_token`, `tags`, in any order; tags are separated by `;` or `|`), ' +
-      'or one JSON object a line (`number`, `name`, `accessToken`, `tags`) as `application/x-ndjson`. A number that ' +
-      'the product has is updated, by what its row has; an empty cell clears a name or the tags. ' +
+      'or one JSON object a line (`number`, `name`, `accessToken`, `tags`) as `application/x-ndjson`. A row whose ' +
+      'number the product has updates that device in the fields that the row has; an empty cell clears a name or the tags. ' +
       `At most ${MAX_IMPORT_ROWS} rows and lines of 64 KiB; at most ${MAX_LISTED_REJECTIONS} rejected rows are ` +
-      'listed. A changed token is good at once; open sessions of the old one end within a minute, where the broker allows it.',
+      'listed. A changed token is valid at once; open sessions of the old one end within a minute, if the broker can end them.',
     request: {
       query: z.object({
         productId: idText,
         trial: z
           .enum(['true', 'false'])
           .default('false')
-          .openapi({ description: '`true`: changes nothing, and answers what would become of the rows' }),
+          .openapi({ description: '`true`: changes nothing, and returns what would become of the rows' }),
       }),
       body: {
         content: {
@@ -57,7 +57,7 @@ export const deviceImportRoutes = createRouter().openapi(
   },
 )
 
-/** CSV unless the type says otherwise: clients that stream a file often name no type of their own. */
+/** CSV unless the type says otherwise, since clients that stream a file often send a generic type or none. */
 function formatOf(contentType: string): 'csv' | 'ndjson' {
   if (/^application\/(x-ndjson|ndjson|jsonl|x-jsonlines)\b/i.test(contentType)) return 'ndjson'
   if (/^(application\/json|multipart\/)/i.test(contentType)) {

@@ -4,13 +4,13 @@ import { AppError, badRequest, invalid } from '../common/errors.ts'
 import { fieldErrors, name } from '../http/openapi.ts'
 import { number, tags, topicName } from './device.ts'
 
-/** No line of a file, or record of a CSV, is longer. */
+/** The longest line, or CSV record, in UTF-16 units. */
 const MAX_LINE_LENGTH = 64 * 1024
 const COLUMNS = ['number', 'name', 'access_token', 'tags'] as const
-/** What a decoder makes of bytes that are no UTF-8. */
+/** The character that a decoder puts in place of bytes that are not UTF-8. */
 const REPLACEMENT = '\uFFFD'
 
-/** One device of a file. What is left out stays as it is; a null name clears it. */
+/** One device of a file. An absent field stays as it is; a null name clears the name. */
 const importRow = z.object({
   number,
   name: name.nullable().optional(),
@@ -27,7 +27,7 @@ type ReadRow = ImportRow | RejectedRow
 
 export const isRejected = (row: ReadRow): row is RejectedRow => 'reason' in row
 
-/** The file ends here; what was read before it stays imported, so the file can be sent again. */
+/** Ends the import at this line; the rows before it stay imported, and the file can be sent again. */
 const unreadable = (line: number, what: string) =>
   new AppError(422, 'import.unreadable', `Line ${line}: ${what}. The lines before it were imported.`, {
     errors: [{ path: `line ${line}`, message: what }],
@@ -44,7 +44,7 @@ async function* bytesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8A
   }
 }
 
-/** Reads a CSV as it arrives: a header with at least `number`, in any order; other columns are ignored. */
+/** Reads a CSV as it arrives. The header has at least `number`; columns come in any order, unknown ones are ignored. */
 export async function* readCsv(body: ReadableStream<Uint8Array>): AsyncGenerator<ReadRow> {
   let columns: Column[] | undefined
   for await (const { line, cells } of recordsOf(body)) {
@@ -55,13 +55,13 @@ export async function* readCsv(body: ReadableStream<Uint8Array>): AsyncGenerator
 }
 
 interface CsvRecord {
-  /** The line that it ends on. */
+  /** The line that the record ends on. */
   line: number
   cells: string[]
 }
 
 async function* recordsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<CsvRecord> {
-  // Collected by `on_record`, not read from the parser: a parser that fails throws away what it has not handed out.
+  // Collected by `on_record`: a parser that fails discards the records that were not yet read from it.
   let records: CsvRecord[] = []
   let countedTwice = 0
   const parser = parse({
@@ -79,10 +79,11 @@ async function* recordsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<CsvR
       return null
     },
   })
-  parser.on('error', () => {}) // also told to whoever wrote
+  // The callbacks of `write` and `end` get the same error; without a listener the event would be thrown too.
+  parser.on('error', () => {})
   const parsed = (write: (done: (error?: Error | null) => void) => void) =>
     new Promise<Error | null | undefined>((resolve) => write(resolve))
-  const handOut = function* (error: Error | null | undefined) {
+  const takeRecords = function* (error: Error | null | undefined) {
     yield* records
     records = []
     if (error instanceof CsvError) {
@@ -90,8 +91,9 @@ async function* recordsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<CsvR
     }
     if (error) throw error
   }
-  for await (const chunk of bytesOf(body)) yield* handOut(await parsed((done) => parser.write(chunk, done)))
-  yield* handOut(await parsed((done) => parser.end(done)))
+  for await (const chunk of bytesOf(body))
+    yield* takeRecords(await parsed((done) => parser.write(chunk, done)))
+  yield* takeRecords(await parsed((done) => parser.end(done)))
 }
 
 const CSV_FAULTS: Record<string, string> = {
@@ -109,7 +111,7 @@ function readHeader(cells: string[]): Column[] {
   return columns
 }
 
-/** An empty cell clears a name or the tags; an empty token is none. */
+/** An empty cell clears a name or the tags; an empty token counts as absent. */
 function fromCells(columns: Column[], cells: string[]): Record<string, unknown> {
   const cell = (column: Column) => cells[columns.indexOf(column)]
   const tagList = cell('tags')
@@ -124,7 +126,7 @@ function fromCells(columns: Column[], cells: string[]): Record<string, unknown> 
   }
 }
 
-/** Reads one JSON object a line: `{"number","name","accessToken","tags"}`; other keys are ignored. */
+/** Reads one JSON object a line: `{"number","name","accessToken","tags"}`; unknown keys are ignored. */
 export async function* readNdjson(body: ReadableStream<Uint8Array>): AsyncGenerator<ReadRow> {
   let line = 0
   for await (const text of linesOf(body)) {
@@ -145,7 +147,7 @@ async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string
   const decoder = new TextDecoder()
   let rest = ''
   let line = 0
-  const checked = (text: string) => {
+  const checkLength = (text: string) => {
     if (text.length > MAX_LINE_LENGTH) throw unreadable(line + 1, `longer than ${MAX_LINE_LENGTH} characters`)
     return text
   }
@@ -153,13 +155,13 @@ async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string
     const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n')
     rest = lines.pop() ?? ''
     for (const text of lines) {
-      yield checked(text)
+      yield checkLength(text)
       line += 1
     }
-    checked(rest)
+    checkLength(rest)
   }
   rest += decoder.decode()
-  if (rest !== '') yield checked(rest)
+  if (rest !== '') yield checkLength(rest)
 }
 
 function checkRow(line: number, value: unknown): ReadRow {

@@ -5,7 +5,7 @@ import { mergeRejections, type RejectionBatch } from '../hub/rejections.ts'
 import type { Device } from './device.ts'
 import { findRejections } from './store.ts'
 
-/** What the device sent that could not be read: what D1 has, and what its hub has not yet written there. */
+/** The device's rejected messages: those in D1, and those that its hub has not written there yet. */
 export async function readRejections(
   env: Env,
   db: Db,

@@ -6,8 +6,8 @@ import { endSessions } from './sessions.ts'
 import { deleteDevice } from './store.ts'
 
 /**
- * Deletes a device and tells its tasks, which turn it Cancelled. They look devices up afresh, so one that this
- * call did not reach finds out by itself.
+ * Deletes a device and tells its tasks, which turn it Cancelled. A task that could not be told finds out by itself
+ * when it next reads its devices.
  */
 export async function removeDevice(env: Env, db: Db, tenantId: string, id: string): Promise<void> {
   const device = await deleteDevice(db, tenantId, id)

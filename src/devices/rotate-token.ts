@@ -5,7 +5,10 @@ import { newAccessToken } from './device.ts'
 import { endSessions } from './sessions.ts'
 import { findDevice, replaceToken } from './store.ts'
 
-/** Gives the device a new token; the old one is refused from now on, and its session dropped (PROTOCOL.md, 6). */
+/**
+ * Gives the device a new token. The old one is refused from now on, and its sessions are ended
+ * (src/protocol/README.md#devices-that-change).
+ */
 export async function rotateToken(env: Env, db: Db, tenantId: string, id: string): Promise<string> {
   const device = await findDevice(db, tenantId, id)
   if (!device) throw notFound('device')

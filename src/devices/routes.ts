@@ -15,7 +15,6 @@ import {
   text,
   withKey,
 } from '../http/openapi.ts'
-import { changeDevice } from './change-device.ts'
 import { createDevice } from './create-device.ts'
 import {
   deviceAnswer,
@@ -25,6 +24,7 @@ import {
   toDeviceAnswer,
   toDeviceItem,
 } from './device.ts'
+import { patchDevice } from './patch-device.ts'
 import { removeDevice } from './remove-device.ts'
 import { rotateToken } from './rotate-token.ts'
 import { findDevice, listDevices, modulesOf } from './store.ts'
@@ -52,7 +52,7 @@ export const deviceRoutes = createRouter()
       ...writes,
       method: 'post',
       path: '/api/v1/devices',
-      description: 'Without `accessToken` or `credentials` the device gets a token of its own.',
+      description: 'Without `accessToken` or `credentials` the device gets a random token.',
       request: { body: jsonBody(newDeviceBody) },
       responses: { 201: json(deviceAnswer, 'The new device'), ...problems },
     }),
@@ -112,7 +112,7 @@ export const deviceRoutes = createRouter()
     async (c) => {
       const { id } = c.req.valid('param')
       const db = openDb(c.env.DB)
-      const device = await changeDevice(c.env, db, tenantOf(c), id, c.req.valid('json'))
+      const device = await patchDevice(c.env, db, tenantOf(c), id, c.req.valid('json'))
       return c.json(toDeviceAnswer(device, (await modulesOf(db, [id])).get(id) ?? [], true), 200)
     },
   )

@@ -2,8 +2,8 @@ import type { Env } from '../common/env.ts'
 import { dropSessions } from '../hub/hub.ts'
 
 /**
- * Ends a device's open sessions where its broker allows. What was written stands either way, and each message
- * is identified anew, so a hub that cannot be reached is only logged.
+ * Ends a device's open sessions, if its broker can. An unreachable hub is only logged: the caller's change is
+ * already in D1, and every message is checked against D1 again.
  */
 export async function endSessions(
   env: Env,

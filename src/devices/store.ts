@@ -3,13 +3,13 @@ import { alias } from 'drizzle-orm/sqlite-core'
 import type { Db } from '../db/client.ts'
 import { deviceModules, devices, outcomes, products, rejections, tasks, upgrades } from '../db/schema.ts'
 import type { Device, DeviceModule } from './device.ts'
-import { type DeviceListFilter, matches } from './filter.ts'
+import { type DeviceListFilter, matchesFilter } from './filter.ts'
 
-const named = (tenantId: string, id: string) => and(eq(devices.id, id), eq(devices.tenantId, tenantId))
+const isDevice = (tenantId: string, id: string) => and(eq(devices.id, id), eq(devices.tenantId, tenantId))
 
 /**
- * False where nothing was written: the tenant has no such product (any more), or number or credential are
- * taken. One statement, so that nothing comes in between.
+ * False if nothing was written: the tenant has no such product (any more), or the number or credential is taken.
+ * One statement, so that no other change can come between check and insert.
  */
 export async function insertDevice(db: Db, device: Device): Promise<boolean> {
   const written = await db.run(sql`
@@ -22,7 +22,7 @@ export async function insertDevice(db: Db, device: Device): Promise<boolean> {
 }
 
 export const findDevice = (db: Db, tenantId: string, id: string): Promise<Device | undefined> =>
-  db.select().from(devices).where(named(tenantId, id)).get()
+  db.select().from(devices).where(isDevice(tenantId, id)).get()
 
 export const findDeviceByNumber = (db: Db, tenantId: string, productId: string, number: string) =>
   db
@@ -31,7 +31,7 @@ export const findDeviceByNumber = (db: Db, tenantId: string, productId: string, 
     .where(and(eq(devices.tenantId, tenantId), eq(devices.productId, productId), eq(devices.number, number)))
     .get()
 
-/** One row more than `limit`, for `page`. */
+/** Returns up to `limit + 1` rows, as `page` needs. */
 export const listDevices = (
   db: Db,
   tenantId: string,
@@ -42,11 +42,11 @@ export const listDevices = (
   db
     .select()
     .from(devices)
-    .where(and(eq(devices.tenantId, tenantId), matches(db, filter), gt(devices.id, cursor)))
+    .where(and(eq(devices.tenantId, tenantId), matchesFilter(db, filter), gt(devices.id, cursor)))
     .orderBy(asc(devices.id))
     .limit(limit + 1)
 
-/** What the devices run, by device id. The ids come from a query that knew the tenant. */
+/** The devices' module versions, by device id. The caller got the ids from a query with the tenant. */
 export async function modulesOf(db: Db, deviceIds: string[]): Promise<Map<string, DeviceModule[]>> {
   const rows = await db
     .select()
@@ -56,7 +56,7 @@ export async function modulesOf(db: Db, deviceIds: string[]): Promise<Map<string
   return Map.groupBy(rows, (row) => row.deviceId)
 }
 
-/** The device as it is now; undefined where the tenant has none of this id. */
+/** Returns the changed device; undefined if the tenant has no device of this id. */
 export async function updateDevice(
   db: Db,
   tenantId: string,
@@ -64,10 +64,10 @@ export async function updateDevice(
   changes: Partial<Pick<Device, 'enabled' | 'name' | 'tags'>>,
 ): Promise<Device | undefined> {
   if (Object.values(changes).every((value) => value === undefined)) return findDevice(db, tenantId, id)
-  return db.update(devices).set(changes).where(named(tenantId, id)).returning().get()
+  return db.update(devices).set(changes).where(isDevice(tenantId, id)).returning().get()
 }
 
-/** False where the device is no longer in its product, has an active upgrade, or cannot enter the other one. */
+/** False if the device has left its product, has an active upgrade, or the target has its number or is gone. */
 export async function moveDevice(db: Db, device: Device, productId: string): Promise<boolean> {
   const other = alias(devices, 'other')
   const moved = await db
@@ -75,7 +75,7 @@ export async function moveDevice(db: Db, device: Device, productId: string): Pro
     .set({ productId })
     .where(
       and(
-        named(device.tenantId, device.id),
+        isDevice(device.tenantId, device.id),
         eq(devices.productId, device.productId),
         exists(
           db
@@ -103,14 +103,14 @@ export async function moveDevice(db: Db, device: Device, productId: string): Pro
   return moved.length > 0
 }
 
-/** False where the token is no longer the one that `device` says. */
+/** False if the device's token is no longer the one in `device`, or the device has credentials. */
 export async function replaceToken(db: Db, device: Device, accessToken: string): Promise<boolean> {
   const replaced = await db
     .update(devices)
     .set({ accessToken })
     .where(
       and(
-        named(device.tenantId, device.id),
+        isDevice(device.tenantId, device.id),
         eq(devices.accessToken, device.accessToken),
         isNull(devices.passwordHash),
       ),
@@ -119,13 +119,13 @@ export async function replaceToken(db: Db, device: Device, accessToken: string):
   return replaced.length > 0
 }
 
-/** Deletes the device with what only it has; the device as it was, or undefined where there is none. */
+/** Deletes the device with its modules and rejections. Returns the deleted row, or undefined if there was none. */
 export async function deleteDevice(db: Db, tenantId: string, id: string): Promise<Device | undefined> {
-  const device = db.select({ id: devices.id }).from(devices).where(named(tenantId, id))
+  const device = db.select({ id: devices.id }).from(devices).where(isDevice(tenantId, id))
   const [, , deleted] = await db.batch([
     db.delete(deviceModules).where(sql`${deviceModules.deviceId} IN ${device}`),
     db.delete(rejections).where(and(eq(rejections.deviceId, id), eq(rejections.tenantId, tenantId))),
-    db.delete(devices).where(named(tenantId, id)).returning(),
+    db.delete(devices).where(isDevice(tenantId, id)).returning(),
   ])
   return deleted[0]
 }
@@ -137,7 +137,7 @@ export const findRejections = (db: Db, tenantId: string, deviceId: string) =>
     .where(and(eq(rejections.deviceId, deviceId), eq(rejections.tenantId, tenantId)))
     .get()
 
-/** The upgrades that hold one of the device's slots now: at most one a module. */
+/** The device's active upgrades: at most one a module (src/protocol/README.md#slots). */
 export const activeUpgrades = (db: Db, tenantId: string, deviceId: string) =>
   db
     .select({
@@ -157,8 +157,8 @@ export const activeUpgrades = (db: Db, tenantId: string, deviceId: string) =>
     .orderBy(desc(upgrades.taskId))
 
 /**
- * How the device's upgrades ended, newest task first; one row more than `limit`, for `page`. A retried one that
- * is active again is left to `activeUpgrades`.
+ * The device's ended upgrades, newest task first; up to `limit + 1` rows, as `page` needs. An upgrade that a retry
+ * made active again is in `activeUpgrades` instead.
  */
 export const endedUpgrades = (db: Db, tenantId: string, deviceId: string, limit: number, cursor?: string) =>
   db

@@ -9,10 +9,11 @@ import { endSessions } from './sessions.ts'
 import { findDevice, findDeviceByNumber, moveDevice, updateDevice } from './store.ts'
 
 /**
- * Changes a device under running tasks (PROTOCOL.md, 6). The move comes first: where it is refused, nothing
- * else has changed. A repeat makes up for whatever did not reach the tasks.
+ * Changes a device, also while tasks run (src/protocol/README.md#devices-that-change). The move comes first, so
+ * that nothing has changed if it is refused. Tasks are told on every call: a repeat reaches the ones that a first
+ * call missed.
  */
-export async function changeDevice(
+export async function patchDevice(
   env: Env,
   db: Db,
   tenantId: string,
@@ -21,28 +22,30 @@ export async function changeDevice(
 ): Promise<Device> {
   const before = await findDevice(db, tenantId, id)
   if (!before) throw notFound('device')
-  if (productId !== undefined && productId !== before.productId) await move(env, db, before, productId)
+  if (productId !== undefined && productId !== before.productId)
+    await moveToProduct(env, db, before, productId)
   const after = await updateDevice(db, tenantId, id, changes)
   if (!after) throw notFound('device')
   if (changes.enabled === false) await endSessions(env, after)
   if (changes.enabled === true) await wakeTasksOfProduct(env, after.productId, [after.id])
-  if (mayMatchNow({ productId, ...changes })) await (await tellingDynamicTasks(env, after.productId))([id])
+  if (changesSelection({ productId, ...changes }))
+    await (await tellingDynamicTasks(env, after.productId))([id])
   return after
 }
 
-/** Does it change what tasks select by? */
-const mayMatchNow = ({ productId, tags, name }: DeviceChanges) =>
+/** True if the change may bring the device into a dynamic task. */
+const changesSelection = ({ productId, tags, name }: DeviceChanges) =>
   productId !== undefined || tags !== undefined || name !== undefined
 
-async function move(env: Env, db: Db, device: Device, productId: string): Promise<void> {
+async function moveToProduct(env: Env, db: Db, device: Device, productId: string): Promise<void> {
   const target = await findProduct(db, device.tenantId, productId)
   if (!target) throw notFound('product')
   if (await findDeviceByNumber(db, device.tenantId, productId, device.number)) throw numberTaken()
   const busy = conflict('device.busy', 'The device has an active upgrade; it cannot leave its product now.')
   if (!(await deviceLeavesProduct(env, device))) throw busy
-  // A slot taken in between shows here again.
+  // Refused again if a task took a slot of the device in between.
   if (!(await moveDevice(db, device, productId))) throw busy
   const left = await findProduct(db, device.tenantId, device.productId)
-  // With the product the bridge may change: the session on the old one no longer counts.
+  // The products may have different bridges: a session on the old one no longer counts.
   if (left?.bridge !== target.bridge) await endSessions(env, device)
 }
