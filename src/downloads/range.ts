@@ -1,12 +1,12 @@
-/** Bytes of a file: `offset` from its start. */
+/** A part of a file, in bytes from its start. */
 export interface Range {
   offset: number
   length: number
 }
 
 /**
- * What a `Range` header asks of a file of `size` bytes (RFC 9110, 14.2): undefined for the whole of it, also where the
- * header is none that we answer in parts; `unsatisfiable` where no byte of it exists.
+ * The part that a `Range` header asks for, of a file of `size` bytes (RFC 9110, 14.2). Undefined means the whole file:
+ * no header, a malformed one, or several ranges in one. `unsatisfiable` if the file has no byte of the range.
  */
 export function readRange(header: string | undefined, size: number): Range | 'unsatisfiable' | undefined {
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header?.trim() ?? '')

@@ -7,21 +7,21 @@ import { type Grant, readToken } from '../links/token.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 import type { DownloadAnswer } from '../tasks/steps/download.ts'
 import { type Range, readRange } from './range.ts'
-import { copy } from './stream.ts'
+import { copyWhileAllowed } from './stream.ts'
 
 const PAUSED_RETRY_SECONDS = 60
 
 type Allowed = Extract<DownloadAnswer, { state: 'ok' }>
 
-/** Downloads through the Worker (`DOWNLOADS=worker`): the link is all that a device needs to show. */
+/** Downloads through the Worker (src/downloads/README.md): the link authorizes the download, without a key. */
 export const downloadRoutes = new Hono<AppEnv>().get('/d/:token', async (c) => {
   try {
     await limitAddress(c)
     const grant = await grantOf(c)
-    return await answer(c, grant, await allowedFile(c, grant))
+    return await respond(c, grant, await allowedFile(c, grant))
   } catch (error) {
     if (error instanceof AppError) throw error
-    // Not left to the app's handler: that logs the path, which is a secret here.
+    // Caught here, since the app's error handler logs the path, which is a secret.
     console.error(JSON.stringify({ code: 'download.failed', error: String(error) }))
     throw new AppError(500, 'internal', 'Something went wrong here.')
   }
@@ -35,10 +35,13 @@ async function grantOf(c: Context<AppEnv>): Promise<Grant> {
   return grant
 }
 
-/** 503 while the task is paused or its product frozen, 410 where there is nothing to download any more. */
+/**
+ * Asks the task for the file. 503 while the task is paused, its product frozen or the device disabled; 410 if the
+ * upgrade was cancelled or the package recalled.
+ */
 async function allowedFile(c: Context<AppEnv>, { taskId, deviceId, packageIndex }: Grant): Promise<Allowed> {
   const allowed = await taskStub(c.env, taskId).openDownload(deviceId, packageIndex)
-  if (allowed.state === 'gone') throw gone()
+  if (allowed.state === 'gone') throw goneError()
   if (allowed.state === 'paused') {
     throw new AppError(503, 'download.paused', 'The upgrade is paused.', {
       retryAfterSeconds: PAUSED_RETRY_SECONDS,
@@ -47,16 +50,16 @@ async function allowedFile(c: Context<AppEnv>, { taskId, deviceId, packageIndex 
   return allowed
 }
 
-const gone = () => new AppError(410, 'download.gone', 'There is nothing to download any more.')
+const goneError = () => new AppError(410, 'download.gone', 'There is nothing to download any more.')
 
-async function answer(c: Context<AppEnv>, grant: Grant, file: Allowed): Promise<Response> {
+async function respond(c: Context<AppEnv>, grant: Grant, file: Allowed): Promise<Response> {
   const etag = `"${file.sign}"`
   const headers = new Headers({ 'accept-ranges': 'bytes', 'cache-control': 'private, no-store', etag })
-  if (isKnown(c.req.header('if-none-match'), etag)) return new Response(null, { status: 304, headers })
+  if (matchesEtag(c.req.header('if-none-match'), etag)) return new Response(null, { status: 304, headers })
   if (c.req.method === 'HEAD') {
     const object = await c.env.PACKAGES.head(file.storageKey)
-    if (!object) throw gone()
-    describe(headers, object, file.size)
+    if (!object) throw goneError()
+    setFileHeaders(headers, object, file.size)
     return new Response(null, { headers })
   }
   const ifRange = c.req.header('if-range')
@@ -68,19 +71,19 @@ async function answer(c: Context<AppEnv>, grant: Grant, file: Allowed): Promise<
   }
   const part = range ?? { offset: 0, length: file.size }
   const object = await c.env.PACKAGES.get(file.storageKey, { range: part })
-  if (!object) throw gone()
-  describe(headers, object, part.length)
+  if (!object) throw goneError()
+  setFileHeaders(headers, object, part.length)
   if (range) {
     headers.set('content-range', `bytes ${part.offset}-${part.offset + part.length - 1}/${file.size}`)
   }
   return new Response(stream(c, grant, object, part), { status: range ? 206 : 200, headers })
 }
 
-const isKnown = (ifNoneMatch: string | undefined, etag: string): boolean =>
+const matchesEtag = (ifNoneMatch: string | undefined, etag: string): boolean =>
   ifNoneMatch !== undefined && (ifNoneMatch.trim() === '*' || ifNoneMatch.includes(etag))
 
-/** Its name and kind are the object's own, as a presigned link gives them. */
-function describe(headers: Headers, object: R2Object, length: number): void {
+/** File name and content type come from the object's metadata, as with a presigned link. */
+function setFileHeaders(headers: Headers, object: R2Object, length: number): void {
   object.writeHttpMetadata(headers)
   headers.set('last-modified', object.uploaded.toUTCString())
   headers.set('content-length', String(length))
@@ -99,7 +102,7 @@ function stream(
         .noteDownload(grant.deviceId, grant.packageIndex, what)
         .catch((error) => console.error('download.not_noted', { task: grant.taskId, error: String(error) })),
     )
-  const copied = copy(object.body, writable, {
+  const copied = copyWhileAllowed(object.body, writable, {
     began: () => note('began'),
     completed: () => {
       if (offset + length === object.size) note('completed')

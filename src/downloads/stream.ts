@@ -1,25 +1,25 @@
-/** How often a download that is under way is asked after; so long it may go on after its task was paused. */
+/** The task is asked this often whether a download may go on: after a pause it ends within this time. */
 const LOOK_EVERY_MS = 5_000
-/** So often in a row the question may fail: nobody's download ends because an object moved. */
+/** A download ends after this many failed questions in a row: one minute outlasts the restart of an object. */
 const MAX_UNANSWERED = 12
 
-export interface Watch {
-  /** The first byte is on its way. */
+export interface DownloadWatch {
+  /** Called when the client has taken the first chunk. */
   began: () => void
-  /** The last one was taken. */
+  /** Called when the client has taken the last byte. */
   completed: () => void
-  /** May it go on? Rejects where nobody can say. */
+  /** May the download go on? Rejects if the task cannot be asked. */
   isAllowed: () => Promise<boolean>
 }
 
 /**
- * Copies a body to the client, chunk by chunk as it takes them. Ends it, so that the client sees it cut off, once it
- * is no longer allowed; a client that goes away ends the reading.
+ * Copies a body to the client at the client's speed. Once the download is no longer allowed, aborts it, so that the
+ * client sees an incomplete answer. If the client goes away, stops reading.
  */
-export async function copy(
+export async function copyWhileAllowed(
   from: ReadableStream<Uint8Array>,
   to: WritableStream<Uint8Array>,
-  watch: Watch,
+  watch: DownloadWatch,
 ): Promise<void> {
   const reader = from.getReader()
   const writer = to.getWriter()

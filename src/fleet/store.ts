@@ -1,4 +1,4 @@
-// What a tenant's fleet looks like as a whole.
+// Figures over all devices of a tenant, for the console's overview.
 
 export interface FleetFigures {
   devices: number
@@ -21,7 +21,7 @@ export interface VersionShare {
   count: number
 }
 
-/** How many devices of each product run which version of the whole firmware, the most frequent first. */
+/** The number of devices for each product and version of module `default`, the largest first. */
 export async function readVersions(
   db: D1Database,
   tenantId: string,
@@ -40,11 +40,11 @@ export async function readVersions(
   return results
 }
 
-/** Devices that reported 100 % and run another version. */
+/** The number of devices that reported 100 % and then another version. */
 export async function countRolledBack(db: D1Database, tenantId: string): Promise<number> {
   const count = await db
     .prepare(
-      // CROSS JOIN keeps the order: from the few that did, by their index.
+      // CROSS JOIN makes SQLite start from the index of rolled-back modules, which has few rows.
       `SELECT count(DISTINCT d.id) AS count FROM device_modules m CROSS JOIN devices d ON d.id = m.device_id
        WHERE m.rolled_back IS NOT NULL AND d.tenant_id = ?1`,
     )
@@ -53,14 +53,14 @@ export async function countRolledBack(db: D1Database, tenantId: string): Promise
   return count ?? 0
 }
 
-/** A device whose messages were rejected, and when the last of them came, in ms since 1970. */
+/** A device with rejected messages; `at` is the time of the latest, in ms since 1970. */
 export interface RejectedDevice {
   deviceId: string
   number: string
   at: number
 }
 
-/** The devices whose messages were rejected since a time (ms), the latest first. */
+/** The devices with messages rejected since a time in ms since 1970, the latest first. */
 export async function readRejected(
   db: D1Database,
   tenantId: string,

@@ -1,10 +1,10 @@
 import { conflict, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
-import { abort } from './multipart.ts'
+import { dropParts } from './multipart.ts'
 import { findPackage } from './store.ts'
 import { deleteOpenUpload, findUpload, type UploadRef } from './upload-store.ts'
 
-/** Ends an open upload and drops its parts. 409 `upload.completed` where it is being verified already. */
+/** Ends an open upload and drops its parts. 409 `upload.completed` if its file is already being verified. */
 export async function abortUpload(db: Db, bucket: R2Bucket, ref: UploadRef): Promise<void> {
   const [pkg, upload] = await Promise.all([findPackage(db, ref), findUpload(db, ref)])
   if (!pkg) throw notFound('package')
@@ -12,7 +12,7 @@ export async function abortUpload(db: Db, bucket: R2Bucket, ref: UploadRef): Pro
   if (!(await deleteOpenUpload(db, ref))) {
     throw conflict('upload.completed', 'The upload is complete: it can no longer be aborted.')
   }
-  await abort(bucket, upload)
-  // There is an object where R2 completed it and the request ended there.
+  await dropParts(bucket, upload)
+  // R2 may hold the whole object: a completing request may have ended before it reached the database.
   await bucket.delete(upload.storageKey)
 }

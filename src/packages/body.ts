@@ -6,21 +6,21 @@ import { MAX_BODY_BYTES } from './package.ts'
 /** A request's raw body, unread. */
 export interface RawBody {
   stream: ReadableStream<Uint8Array>
-  /** What the request announces, in bytes. */
+  /** The request's Content-Length, in bytes. */
   length: number
 }
 
-/** The raw body of a request: 411 without a length, 422 where it is empty, 413 over `MAX_BODY_BYTES`. */
+/** Returns the raw body of a request: 411 without a length, 422 if it is empty, 413 over `MAX_BODY_BYTES`. */
 export function rawBody(c: Context): RawBody {
   const header = c.req.header('content-length')
   const stream = c.req.raw.body
   if (header === undefined || !/^\d{1,15}$/.test(header)) {
-    // An empty body need not say so.
-    if (header === undefined && stream === null) throw emptyBody()
+    // A request without a body needs no Content-Length.
+    if (header === undefined && stream === null) throw emptyBodyError()
     throw new AppError(411, 'request.length_required', 'An upload says its length in Content-Length.')
   }
   const length = Number(header)
-  if (length === 0 || stream === null) throw emptyBody()
+  if (length === 0 || stream === null) throw emptyBodyError()
   if (length > MAX_BODY_BYTES) {
     throw tooLarge(
       'upload.too_large',
@@ -30,11 +30,11 @@ export function rawBody(c: Context): RawBody {
   return { stream, length }
 }
 
-const emptyBody = () => invalid([{ path: 'body', message: 'must not be empty' }])
+const emptyBodyError = () => invalid([{ path: 'body', message: 'must not be empty' }])
 
 /**
- * Streams a body into the bucket by `store`, with digests on the way. A body that is cut off is a 400
- * `upload.incomplete`, whether or not anyone still listens, and nothing is left of it.
+ * Streams a body into the bucket with `store` and computes its digests on the way. A body that is cut off is a 400
+ * `upload.incomplete`, even if the client is gone; nothing of it stays in the bucket.
  */
 export async function storeBody<T>(
   { stream, length }: RawBody,
@@ -42,7 +42,7 @@ export async function storeBody<T>(
   store: (whole: ReadableStream) => Promise<T>,
 ): Promise<{ stored: T; digests: Digests }> {
   const whole = new FixedLengthStream(length)
-  // Waits for both, so that nothing is still being written afterwards.
+  // Waits for both even if one fails, so that no write goes on after the return.
   const [reading, storing] = await Promise.allSettled([
     readWhole(stream, length, { methods, sink: whole.writable }),
     store(whole.readable),

@@ -5,25 +5,25 @@ export type DigestMethod = 'SHA256' | 'MD5'
 
 const ALGORITHMS = { SHA256: 'SHA-256', MD5: 'MD5' } as const
 
-/** A SHA-256 as clients give it, upper or lower case → lower case. */
+/** A SHA-256 in hex from a client, made lower case. */
 export const sha256Hex = z
   .string()
   .regex(/^[0-9a-fA-F]{64}$/, 'must be a SHA-256 of 64 hex digits')
   .toLowerCase()
 
-/** Of one stream, in lower-case hex, by the methods that were asked for. */
+/** Digests of one stream in lower-case hex, one for each method asked for. */
 export type Digests = Partial<Record<DigestMethod, string>>
 
-/** Far fewer turns than by the few KiB that come by themselves. */
+/** Bytes read at once: a network body comes by the few KiB, and each read costs processor time. */
 const CHUNK_BYTES = 64 * 1024
 
-/** The source ended, or failed, before all of it had come. */
+/** The source failed, or had fewer or more bytes than announced. */
 export class CutOff extends Error {}
 
 /**
- * Reads `length` bytes from `source` once, giving each chunk to the digests and to `sink`, never faster than the
- * slowest of them: whatever the file's size, only a chunk of it is in memory. Throws `CutOff` where the source
- * is at fault, else what the sink throws.
+ * Reads `length` bytes from `source` once and gives each chunk to the digests and to `sink`. Waits for the slowest of
+ * them, so that one chunk at a time is in memory, whatever the file's size. Throws `CutOff` if the source is at
+ * fault, else what the sink throws.
  */
 export async function readWhole(
   source: ReadableStream<Uint8Array>,

@@ -1,12 +1,12 @@
 import { conflict } from '../common/errors.ts'
 import type { Upload, UploadPart } from './upload.ts'
 
-/** R2's multipart upload behind ours. */
+/** The multipart upload of R2 that holds the parts. */
 const inBucket = (bucket: R2Bucket, { storageKey, r2UploadId }: Upload) =>
   bucket.resumeMultipartUpload(storageKey, r2UploadId)
 
-/** Stores one part, in place of an earlier one of that number. 409 `upload.lost` where R2 forgot the upload. */
-export async function putPart(
+/** Stores one part; it replaces an earlier one of that number. 409 `upload.lost` if R2 no longer has the upload. */
+export async function storePart(
   bucket: R2Bucket,
   upload: Upload,
   part: number,
@@ -15,23 +15,23 @@ export async function putPart(
   try {
     return await inBucket(bucket, upload).uploadPart(part, body)
   } catch (error) {
-    throw isLost(error) ? lost() : error
+    throw isLost(error) ? uploadLost() : error
   }
 }
 
-/** Makes the parts one object; fine where that was done before. 409 `upload.lost` where parts are gone. */
-export async function assemble(bucket: R2Bucket, upload: Upload, parts: UploadPart[]): Promise<void> {
+/** Joins the parts into one object; succeeds if that was done before. 409 `upload.lost` if parts are gone. */
+export async function joinParts(bucket: R2Bucket, upload: Upload, parts: UploadPart[]): Promise<void> {
   try {
     await inBucket(bucket, upload).complete(parts.map(({ part, etag }) => ({ partNumber: part, etag })))
   } catch (error) {
-    // A request before this one got so far, and no further.
+    // An earlier request completed it in R2 and ended before it reached the database.
     if (await bucket.head(upload.storageKey)) return
-    throw isLost(error) ? lost() : error
+    throw isLost(error) ? uploadLost() : error
   }
 }
 
-/** Drops the parts; fine where R2 forgot them already. */
-export async function abort(bucket: R2Bucket, upload: Upload): Promise<void> {
+/** Drops the parts; succeeds if R2 no longer has them. */
+export async function dropParts(bucket: R2Bucket, upload: Upload): Promise<void> {
   try {
     await inBucket(bucket, upload).abort()
   } catch (error) {
@@ -39,8 +39,8 @@ export async function abort(bucket: R2Bucket, upload: Upload): Promise<void> {
   }
 }
 
-/** R2 does not know the upload (10024) or one of its parts (10025): expired, aborted, or a part sent twice at once. */
+/** R2 lacks the upload (10024) or one of its parts (10025): expired, aborted, or one part sent twice at once. */
 const isLost = (error: unknown) => error instanceof Error && /\((10024|10025)\)/.test(error.message)
 
-const lost = () =>
+const uploadLost = () =>
   conflict('upload.lost', 'The parts are no longer what was sent: abort this upload and start another.')

@@ -4,23 +4,23 @@ import { openDb } from '../db/client.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { finishRecall } from './recall-package.ts'
 import type { PackageRef } from './store.ts'
-import type { WakesForPackage } from './verifier-stub.ts'
+import type { PackageVerifierCalls } from './verifier-stub.ts'
 import { giveUpVerifying, verifyPackage } from './verify.ts'
 
-/** A try that ended with the process counts too. */
+/** A try counts before it begins, so one that ended with the process counts too. */
 const MAX_VERIFICATIONS = 5
-/** Then only another wake-up helps: hours of trying, a few minutes apart. */
+/** Some nine hours, at most 10 minutes apart; after that only another wake-up starts it again. */
 const MAX_TRIES = 60
 const FIRST_RETRY_MS = 5_000
 const MAX_RETRY_MS = 10 * 60_000
 
 /**
- * One per package: does in its alarm what takes longer than a request may, verifying an upload, going on with a recall
- * that was cut off, and removing what the package no longer needs. A wake-up says only "look": what there is to do
- * stands in the database.
+ * One per package. Its alarm does what takes longer than a request may: it verifies an upload, finishes a recall that
+ * was cut off, and removes what the package no longer needs. A wake-up carries no order: the alarm reads from the
+ * database what there is to do.
  */
-export class PackageVerifier extends DurableObject<Env> implements WakesForPackage {
-  /** Looks after the package in `inMs` milliseconds at the latest. The caller has seen that it is the tenant's. */
+export class PackageVerifier extends DurableObject<Env> implements PackageVerifierCalls {
+  /** Sets the alarm to `inMs` milliseconds from now at the latest. The caller has checked the tenant. */
   async wake(ref: PackageRef, inMs = 0): Promise<void> {
     const { kv } = this.ctx.storage
     kv.put('ref', { tenantId: ref.tenantId, packageId: ref.packageId })
@@ -58,14 +58,14 @@ export class PackageVerifier extends DurableObject<Env> implements WakesForPacka
 
   async #rearm(retryInMs: number | undefined): Promise<void> {
     const { storage } = this.ctx
-    // Woken while at work: that alarm stands.
+    // A wake-up during the work has set an alarm of its own, which stands.
     if ((await storage.getAlarm()) !== null) return
     if (retryInMs !== undefined) return storage.setAlarm(Date.now() + retryInMs)
     await storage.deleteAll()
   }
 }
 
-/** A failed query's own message quotes its parameters; its cause says what went wrong. */
+/** Logs the cause rather than the error: a failed query's own message quotes its parameters. */
 function report({ packageId }: PackageRef, tries: number, error: unknown): void {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
   console.error(JSON.stringify({ code: 'package.alarm', packageId, tries, error: `${cause}` }))

@@ -5,10 +5,10 @@ import { description, label, listOf, moduleName, name, version } from '../http/o
 
 export type Package = typeof packages.$inferSelect
 
-/** What one request may carry: the platform takes no longer body. Longer files go up in parts. */
+/** The platform's limit for one request's body; longer files are uploaded in parts. */
 export const MAX_BODY_BYTES = 100 * 1024 * 1024
 const MAX_EXT_DATA_BYTES = 8 * 1024
-/** The platform's own key in a notice's `extData`: no operator sets it (PROTOCOL.md, 3). */
+/** A key of a notice's `extData` that operators may not set (src/protocol/README.md#messages). */
 const RESERVED_KEY = '_package_udi'
 
 const extData = z
@@ -23,7 +23,7 @@ const kind = z.enum(['full', 'diff'])
 const signMethod = z.enum(['SHA256', 'MD5'])
 const state = z.enum(['draft', 'verifying', 'ready', 'recalled'])
 
-/** Null says the same as leaving a field out. */
+/** A null field counts as absent. */
 export const newPackageBody = z
   .strictObject({
     productId: z.string(),
@@ -41,7 +41,7 @@ export const newPackageBody = z
     if (message) ctx.addIssue({ code: 'custom', path: ['sourceVersion'], message })
   })
 
-/** The draft that a valid body asks for. */
+/** Makes the draft that a valid body describes. */
 export const toNewPackage = (
   { sourceVersion, description = null, extData, ...body }: z.infer<typeof newPackageBody>,
   made: Pick<Package, 'id' | 'tenantId' | 'createdAt'>,
@@ -60,7 +60,7 @@ export const toNewPackage = (
   recalledAt: null,
 })
 
-/** Raw bytes: streamed, never parsed. */
+/** The OpenAPI body of uploads: raw bytes, streamed and never parsed. */
 export const binaryBody = {
   required: true,
   content: { 'application/octet-stream': { schema: { type: 'string' as const, format: 'binary' } } },
@@ -80,7 +80,7 @@ function sourceVersionFault({ kind, version, sourceVersion }: Versions): string 
 
 export const packageFilter = z.object({
   productId: z.string().optional(),
-  name: label(128).optional().openapi({ description: 'A part of the name, upper and lower case alike' }),
+  name: label(128).optional().openapi({ description: 'A part of the name; case is ignored' }),
   state: state.optional(),
 })
 export type PackageFilter = z.infer<typeof packageFilter>
@@ -108,13 +108,13 @@ export const packageAnswer = z
     recalledAt: z
       .string()
       .nullable()
-      .openapi({ description: 'Since then its file is gone, and no task sends it' }),
+      .openapi({ description: 'Since then its file is deleted, and no task sends it' }),
     createdAt: z.string(),
   })
   .openapi('Package')
 export const packageList = listOf(packageAnswer)
 
-/** What a client sees: never the storage key. */
+/** The package as the API shows it, without the storage key. */
 export const toPackageAnswer = (pkg: Package): z.infer<typeof packageAnswer> => ({
   id: pkg.id,
   productId: pkg.productId,

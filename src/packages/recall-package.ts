@@ -5,12 +5,12 @@ import { recallFromTasks } from '../tasks/api/tell-tasks.ts'
 import { removeLeftovers } from './leftovers.ts'
 import type { Package } from './package.ts'
 import { findPackage, findTasksUsing, markRecalled, type PackageRef } from './store.ts'
-import { IN_CASE_MS, packageVerifier } from './verifier-stub.ts'
+import { BACKUP_WAKE_MS, packageVerifier } from './verifier-stub.ts'
 
 /**
- * Takes a package back for good: no task can be made with it, those that use it stop sending it, and with its file
- * every link to it is dead. A draft has nothing to take back: 409 `package.not_ready`. Answers whether all of that is
- * done; where it is not, the package's object goes on with it, and so does a repeat. API.md: `POST …/recall`.
+ * Recalls a package for good: no task can be made with it, tasks that use it pause, and its file is deleted, which
+ * makes every link to it dead. A draft has no file to recall: 409 `package.not_ready`. `isDone` is false if a step
+ * failed; the package's verifier object then finishes the recall, and so does a repeat of the call.
  */
 export async function recallPackage(
   env: Env,
@@ -20,8 +20,8 @@ export async function recallPackage(
 ): Promise<{ pkg: Package; isDone: boolean }> {
   const before = await findPackage(db, ref)
   if (!before) throw notFound('package')
-  // Goes on with it also where this process ends right after the package is marked.
-  await packageVerifier(env, ref).wake(ref, IN_CASE_MS)
+  // Finishes the recall even if this process ends right after the package is marked.
+  await packageVerifier(env, ref).wake(ref, BACKUP_WAKE_MS)
   const pkg = await markRecalled(db, ref, now)
   if (!pkg) {
     throw (await findPackage(db, ref))
@@ -38,8 +38,8 @@ export async function recallPackage(
 }
 
 /**
- * Does what is left of a recall, if the package is recalled; may be repeated at any time. First the tasks, so that no
- * device is sent a link that is dead already. The file goes also where a task could not be told; then this throws.
+ * Does what is left of a recall, if the package is recalled; may be repeated at any time. Tells the tasks first, so
+ * that no device is sent a dead link. If a task cannot be told, the file is deleted all the same and this throws.
  */
 export async function finishRecall(env: Env, db: Db, ref: PackageRef): Promise<void> {
   const pkg = await findPackage(db, ref)

@@ -8,14 +8,13 @@ import { findPackage, makeReady, type PackageRef } from './store.ts'
 export interface IncomingFile {
   body: RawBody
   filename: string | null
-  /** What the client says the digest is, lower-case hex. */
+  /** The digest that the client expects, lower-case hex. */
   sha256: string | undefined
 }
 
 /**
- * Streams a draft's file into the bucket under a key of its own and makes the package ready. Whatever else
- * happens (cut off, wrong digest, another upload was first), the package stays as it was and the object goes.
- * API.md: `PUT /api/v1/packages/{id}/file`.
+ * Streams a draft's file into the bucket under a new key and makes the package ready. If the body is cut off, the
+ * digest is wrong, or another upload was first, the package stays as it was and the object is deleted.
  */
 export async function receiveFile(
   db: Db,
@@ -43,24 +42,24 @@ export async function receiveFile(
     await discard(bucket, storageKey)
     throw error
   }
-  // Where this throws, nobody knows whether it was written: then the object stays, since a package may need it.
+  // If this throws, the row may or may not be written: the object stays, since the package may need it.
   const ready = await makeReady(db, ref, { storageKey, size: body.length, sign, filename })
   if (!ready) {
     await discard(bucket, storageKey)
-    throw noDraft(await findPackage(db, ref))
+    throw notDraftError(await findPackage(db, ref))
   }
   return ready
 }
 
-/** What cannot be deleted now goes with the package's leftovers; the client hears of its own fault, not of this. */
+/** A failure here is only logged, so that the client gets its own error; `removeLeftovers` deletes the object later. */
 async function discard(bucket: R2Bucket, storageKey: string): Promise<void> {
   await bucket
     .delete(storageKey)
     .catch((error) => console.error(JSON.stringify({ code: 'discard', error: `${error}` })))
 }
 
-/** Why a package takes no file now. */
-export function noDraft(pkg: Package | undefined) {
+/** The error for a package that is not a draft and so takes no file. */
+export function notDraftError(pkg: Package | undefined) {
   if (!pkg) return notFound('package')
   if (pkg.state === 'recalled') return conflict('package.recalled', 'The package was recalled.')
   return pkg.state === 'ready'

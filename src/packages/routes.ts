@@ -19,10 +19,10 @@ import {
   toPackageAnswer,
 } from './package.ts'
 import { recallPackage } from './recall-package.ts'
-import { noDraft, receiveFile } from './receive-file.ts'
+import { notDraftError, receiveFile } from './receive-file.ts'
 import { deleteUnusedPackage, findPackage, insertDraft, listPackages } from './store.ts'
 import { uploadRoutes } from './upload-routes.ts'
-import { IN_CASE_MS, packageVerifier } from './verifier-stub.ts'
+import { BACKUP_WAKE_MS, packageVerifier } from './verifier-stub.ts'
 
 const RETRY_AFTER_SECONDS = 5
 
@@ -90,7 +90,7 @@ export const packageRoutes = createRouter()
       ...writes,
       ...one,
       method: 'delete',
-      description: 'With its file and uploads, unless a task uses it.',
+      description: 'Deletes the package with its file and uploads, unless a task uses it.',
       responses: { 204: { description: 'Deleted' }, ...problems },
     }),
     async (c) => {
@@ -98,8 +98,8 @@ export const packageRoutes = createRouter()
       const db = openDb(c.env.DB)
       if (!(await findPackage(db, ref))) throw notFound('package')
       const verifier = packageVerifier(c.env, ref)
-      // Removes the file also where this process ends right after the row is gone.
-      await verifier.wake(ref, IN_CASE_MS)
+      // Removes the file even if this process ends right after the row is deleted.
+      await verifier.wake(ref, BACKUP_WAKE_MS)
       const result = await deleteUnusedPackage(db, ref)
       if (result === 'not found') throw notFound('package')
       if (result === 'in use') throw conflict('package.in_use', 'A task uses the package.')
@@ -125,13 +125,13 @@ export const packageRoutes = createRouter()
       const ref = { tenantId: tenantOf(c), packageId: c.req.valid('param').id }
       const db = openDb(c.env.DB)
       const pkg = await findPackage(db, ref)
-      if (pkg?.state !== 'draft') throw noDraft(pkg)
+      if (pkg?.state !== 'draft') throw notDraftError(pkg)
       const receiving = receiveFile(db, c.env.PACKAGES, pkg, {
         body: rawBody(c),
         filename: c.req.valid('query').filename ?? null,
         sha256: c.req.valid('header')['x-content-sha256'],
       })
-      // A client that goes away must not end the work between the bucket and the database.
+      // The work goes on if the client goes away, since it must not stop between the bucket and the database.
       c.executionCtx.waitUntil(
         receiving.then(
           () => packageVerifier(c.env, ref).wake(ref),
@@ -147,9 +147,10 @@ export const packageRoutes = createRouter()
       method: 'post',
       path: '/api/v1/packages/{id}/recall',
       description:
-        'For good. No task can be made with the package, those that use it pause, and its file is deleted, so that ' +
-        'links that devices have are dead too. A download that has begun may end. From 5 s after the answer no notice ' +
-        'goes out with it. Not for a draft. May be repeated; a 503 says that the rest is still being done.',
+        'Recalls the package for good: no task can be made with it, tasks that use it pause, and its file is deleted, ' +
+        'so that links that devices have are dead too. A presigned download under way may still complete. From 5 s after ' +
+        'the answer no notice goes out with it. Not for a draft. May be repeated; a 503 says that the rest is still ' +
+        'being done.',
       request: { params: idParam },
       responses: { 200: json(packageAnswer, 'The package, recalled'), ...problems },
     }),

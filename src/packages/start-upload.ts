@@ -1,8 +1,8 @@
 import { conflict } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
 import type { Db } from '../db/client.ts'
-import { abort } from './multipart.ts'
-import { noDraft } from './receive-file.ts'
+import { dropParts } from './multipart.ts'
+import { notDraftError } from './receive-file.ts'
 import { httpMetadata, newStorageKey } from './storage-key.ts'
 import { findPackage, type PackageRef } from './store.ts'
 import { MAX_OPEN_UPLOADS, partSizeFor, UPLOAD_LIFETIME_MS, type Upload } from './upload.ts'
@@ -15,7 +15,7 @@ interface NewUpload {
   filename: string | null
 }
 
-/** Opens an upload in parts for a draft; at most `MAX_OPEN_UPLOADS` are open. API.md: `POST …/uploads`. */
+/** Opens an upload in parts for a draft. 409 `upload.too_many` if `MAX_OPEN_UPLOADS` of the package are open. */
 export async function startUpload(
   db: Db,
   bucket: R2Bucket,
@@ -24,7 +24,7 @@ export async function startUpload(
   now: number,
 ): Promise<Upload> {
   const pkg = await findPackage(db, ref)
-  if (pkg?.state !== 'draft') throw noDraft(pkg)
+  if (pkg?.state !== 'draft') throw notDraftError(pkg)
   await forgetExpired(db, bucket, ref, now)
   const storageKey = newStorageKey(ref)
   const { uploadId } = await bucket.createMultipartUpload(storageKey, {
@@ -41,9 +41,9 @@ export async function startUpload(
     createdAt: now,
   }
   if (await insertUpload(db, upload)) return upload
-  await abort(bucket, upload)
+  await dropParts(bucket, upload)
   const after = await findPackage(db, ref)
-  if (after?.state !== 'draft') throw noDraft(after)
+  if (after?.state !== 'draft') throw notDraftError(after)
   throw conflict(
     'upload.too_many',
     `The package has ${MAX_OPEN_UPLOADS} open uploads: complete or abort one.`,
@@ -52,6 +52,6 @@ export async function startUpload(
 
 async function forgetExpired(db: Db, bucket: R2Bucket, ref: PackageRef, now: number): Promise<void> {
   for (const upload of await listUploadsBefore(db, ref, now - UPLOAD_LIFETIME_MS)) {
-    if (await deleteOpenUpload(db, { ...ref, uploadId: upload.id })) await abort(bucket, upload)
+    if (await deleteOpenUpload(db, { ...ref, uploadId: upload.id })) await dropParts(bucket, upload)
   }
 }

@@ -3,13 +3,13 @@ import type { Db } from '../db/client.ts'
 import { packages, tasks } from '../db/schema.ts'
 import type { Package, PackageFilter } from './package.ts'
 
-/** Which package of which tenant. */
+/** A package's id with its tenant's: a query never finds a package by its id alone. */
 export interface PackageRef {
   tenantId: string
   packageId: string
 }
 
-/** What becomes of a package once its file has arrived whole. */
+/** What a package's row gets when its file is complete. */
 export interface StoredFile {
   storageKey: string
   /** In bytes. */
@@ -19,12 +19,12 @@ export interface StoredFile {
   filename: string | null
 }
 
-export const isThe = ({ tenantId, packageId }: PackageRef) =>
+export const isPackage = ({ tenantId, packageId }: PackageRef) =>
   and(eq(packages.id, packageId), eq(packages.tenantId, tenantId))
 
 /**
- * False where nothing was written: the tenant has no such product (any more), or the version exists. One
- * statement, so that nothing comes in between.
+ * False if nothing was written: the tenant has no such product (any more), or the product has such a package. One
+ * statement, so that no other change can come between check and insert.
  */
 export async function insertDraft(db: Db, pkg: Package): Promise<boolean> {
   const extData = pkg.extData && JSON.stringify(pkg.extData)
@@ -39,9 +39,9 @@ export async function insertDraft(db: Db, pkg: Package): Promise<boolean> {
 }
 
 export const findPackage = (db: Db, ref: PackageRef): Promise<Package | undefined> =>
-  db.select().from(packages).where(isThe(ref)).get()
+  db.select().from(packages).where(isPackage(ref)).get()
 
-/** One row more than `limit`, for `page`. */
+/** Oldest first; returns up to `limit + 1` rows, as `page` needs. */
 export const listPackages = (
   db: Db,
   tenantId: string,
@@ -56,7 +56,7 @@ export const listPackages = (
     .orderBy(asc(packages.id))
     .limit(limit + 1)
 
-/** The same, newest first. */
+/** As `listPackages`, newest first. */
 export const listNewestPackages = (
   db: Db,
   tenantId: string,
@@ -79,7 +79,7 @@ const matching = (tenantId: string, { productId, name, state }: PackageFilter) =
     state === undefined ? undefined : eq(packages.state, state),
   )
 
-/** The others that a task of this package could send too: ready, of its version and for its module. */
+/** The other ready packages of the same version and module: a task may send them together with this one. */
 export const packagesBeside = (
   db: Db,
   { tenantId, productId, module, version, id }: Package,
@@ -90,36 +90,39 @@ export const packagesBeside = (
     .from(packages)
     .where(
       and(
-        ...[eq(packages.tenantId, tenantId), eq(packages.productId, productId)],
-        ...[eq(packages.module, module), eq(packages.version, version)],
-        ...[eq(packages.state, 'ready'), ne(packages.id, id)],
+        eq(packages.tenantId, tenantId),
+        eq(packages.productId, productId),
+        eq(packages.module, module),
+        eq(packages.version, version),
+        eq(packages.state, 'ready'),
+        ne(packages.id, id),
       ),
     )
     .orderBy(asc(packages.id))
     .limit(limit)
 
-/** The package with its file; undefined where it is no draft (any more) or no longer there. */
+/** Returns the package with its file; undefined if it is gone or no longer a draft. */
 export const makeReady = (db: Db, ref: PackageRef, file: StoredFile): Promise<Package | undefined> =>
   db
     .update(packages)
     .set({ ...file, state: 'ready', error: null })
-    .where(and(isThe(ref), eq(packages.state, 'draft')))
+    .where(and(isPackage(ref), eq(packages.state, 'draft')))
     .returning()
     .get()
 
 /**
- * The package recalled since `now`, or since it first was, in one statement; undefined where the tenant has none of
- * this id or it is a draft. From here on no task can be made with it, and no verification makes it ready.
+ * Marks the package as recalled at `now`; a repeat keeps the first time. Undefined if the tenant has no package of this
+ * id or it is a draft. From here on no task can be made with it, and no verification makes it ready.
  */
 export const markRecalled = (db: Db, ref: PackageRef, now: number): Promise<Package | undefined> =>
   db
     .update(packages)
     .set({ state: 'recalled', recalledAt: sql`coalesce(${packages.recalledAt}, ${now})`, error: null })
-    .where(and(isThe(ref), ne(packages.state, 'draft')))
+    .where(and(isPackage(ref), ne(packages.state, 'draft')))
     .returning()
     .get()
 
-/** The tasks that may send the package: also finished ones, since a retry makes those run again. */
+/** The ids of tasks that may send the package: also finished ones, since a retry makes a finished task run again. */
 export async function findTasksUsing(db: Db, { tenantId, productId, id }: Package): Promise<string[]> {
   const rows = await db
     .select({ id: tasks.id })
@@ -135,7 +138,7 @@ export async function findTasksUsing(db: Db, { tenantId, productId, id }: Packag
   return rows.map((row) => row.id)
 }
 
-/** Deletes a package that no task uses, in one statement, so that no task can come in between. */
+/** Deletes a package that no task uses; one statement, so that no task can be created between check and delete. */
 export async function deleteUnusedPackage(
   db: Db,
   ref: PackageRef,
@@ -144,7 +147,7 @@ export async function deleteUnusedPackage(
     .delete(packages)
     .where(
       and(
-        isThe(ref),
+        isPackage(ref),
         sql`NOT EXISTS (
           SELECT 1 FROM tasks, json_each(tasks.package_ids) AS used
           WHERE tasks.product_id = packages.product_id AND tasks.tenant_id = packages.tenant_id

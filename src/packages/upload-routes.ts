@@ -42,7 +42,7 @@ export const uploadRoutes = createRouter()
       ...base,
       method: 'put',
       path: '/api/v1/packages/{id}/uploads/{uploadId}/parts/{n}',
-      description: 'Raw bytes with Content-Length. A part that is sent again replaces the one before.',
+      description: 'Raw bytes with Content-Length. A part that is sent again replaces the earlier one.',
       request: { params: partParams, body: binaryBody },
       responses: { 200: json(partAnswer, 'The part arrived'), ...problems },
     }),

@@ -2,10 +2,10 @@ import { and, asc, eq, exists, lt, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { packages, uploadParts, uploads } from '../db/schema.ts'
 import type { Package } from './package.ts'
-import { isThe, type PackageRef, type StoredFile } from './store.ts'
+import { isPackage, type PackageRef, type StoredFile } from './store.ts'
 import { MAX_OPEN_UPLOADS, type Upload, type UploadPart } from './upload.ts'
 
-/** Which upload of which package. */
+/** An upload's id with its package's and its tenant's. */
 export interface UploadRef extends PackageRef {
   uploadId: string
 }
@@ -14,19 +14,19 @@ const ofPackage = ({ tenantId, packageId }: PackageRef) =>
   and(eq(uploads.packageId, packageId), eq(uploads.tenantId, tenantId))
 const isUpload = (ref: UploadRef) => and(eq(uploads.id, ref.uploadId), ofPackage(ref))
 
-const thePackage = (db: Db, ref: PackageRef, state: Package['state'], storageKey?: string) =>
+const packageInState = (db: Db, ref: PackageRef, state: Package['state'], storageKey?: string) =>
   db
     .select({ one: sql`1` })
     .from(packages)
     .where(
       and(
-        isThe(ref),
+        isPackage(ref),
         eq(packages.state, state),
         storageKey === undefined ? undefined : eq(packages.storageKey, storageKey),
       ),
     )
 
-/** False where the package is no draft (any more) or has its number of open uploads. */
+/** False if the package is gone, is no longer a draft, or has `MAX_OPEN_UPLOADS` uploads. */
 export async function insertUpload(db: Db, upload: Upload): Promise<boolean> {
   const written = await db.run(sql`
     INSERT INTO uploads (id, tenant_id, package_id, r2_upload_id, storage_key, filename, size, part_size, sha256,
@@ -50,20 +50,20 @@ export const listUploadsBefore = (db: Db, ref: PackageRef, time: number): Promis
     .from(uploads)
     .where(and(ofPackage(ref), eq(uploads.state, 'open'), lt(uploads.createdAt, time)))
 
-/** The upload that the package is being verified by; undefined where none is. */
+/** The upload whose file is being verified for the package, if any. */
 export const findCompletedUpload = async (db: Db, ref: PackageRef) =>
   db
     .select({ upload: uploads, signMethod: packages.signMethod })
     .from(packages)
     .innerJoin(uploads, and(ofPackage(ref), eq(uploads.storageKey, packages.storageKey)))
-    .where(and(isThe(ref), eq(packages.state, 'verifying')))
+    .where(and(isPackage(ref), eq(packages.state, 'verifying')))
     .get()
 
-/** The parts that arrived, in order. The upload comes from a query that knew the tenant. */
+/** The parts that arrived, by number. The caller got the upload's id from a query with the tenant. */
 export const listParts = (db: Db, uploadId: string): Promise<UploadPart[]> =>
   db.select().from(uploadParts).where(eq(uploadParts.uploadId, uploadId)).orderBy(asc(uploadParts.part))
 
-/** Notes a part that arrived, or arrived again. False where the upload is no longer open. */
+/** Records a part that arrived, for the first time or again. False if the upload is no longer open. */
 export async function savePart(db: Db, ref: UploadRef, part: Omit<UploadPart, 'uploadId'>): Promise<boolean> {
   const written = await db.run(sql`
     INSERT INTO upload_parts (upload_id, part, etag, size)
@@ -74,8 +74,8 @@ export async function savePart(db: Db, ref: UploadRef, part: Omit<UploadPart, 'u
 }
 
 /**
- * The upload's file is whole in the bucket: the package is verified by it from now on. False where the package is
- * no draft (any more) or the upload not open.
+ * Makes the package `verifying` and the upload `completed`: its file is whole in the bucket. False if the package is no
+ * longer a draft or the upload is not open.
  */
 export async function startVerifying(db: Db, ref: UploadRef, upload: Upload): Promise<boolean> {
   const { storageKey } = upload
@@ -87,27 +87,27 @@ export async function startVerifying(db: Db, ref: UploadRef, upload: Upload): Pr
     db
       .update(packages)
       .set({ state: 'verifying', storageKey, error: null })
-      .where(and(isThe(ref), eq(packages.state, 'draft'), exists(isOpen)))
+      .where(and(isPackage(ref), eq(packages.state, 'draft'), exists(isOpen)))
       .returning({ id: packages.id }),
     db
       .update(uploads)
       .set({ state: 'completed' })
-      .where(and(isUpload(ref), exists(thePackage(db, ref, 'verifying', storageKey)))),
+      .where(and(isUpload(ref), exists(packageInState(db, ref, 'verifying', storageKey)))),
   ])
   return started.length > 0
 }
 
 const isVerifiedBy = (ref: PackageRef, storageKey: string) =>
-  and(isThe(ref), eq(packages.state, 'verifying'), eq(packages.storageKey, storageKey))
+  and(isPackage(ref), eq(packages.state, 'verifying'), eq(packages.storageKey, storageKey))
 
-/** The verified file is the package's. Nothing where the package is gone or verified by another upload. */
+/** Makes the package ready with the verified file. Writes nothing if it is gone or verifies another upload by now. */
 export const endVerifying = (db: Db, ref: PackageRef, file: StoredFile) =>
   db
     .update(packages)
     .set({ ...file, state: 'ready', error: null })
     .where(isVerifiedBy(ref, file.storageKey))
 
-/** Back to a draft that says why; the upload is gone. */
+/** Makes the package a draft again, with the reason in `error`, and deletes the upload's rows. */
 export async function failVerifying(db: Db, ref: PackageRef, upload: Upload, error: string): Promise<void> {
   await db.batch([
     db
@@ -131,10 +131,10 @@ const deleteStatements = (db: Db, ref: UploadRef) =>
     db.delete(uploads).where(isUpload(ref)),
   ] as const
 
-/** Forgets an upload and its parts, whatever its state. */
+/** Deletes the rows of an upload and its parts, whatever its state. */
 export const deleteUpload = (db: Db, ref: UploadRef) => db.batch(deleteStatements(db, ref))
 
-/** Forgets an upload that is still open; false where it is not. */
+/** Deletes the rows of an upload that is still open; false if it is not. */
 export async function deleteOpenUpload(db: Db, ref: UploadRef): Promise<boolean> {
   const deleted = await db
     .delete(uploads)

@@ -7,15 +7,15 @@ export type Upload = typeof uploads.$inferSelect
 export type UploadPart = typeof uploadParts.$inferSelect
 
 const MIB = 1024 * 1024
-/** A file that goes up in parts. */
+/** The largest file that can be uploaded in parts. */
 export const MAX_UPLOAD_BYTES = 5 * 1024 * MIB
-/** From R2's least size of a part upwards, and below what one request may carry. */
+/** Above R2's minimum of 5 MiB a part, below `MAX_BODY_BYTES`. */
 const PART_SIZES = [16 * MIB, 32 * MIB, 64 * MIB]
-/** Larger parts are taken where smaller ones would be more than these. */
+/** A larger part size is chosen if a file would have more parts than this. */
 const WANTED_PARTS = 100
-/** Uploads of one package that are open at once. */
+/** One package may have this many open uploads at once. */
 export const MAX_OPEN_UPLOADS = 5
-/** R2 forgets an upload that was not completed in this time. */
+/** R2 drops an upload that is not completed within this time. */
 export const UPLOAD_LIFETIME_MS = 7 * 24 * 3600_000
 
 export const partSizeFor = (size: number) =>
@@ -25,14 +25,14 @@ type Sizes = Pick<Upload, 'size' | 'partSize'>
 
 export const partCount = ({ size, partSize }: Sizes) => Math.ceil(size / partSize)
 
-/** Bytes of part `part` (1 and up): all are equal but the last. Undefined where there is no such part. */
+/** Size in bytes of a part, counted from 1; only the last one is smaller. Undefined if the upload has no such part. */
 export function expectedPartSize(upload: Sizes, part: number): number | undefined {
   const count = partCount(upload)
   if (part < 1 || part > count) return undefined
   return part < count ? upload.partSize : upload.size - upload.partSize * (count - 1)
 }
 
-/** The numbers of the parts that have not arrived. */
+/** The numbers of the parts that have not arrived, ascending. */
 export function missingParts(upload: Sizes, parts: UploadPart[]): number[] {
   const arrived = new Set(parts.map(({ part }) => part))
   return Array.from({ length: partCount(upload) }, (_, index) => index + 1).filter(
@@ -52,7 +52,10 @@ export const newUploadBody = z.strictObject({
 
 export const newUploadAnswer = z.object({
   uploadId: z.string(),
-  partSize: z.number().int().openapi({ description: 'Bytes of every part but the last, which has the rest' }),
+  partSize: z
+    .number()
+    .int()
+    .openapi({ description: 'Bytes of every part but the last, which may be smaller' }),
 })
 
 export const partAnswer = z.object({ part: z.number().int(), size: z.number().int() })

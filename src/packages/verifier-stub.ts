@@ -1,16 +1,16 @@
 import type { Env } from '../common/env.ts'
 import type { PackageRef } from './store.ts'
 
-/** What others call of a `PackageVerifier`. */
-export interface WakesForPackage {
+/** The calls that others make to a `PackageVerifier`. */
+export interface PackageVerifierCalls {
   wake(ref: PackageRef, inMs?: number): Promise<void>
 }
 
-/** For a wake-up before a change, which counts where the process ends before the one after it. */
-export const IN_CASE_MS = 30_000
+/** Delay of a wake-up that is set before a change, in case the process ends before the wake-up that follows it. */
+export const BACKUP_WAKE_MS = 30_000
 
-/** A package's verifier: its name is the package's id. */
+/** The stub of a package's verifier; the object's name is the package's id. */
 export const packageVerifier = (env: Env, { packageId }: PackageRef) =>
   env.PACKAGE_VERIFIER.getByName(packageId) as unknown as DurableObjectStub<
-    WakesForPackage & Rpc.DurableObjectBranded
+    PackageVerifierCalls & Rpc.DurableObjectBranded
   >

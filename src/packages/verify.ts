@@ -4,8 +4,8 @@ import type { PackageRef } from './store.ts'
 import { endVerifying, failVerifying, findCompletedUpload } from './upload-store.ts'
 
 /**
- * Reads the completed upload of a package once and makes the package ready, or a draft with the reason. Does
- * nothing where nothing is to be verified; may be repeated at any time.
+ * Reads the completed upload of a package once and makes the package ready, or a draft again with the reason. Does
+ * nothing if the package is not being verified; may be repeated at any time.
  */
 export async function verifyPackage(db: Db, bucket: R2Bucket, ref: PackageRef): Promise<void> {
   const found = await findCompletedUpload(db, ref)
@@ -14,7 +14,7 @@ export async function verifyPackage(db: Db, bucket: R2Bucket, ref: PackageRef): 
   const object = await bucket.get(upload.storageKey)
   if (!object) return failVerifying(db, ref, upload, 'The uploaded file is gone.')
   const fail = async (error: string) => {
-    // First the draft: a package that is being verified always has its file.
+    // The row first: a package in state `verifying` always has its file.
     await failVerifying(db, ref, upload, error)
     await bucket.delete(upload.storageKey)
   }
@@ -31,7 +31,7 @@ export async function verifyPackage(db: Db, bucket: R2Bucket, ref: PackageRef): 
   await endVerifying(db, ref, { storageKey, size, sign: digests[signMethod]!, filename })
 }
 
-/** Gives up on a verification that failed again and again for no fault of the file. */
+/** Ends a verification that failed too often for reasons other than the file; the package is a draft again. */
 export async function giveUpVerifying(db: Db, bucket: R2Bucket, ref: PackageRef): Promise<void> {
   const found = await findCompletedUpload(db, ref)
   if (!found) return

@@ -6,9 +6,9 @@ import type { Product } from './product.ts'
 import { setFrozen } from './store.ts'
 
 /**
- * The emergency stop (PROTOCOL.md, 4). First the flag, which every task reads before each page of notices; then the
- * tasks, for the page that one of them is about to send. What a bridge holds by then it publishes within 5 s or gives
- * back. Where not every task could be told, the product is frozen all the same, but a page may still be on its way.
+ * The emergency stop. First sets the flag, which every task reads before each page of notices; then tells the tasks,
+ * so that none sends a page that it read before. A bridge publishes the notices that it already has within 5 s or
+ * gives them back. `isDone` is false if a task could not be told: the product is frozen, but one page may still go out.
  */
 export async function freezeProduct(
   env: Env,

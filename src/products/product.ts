@@ -11,12 +11,16 @@ const fields = {
   bridge: bridgeName,
   defaultModuleParam: moduleName
     .nullable()
-    .openapi({ description: 'What notices say as `module` for the whole firmware; null leaves it out' }),
+    .openapi({ description: 'The `module` of notices for the whole firmware; null leaves it out' }),
   notifyCancel: z.boolean(),
-  downloads: z.enum(['r2', 'worker']).nullable().openapi({
-    description:
-      'How devices download: presigned links of R2, or short ones through the Worker; null as the installation does',
-  }),
+  downloads: z
+    .enum(['r2', 'worker'])
+    .nullable()
+    .openapi({
+      description:
+        'How devices download: by presigned links of R2, or by short ones through the Worker; null for the ' +
+        'default of the installation',
+    }),
 }
 
 export const newProductBody = z.strictObject({
@@ -28,7 +32,7 @@ export const newProductBody = z.strictObject({
   downloads: fields.downloads.default(null),
 })
 
-/** Null clears a description, a `defaultModuleParam` or `downloads`. */
+/** Null clears `description`, `defaultModuleParam` or `downloads`. */
 export const productChangesBody = z.strictObject(fields).partial()
 
 export const productAnswer = z

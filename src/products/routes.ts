@@ -42,13 +42,13 @@ const reads = { ...base, middleware: requireRole('viewer') }
 const writes = { ...base, middleware: requireRole('operator') }
 const one = { path: '/api/v1/products/{id}', request: { params: idParam } } as const
 
-const found = (product: Product | undefined) => {
+const answerOr404 = (product: Product | undefined) => {
   if (!product) throw notFound('product')
   return toProductAnswer(product)
 }
 
-/** No product asks for links that this installation cannot make. */
-function refuseImpossible(env: Env, downloads: Product['downloads'] | undefined): void {
+/** 409 `downloads.not_set_up` if the product is to have links that this installation cannot make. */
+function assertDownloadsPossible(env: Env, downloads: Product['downloads'] | undefined): void {
   const fault = downloads === 'worker' ? workerLinksFault(env) : null
   if (fault !== null) throw conflict('downloads.not_set_up', `Not here: ${fault}.`)
 }
@@ -64,7 +64,7 @@ export const productRoutes = createRouter()
     }),
     async (c) => {
       const { description = null, defaultModuleParam = null, ...body } = c.req.valid('json')
-      refuseImpossible(c.env, body.downloads)
+      assertDownloadsPossible(c.env, body.downloads)
       const product: Product = {
         id: newId('prd'),
         tenantId: tenantOf(c),
@@ -101,7 +101,7 @@ export const productRoutes = createRouter()
       responses: { 200: json(productAnswer, 'The product'), ...problems },
     }),
     async (c) =>
-      c.json(found(await findProduct(openDb(c.env.DB), tenantOf(c), c.req.valid('param').id)), 200),
+      c.json(answerOr404(await findProduct(openDb(c.env.DB), tenantOf(c), c.req.valid('param').id)), 200),
   )
   .openapi(
     createRoute({
@@ -114,8 +114,8 @@ export const productRoutes = createRouter()
     async (c) => {
       const { id } = c.req.valid('param')
       const changes = c.req.valid('json')
-      refuseImpossible(c.env, changes.downloads)
-      return c.json(found(await updateProduct(openDb(c.env.DB), tenantOf(c), id, changes)), 200)
+      assertDownloadsPossible(c.env, changes.downloads)
+      return c.json(answerOr404(await updateProduct(openDb(c.env.DB), tenantOf(c), id, changes)), 200)
     },
   )
   .openapi(
@@ -141,8 +141,8 @@ export const productRoutes = createRouter()
       method: 'post',
       path: '/api/v1/products/{id}/freeze',
       description:
-        'No notice for any task of the product, from 5 s after the answer until it is unfrozen. A 503 says that it is ' +
-        'frozen, but a notice may still be on its way: call again.',
+        'The emergency stop: from 5 s after the answer no task of the product sends a notice, until it is unfrozen. ' +
+        'A 503 says that it is frozen, but a notice may still be on its way: call again.',
       request: { params: idParam },
       responses: { 200: json(productAnswer, 'The product, frozen'), ...problems },
     }),
@@ -171,8 +171,8 @@ export const productRoutes = createRouter()
     }),
     async (c) => {
       const { id } = c.req.valid('param')
-      const answer = found(await setFrozen(openDb(c.env.DB), tenantOf(c), id, null))
-      // Also where it was not frozen: a repeat makes up for a wake that failed.
+      const answer = answerOr404(await setFrozen(openDb(c.env.DB), tenantOf(c), id, null))
+      // Also if it was not frozen: a repeat wakes the tasks that a failed call did not.
       await wakeTasksOfProduct(c.env, id)
       return c.json(answer, 200)
     },
