@@ -15,18 +15,21 @@ it.each([
   ],
   ['write failed: sector 7: bad', '烧写失败：sector 7: bad'],
   ['still reports v1.0.0 after 3 more notices', '仍上报 v1.0.0（已重推 3 次）'],
-])('says %j in Chinese, with what differs in its place', (english, chinese) => {
-  expect(phrase(english, 'zh')).toBe(chinese)
-  expect(phrase(english, 'en')).toBe(english)
-})
+])(
+  'the phrase %j is translated to Chinese, with its figures and names in their places',
+  (english, chinese) => {
+    expect(phrase(english, 'zh')).toBe(chinese)
+    expect(phrase(english, 'en')).toBe(english)
+  },
+)
 
-it('knows why devices are left out, and why tasks wait', () => {
+it('every reason why a device is skipped or a task waits has a Chinese translation', () => {
   const window = { days: ['mon'], from: '01:00', to: '05:00', timeZone: 'Asia/Shanghai' } as const
   const reasons = [...SKIP_REASONS, PAUSED_BY_OPERATOR, describeOpening({ ...window, days: ['mon'] }, 0)]
   for (const reason of reasons) expect(phrase(reason, 'zh'), reason).not.toBe(reason)
 })
 
-it('leaves what a device said as it is', () => {
+it("a device's own words are not translated", () => {
   expect(phrase('60 flashing', 'zh')).toBe('60 flashing')
   expect(phrase('$& and {} and (', 'zh')).toBe('$& and {} and (')
 })

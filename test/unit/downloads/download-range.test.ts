@@ -9,13 +9,16 @@ it.each([
   ['bytes=99-99', { offset: 99, length: 1 }],
   ['bytes=-30', { offset: 70, length: 30 }],
   ['bytes=-1000', { offset: 0, length: 100 }],
-])('reads %s of a file of 100 bytes', (header, range) => {
+])('the Range header %s is read for a file of 100 bytes', (header, range) => {
   expect(readRange(header, 100)).toEqual(range)
 })
 
-it.each(['bytes=100-', 'bytes=100-200', 'bytes=-0'])('has no byte for %s', (header) => {
-  expect(readRange(header, 100)).toBe('unsatisfiable')
-})
+it.each(['bytes=100-', 'bytes=100-200', 'bytes=-0'])(
+  'the Range header %s is unsatisfiable for a file of 100 bytes',
+  (header) => {
+    expect(readRange(header, 100)).toBe('unsatisfiable')
+  },
+)
 
 it.each([
   undefined,
@@ -27,6 +30,6 @@ it.each([
   'lines=1-2',
   'bytes=a-b',
   `bytes=${'9'.repeat(20)}-`,
-])('answers the whole file where the header is %s', (header) => {
+])('the Range header %s means the whole file', (header) => {
   expect(readRange(header, 100)).toBeUndefined()
 })

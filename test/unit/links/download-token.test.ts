@@ -4,7 +4,7 @@ import { newId } from '../../../src/common/ids.ts'
 import { type Grant, importTokenKey, makeToken, readToken, TOKEN_LENGTH } from '../../../src/links/token.ts'
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-/** Long after any clock of a device. */
+/** The largest expiry that fits into a token, in seconds: the year 2106. */
 const LAST_SECOND = 2 ** 32 - 1
 
 const key = await importTokenKey('a secret')
@@ -16,7 +16,7 @@ const grant: fc.Arbitrary<Grant> = fc.record({
   expiresAt: fc.nat(LAST_SECOND).map((seconds) => seconds * 1000),
 })
 
-it('says what it was made of, at one length, in characters that a URL takes as they are', async () => {
+it('a token reads back as its grant, has a fixed length, and needs no escaping in a URL', async () => {
   await fc.assert(
     fc.asyncProperty(grant, async (made) => {
       const token = await makeToken(key, made)
@@ -27,7 +27,7 @@ it('says what it was made of, at one length, in characters that a URL takes as t
   )
 })
 
-it('is worth nothing once any of its characters is another', async () => {
+it('a token with one changed character is refused', async () => {
   await fc.assert(
     fc.asyncProperty(
       grant,
@@ -42,7 +42,7 @@ it('is worth nothing once any of its characters is another', async () => {
   )
 })
 
-it('is worth nothing cut short, made longer, or spelled another way', async () => {
+it('a token that is cut short, made longer or spelled another way is refused', async () => {
   const token = await makeToken(key, fc.sample(grant, 1)[0]!)
   for (const cut of Array.from(token, (_, length) => token.slice(0, length))) {
     expect(await readToken(key, cut)).toBeUndefined()
@@ -53,7 +53,7 @@ it('is worth nothing cut short, made longer, or spelled another way', async () =
   if (standard !== token) expect(await readToken(key, standard)).toBeUndefined()
 })
 
-it('is worth nothing to who has another key', async () => {
+it('a token made with another key is refused', async () => {
   const token = await makeToken(key, fc.sample(grant, 1)[0]!)
   expect(await readToken(await importTokenKey('another'), token)).toBeUndefined()
 })

@@ -19,11 +19,11 @@ it.each([
   ['ota/device/progress', 'progress', 'device'],
   ['ota/devices/progress', 'progress', 'devices'],
   ['ota/device/request', 'request', 'device'],
-])('knows the uplink topic %s', (topic, kind, family) => {
+])('%s is an uplink topic', (topic, kind, family) => {
   expect(uplinkTopic(topic)).toEqual({ kind, family })
 })
 
-it('knows no other uplink topic', () => {
+it('other topics are not uplink topics', () => {
   for (const topic of [
     '',
     'ota/device',
@@ -36,7 +36,7 @@ it('knows no other uplink topic', () => {
   }
 })
 
-it('reads its own downlink topics and no wildcard', () => {
+it('a downlink topic is read with its name; wildcards are refused', () => {
   expect(parseDownlinkTopic('ota/device/inform/abc_-1')).toEqual({ family: 'device', name: 'abc_-1' })
   expect(parseDownlinkTopic('ota/devices/inform/n1')).toEqual({ family: 'devices', name: 'n1' })
   for (const topic of [
@@ -50,7 +50,7 @@ it('reads its own downlink topics and no wildcard', () => {
   }
 })
 
-it('speaks to the later family only by a number that can be a topic', () => {
+it('a device of the later family is addressed by its number only if the number can be a topic', () => {
   const device = { accessToken: 'token', number: 'n1', numberIsTopic: true, topicFamily: null }
   expect(downlinkTopic(device)).toBe('ota/device/inform/token')
   expect(downlinkTopic({ ...device, topicFamily: 'devices' })).toBe('ota/devices/inform/n1')
@@ -59,7 +59,7 @@ it('speaks to the later family only by a number that can be a topic', () => {
   )
 })
 
-it('reads a version report, with and without a module, flat or wrapped, whatever else stands in it', () => {
+it('a version report is read with or without a module, flat or wrapped, whatever other keys it has', () => {
   const report = (message: Record<string, unknown>) => readVersionReport(message)
   const whole = { ok: true, value: { version: 'v1.0.1', module: 'default' } }
   expect(report({ id: '147258369', params: { version: ' v1.0.1 ', module: 'default' } })).toEqual(whole)
@@ -82,18 +82,18 @@ it.each([
   ['-1', -1],
   [-4, -4],
   [-0.5, 0],
-])('reads the step %j as %j', (step, expected) => {
+])('the step %j is read as %j', (step, expected) => {
   expect(readProgress({ step })).toMatchObject({ ok: true, value: { step: expected } })
   expect(readProgress({ id: '1', params: { step } })).toMatchObject({ ok: true, value: { step: expected } })
 })
 
-it('refuses a step that is none', () => {
+it('a step that is neither a percentage nor a known code is refused', () => {
   for (const step of [undefined, null, '', 'x', '50%', 101, -5, true, [], {}, Number.NaN, 'Infinity']) {
     expect(readProgress({ step }), String(step)).toEqual({ ok: false, reason: 'no usable step' })
   }
 })
 
-it('keeps no download link that a device repeats in its description', () => {
+it('a download link in a description is replaced, so that none is stored', () => {
   const read = (desc: string) => readProgress({ step: -2, desc })
   const presigned = 'https://x.r2.cloudflarestorage.com/b/packages/k?X-Amz-Expires=60&X-Amz-Signature=0123'
   expect(read(`GET ${presigned} failed`)).toMatchObject({ value: { description: 'GET (link) failed' } })
@@ -109,21 +109,21 @@ it('keeps no download link that a device repeats in its description', () => {
   })
 })
 
-it('cuts a description to 128 characters and halves none of them', () => {
+it('a description is cut to 128 whole characters', () => {
   const read = (desc: unknown) => readProgress({ step: 1, desc })
   expect(read('x'.repeat(500))).toMatchObject({ value: { description: 'x'.repeat(128) } })
   expect(read('🙂'.repeat(200))).toMatchObject({ value: { description: '🙂'.repeat(128) } })
   expect(read({})).toMatchObject({ value: { description: null } })
 })
 
-it('tells what is no JSON object', () => {
+it('a message that is not a JSON object is refused with the reason', () => {
   for (const text of ['', '{', 'null', '[]', '1', '"x"']) expect(readJson(bytes(text)).ok).toBe(false)
   expect(readJson(new Uint8Array([0x7b, 0xff, 0x7d]))).toEqual({ ok: false, reason: 'not JSON' })
   expect(readJson(bytes(`"${'x'.repeat(70_000)}"`))).toEqual({ ok: false, reason: 'larger than 64 KiB' })
   expect(readJson(bytes('\ufeff{"a":1}'))).toEqual({ ok: true, value: { a: 1 } })
 })
 
-it('reads a request and its id as it can be repeated', () => {
+it('a request is read with its module, and its id as text', () => {
   expect(readRequest({ id: 5, params: { module: 'MCU' } })).toEqual({
     ok: true,
     value: { id: '5', module: 'MCU' },
@@ -131,7 +131,7 @@ it('reads a request and its id as it can be repeated', () => {
   expect(readRequest({})).toEqual({ ok: true, value: { id: '', module: null } })
 })
 
-it('writes a notice exactly as the protocol says', () => {
+it('a notice has exactly the fields and types of the protocol', () => {
   const pkg = {
     version: 'v1.1',
     size: 432945,

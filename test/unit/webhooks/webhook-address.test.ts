@@ -59,7 +59,7 @@ it.each([
   ],
   ['as a name of one label', 'intranet', 'local', 'internal', 'metadata'],
   ['with empty labels', 'a..b', 'example.com.', 'example.com..', '.example.com'],
-])('refuses a local address %s', (_, ...hosts) => {
+])('a local address %s is refused', (_, ...hosts) => {
   for (const host of hosts) {
     for (const url of [
       `https://${host}/`,
@@ -72,7 +72,7 @@ it.each([
   }
 })
 
-it('refuses other schemes, credentials, what is too long and what is no address', () => {
+it('other schemes, credentials, addresses that are too long and texts that are not an address are refused', () => {
   for (const url of [
     'http://example.com',
     'ftp://example.com',
@@ -112,13 +112,13 @@ it.each([
   ['https://mylocal/', undefined],
   ['https://internal.example.com/', 'https://internal.example.com/'],
   ['https://example.com/http://127.0.0.1/', 'https://example.com/http://127.0.0.1/'],
-])('takes %s as %s', (given, kept) => {
+])('the address %s is read as %s', (given, kept) => {
   expect(readAddress(given, { allowPrivate: false })).toEqual(
     kept === undefined ? { fault: expect.any(String) } : { url: kept },
   )
 })
 
-it('takes http and local addresses where the installation allows them, and still no credentials', () => {
+it('http and local addresses are taken if the installation allows them, but no credentials', () => {
   const local = { allowPrivate: true }
   for (const url of [
     'http://127.0.0.1:8080/',

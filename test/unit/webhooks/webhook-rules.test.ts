@@ -7,20 +7,20 @@ import { isSecret, newSecret } from '../../../src/webhooks/secret.ts'
 const MINUTE_MS = 60_000
 const HOUR_MS = 60 * MINUTE_MS
 
-it('waits from 5 s to a day between ten tries, and up to a fifth longer', () => {
+it('a delivery is tried ten times, with waits of 5 s to a day that may be a fifth longer', () => {
   const waits = Array.from({ length: 10 }, (_, n) => waitAfter(n + 1, null, 0))
   const hours = [2, 5, 10, 14, 20, 24].map((count) => count * HOUR_MS)
   expect(waits).toEqual([5000, 5 * MINUTE_MS, 30 * MINUTE_MS, ...hours, null])
   expect(waitAfter(1, null, 0.999)).toBe(5999)
 })
 
-it('waits as long as the receiver asks where that is longer, but for no more tries', () => {
+it('Retry-After makes the wait longer, never shorter, and adds no tries', () => {
   expect(waitAfter(1, 60_000, 0)).toBe(60_000)
   expect(waitAfter(2, 60_000, 0)).toBe(5 * MINUTE_MS)
   expect(waitAfter(10, 60_000, 0)).toBeNull()
 })
 
-it('reads Retry-After as seconds or as a date, up to an hour', () => {
+it('Retry-After is read as seconds or as a date, up to an hour', () => {
   const now = Date.UTC(2026, 0, 1)
   expect(readRetryAfter('120', now)).toBe(120_000)
   expect(readRetryAfter(' 0 ', now)).toBe(0)
@@ -30,11 +30,11 @@ it('reads Retry-After as seconds or as a date, up to an hour', () => {
   for (const nothing of [null, '', 'soon', '-']) expect(readRetryAfter(nothing, now)).toBeNull()
 })
 
-it('holds back a webhook that takes nothing for a second at first, and a minute at most', () => {
+it('a webhook that takes nothing is held back for a second at first and a minute at most', () => {
   expect([1, 2, 3, 10, 2000].map(holdAfter)).toEqual([1000, 2000, 4000, MINUTE_MS, MINUTE_MS])
 })
 
-it('takes secrets of 24 to 64 bytes in base64 with their prefix, and makes such', () => {
+it('a secret has the prefix whsec_ and 24 to 64 bytes in base64, and a new one is such', () => {
   const of = (bytes: number) => `whsec_${Buffer.alloc(bytes, 7).toString('base64')}`
   for (const secret of [of(24), of(25), of(64), newSecret()]) expect(isSecret(secret), secret).toBe(true)
   for (const secret of [
@@ -53,7 +53,7 @@ it('takes secrets of 24 to 64 bytes in base64 with their prefix, and makes such'
   }
 })
 
-it('tells an absence once, and the next one again', () => {
+it('each absence of a bridge is reported once', () => {
   const start = { seenAt: 1000, isTold: false }
   expect(watchBridge(start, null, 1000 + AWAY_AFTER_MS - 1).awaySince).toBeNull()
   const away = watchBridge(start, null, 1000 + AWAY_AFTER_MS)
@@ -64,11 +64,11 @@ it('tells an absence once, and the next one again', () => {
   expect(watchBridge(back.watch, null, 11 * AWAY_AFTER_MS).awaySince).toBe(10 * AWAY_AFTER_MS)
 })
 
-it('takes a connection that gave no sign for so long as no bridge', () => {
+it('a bridge with an open but silent connection counts as away', () => {
   expect(watchBridge({ seenAt: 0, isTold: false }, 2000, 2000 + AWAY_AFTER_MS).awaySince).toBe(2000)
 })
 
-/** Counts so many rejections in each of these minutes, one after the other; answers the minutes that spiked. */
+/** Counts the given numbers of rejections, one number a minute. Returns the minutes with a spike. */
 function spikes(perMinute: number[]): number[] {
   let rate = newRejectionRate()
   return perMinute.flatMap((count, minute) => {
@@ -78,20 +78,20 @@ function spikes(perMinute: number[]): number[] {
   })
 }
 
-it('tells 100 rejections in a minute, once an hour', () => {
+it('100 rejections in a minute are reported as a spike, at most once an hour', () => {
   expect(spikes([99])).toEqual([])
   expect(spikes([100])).toEqual([0])
   expect(spikes([100, 5000, 100])).toEqual([0])
   expect(spikes([1000, ...Array(59).fill(0), 1000])).toEqual([0, 60])
 })
 
-it('tells no spike where so many are usual', () => {
+it('as many rejections as usual are no spike', () => {
   expect(spikes([...Array(60).fill(50), 499])).toEqual([])
   expect(spikes([...Array(60).fill(50), 500])).toEqual([60])
   expect(spikes([...Array(60).fill(50), ...Array(180).fill(0), 100])).toEqual([240])
 })
 
-it('adds up what comes within one minute', () => {
+it('rejections within one minute are added up', () => {
   let rate = newRejectionRate()
   const told: number[] = []
   for (let n = 0; n < 30; n++) {

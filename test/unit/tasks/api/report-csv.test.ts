@@ -29,7 +29,7 @@ const read = (pages: DeviceSummary[][]) =>
     }),
   ).text()
 
-it('writes all pages, one line a device', async () => {
+it('the CSV report has one line for each device of every page', async () => {
   const text = await read([[device({})], [device({ number: 'n2', step: null, name: 'lamp' })]])
   expect(text.split('\r\n')).toEqual([
     'number,name,module,fromVersion,targetVersion,status,step,description,pushes,attempt,rolledBack,updatedAt,code,cause',
@@ -39,7 +39,7 @@ it('writes all pages, one line a device', async () => {
   ])
 })
 
-it('quotes what needs it and leaves no cell to be run as a formula', async () => {
+it('the CSV report quotes special characters and disarms formulas', async () => {
   const text = await read([
     [device({ name: 'a "b", c' }), ...['=1+1', '+1', '-1', '@x', '\tx'].map((name) => device({ name }))],
   ])

@@ -14,11 +14,11 @@ const of = (
 const at = (time: string) => Date.parse(time)
 
 describe('without a rate', () => {
-  it('sends all at the start', () => {
+  it('without a rate all notices go out at the start', () => {
     expect(of({}, 1000)).toEqual({ waves: [], endsAt: START, notReached: 0 })
   })
 
-  it('opens each wave once the one before has soaked', () => {
+  it('a wave opens when the wave before it has soaked', () => {
     const waves = [{ percent: 1, soakMinutes: 30 }, { percent: 20, soakMinutes: 60 }, { percent: 100 }]
     expect(of({ waves }, 1000)).toEqual({
       waves: [
@@ -33,7 +33,7 @@ describe('without a rate', () => {
 })
 
 describe('waves that send nothing', () => {
-  it('passes over an empty one without its soak', () => {
+  it('an empty wave is passed over without its soak', () => {
     const soak = { soakMinutes: 30 }
     const waves = [
       { percent: 1, ...soak },
@@ -53,7 +53,7 @@ describe('waves that send nothing', () => {
     })
   })
 
-  it('opens no wave after one that nobody is reached in', () => {
+  it('no wave opens after one in which no device gets a notice', () => {
     const waves = [{ percent: 50 }, { percent: 100 }]
     expect(of({ waves }, 10, 0)).toEqual({
       waves: [
@@ -65,18 +65,18 @@ describe('waves that send nothing', () => {
     })
   })
 
-  it('has no end where there is no device', () => {
+  it('a task without devices has no end', () => {
     expect(of({}, 0)).toEqual({ waves: [], endsAt: null, notReached: 0 })
   })
 })
 
 describe('with a rate', () => {
-  it('takes its time for each notice but the first', () => {
+  it('the rate delays each notice but the first', () => {
     expect(of({ ratePerMinute: 1 }, 3).endsAt).toBe(START + 2 * 61_000)
     expect(of({ ratePerMinute: 600 }, 601).endsAt).toBe(START + 61_000)
   })
 
-  it('counts who would not be reached before the end', () => {
+  it('devices whose notice would come after the end of the task are counted', () => {
     const policy = { ratePerMinute: 1, waves: [{ percent: 50 }, { percent: 100 }] }
     expect(of(policy, 10, 10, START + 3 * MINUTE)).toEqual({
       waves: [
@@ -88,7 +88,7 @@ describe('with a rate', () => {
     })
   })
 
-  it('leaves out who is skipped, spread over the waves', () => {
+  it('skipped devices are left out evenly from all waves', () => {
     const policy = { ratePerMinute: 1, waves: [{ percent: 50 }, { percent: 100 }] }
     expect(of(policy, 10, 4)).toMatchObject({
       waves: [
@@ -100,12 +100,12 @@ describe('with a rate', () => {
     })
   })
 
-  it('goes on at the same rate from one wave to the next', () => {
+  it('the rate goes on across waves', () => {
     const waves = [{ percent: 10 }, { percent: 50 }, { percent: 100 }]
     expect(of({ ratePerMinute: 1, waves }, 10).endsAt).toBe(of({ ratePerMinute: 1 }, 10).endsAt)
   })
 
-  it('uses the rate for nothing while a wave soaks', () => {
+  it('no rate is saved up while a wave soaks', () => {
     const waves = [{ percent: 50, soakMinutes: 30 }, { percent: 100 }]
     expect(of({ ratePerMinute: 1, waves }, 4).endsAt).toBe(START + 61_000 + 30 * MINUTE + 61_000)
   })
@@ -119,17 +119,17 @@ describe('with a window', () => {
     timeZone: 'Europe/Berlin',
   }
 
-  it('begins when it opens', () => {
+  it('the first notice goes out when the window opens', () => {
     expect(of({ window }, 10).endsAt).toBe(at('2026-11-24T00:00:00Z'))
   })
 
-  it('goes on the next night, and not at the weekend', () => {
-    // 240 minutes a night, one notice in 61 s: 237 of them.
+  it('notices go on in the next night on which the window opens', () => {
+    // 240 minutes a night at one notice every 61 s are 237 notices.
     expect(of({ window, ratePerMinute: 1 }, 238).endsAt).toBe(at('2026-11-25T00:00:00Z'))
     expect(of({ window, ratePerMinute: 1 }, 4 * 237 + 1).endsAt).toBe(at('2026-11-30T00:00:00Z'))
   })
 
-  it('opens a wave whose soak ends outside it with the next opening', () => {
+  it('a wave whose soak ends outside the window opens with the next opening', () => {
     const waves = [{ percent: 50, soakMinutes: 300 }, { percent: 100 }]
     expect(of({ window, waves }, 10)).toMatchObject({
       waves: [{ opensAt: at('2026-11-24T00:00:00Z') }, { opensAt: at('2026-11-25T00:00:00Z') }],
@@ -137,15 +137,15 @@ describe('with a window', () => {
     })
   })
 
-  it('reaches nobody where the end is before the first opening', () => {
+  it('no device is reached if the task ends before the window opens', () => {
     const endAt = at('2026-11-24T00:00:00Z')
     expect(of({ window }, 10, 10, endAt)).toEqual({ waves: [], endsAt: null, notReached: 10 })
     expect(of({ window }, 10, 10, endAt + 1)).toEqual({ waves: [], endsAt: endAt, notReached: 0 })
   })
 
-  it('sends as long as the clocks there say, on the nights when they change', () => {
+  it('the window is an hour longer or shorter in nights in which the clocks change', () => {
     const night = { from: '01:00', to: '04:00', timeZone: 'Europe/Berlin' }
-    // At 10 a minute one in 6.1 s: 1771 in three hours, 1181 in two, 2361 in four.
+    // At 10 a minute, one every 6.1 s: 1771 in three hours, 1181 in two, 2361 in four.
     const sent = (start: string, end: string) =>
       3000 -
       estimate(
@@ -162,7 +162,7 @@ describe('with a window', () => {
     expect(sent('2026-10-24T12:00Z', '2026-10-25T12:00Z')).toBe(2361)
   })
 
-  it('is null where it never ends within five years', () => {
+  it('the end is null if it is more than five years away', () => {
     const once = { days: ['mon'], from: '01:00', to: '01:01', timeZone: 'UTC' }
     expect(of({ window: once, ratePerMinute: 1 }, 1_000_000)).toMatchObject({ endsAt: null })
   })

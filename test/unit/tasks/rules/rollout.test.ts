@@ -20,7 +20,7 @@ const rules = (policy: Record<string, unknown> = {}, endAt: number | null = null
   policy: taskPolicy.parse(policy),
 })
 
-/** A task that runs, with its first wave open. */
+/** A running task whose first wave is open. */
 function running({ policy }: Rules, more: Partial<TaskRun> = {}): TaskRun {
   const run = newRun({ startAt: T0, createdAt: T0, policy } as never)
   run.cuts ??= run.waves.map(() => 0)
@@ -30,7 +30,7 @@ function running({ policy }: Rules, more: Partial<TaskRun> = {}): TaskRun {
 }
 
 describe('a task', () => {
-  it('sends between its start and its end, while it runs', () => {
+  it('a task sends notices between its start and its end while it runs', () => {
     const spec = rules({}, T0 + MINUTE)
     const of = (status: TaskRun['status'], now: number) => planRollout(spec, running(spec, { status }), now)
     expect(of('scheduled', T0 - 1)).toMatchObject({ open: false, asks: false, lookAgainAt: T0 })
@@ -43,7 +43,7 @@ describe('a task', () => {
       expect(of(status, T0)).toMatchObject({ open: false, asks: false })
   })
 
-  it('lets devices that have begun ask also while it is paused or past its end', () => {
+  it('devices that have begun may ask also while the task is paused or past its end', () => {
     const spec = rules({}, T0 + MINUTE)
     const paused = running(spec, { status: 'paused' })
     expect(planRollout(spec, paused, T0)).toMatchObject({ open: false, asks: true, lookAgainAt: T0 + MINUTE })
@@ -52,7 +52,7 @@ describe('a task', () => {
 })
 
 describe('a window', () => {
-  it('is closed outside its hours and looks again when it opens', () => {
+  it('a window is closed outside its hours, and the task looks again when it opens', () => {
     const spec = rules({ window: { from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' } })
     const plan = planRollout(spec, running(spec), T0)
     expect(plan).toMatchObject({ open: false, asks: true, lookAgainAt: Date.parse('2026-11-24T00:00:00Z') })
@@ -62,7 +62,7 @@ describe('a window', () => {
 })
 
 describe('a rate', () => {
-  /** Sends whatever the plan allows, looking when it says, for so long; answers when each notice went. */
+  /** Sends all that the plan allows, at the times it names, until `until`. Returns the time of each notice. */
   function sendAll(spec: Rules, from: number, until: number, run = running(spec)): number[] {
     const sent: number[] = []
     for (let now = from; now < until; ) {
@@ -74,7 +74,7 @@ describe('a rate', () => {
     return sent
   }
 
-  /** `sent` in the order of time. */
+  /** The most notices in any span of this length; `sent` is in order of time. */
   function mostIn(sent: number[], span: number): number {
     let most = 0
     let first = 0
@@ -85,7 +85,7 @@ describe('a rate', () => {
     return most
   }
 
-  it('gives no minute more than it says, wherever the minute begins, and nearly as many', () => {
+  it('no minute has more notices than the rate, wherever the minute begins, and nearly as many go out', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 3000 }),
@@ -101,19 +101,19 @@ describe('a rate', () => {
     )
   })
 
-  it('spreads the notices evenly over the minute, with no burst at its start', () => {
+  it('the rate spreads notices evenly over the minute, without a burst at its start', () => {
     const sent = sendAll(rules({ ratePerMinute: 600 }), T0, T0 + 2 * MINUTE)
     expect(sent.filter((at) => at < T0 + SECOND).length).toBe(10)
     expect(mostIn(sent, SECOND)).toBe(10)
     expect(mostIn(sent, 10 * SECOND)).toBeLessThanOrEqual(102)
   })
 
-  it('saves up nothing of what was not used', () => {
+  it('unused rate is not saved up', () => {
     const spec = rules({ ratePerMinute: 600 })
     expect(planRollout(spec, running(spec), T0 + 60 * MINUTE).quota).toBe(2)
   })
 
-  it('is no rule where there is none: a page at a time', () => {
+  it('without a rate a full page goes out at once', () => {
     const spec = rules()
     expect(planRollout(spec, running(spec), T0)).toMatchObject({ quota: NOTICE_PAGE_SIZE, quotaAt: null })
   })
@@ -124,12 +124,12 @@ describe('the halt rule', () => {
   const plan = (settled: number, failed: number) =>
     planRollout(spec, running(spec, { halt: { epoch: 0, settled, failed } }), T0)
 
-  it('waits until enough have settled', () => {
+  it('the halt rule waits until enough devices have settled', () => {
     expect(plan(19, 19).halt).toBeNull()
     expect(plan(20, 20).halt).not.toBeNull()
   })
 
-  it('stops the task over its limit, not at it, and says the figures', () => {
+  it('the halt rule stops the task above its limit, not at it, and gives the figures', () => {
     expect(plan(20, 2)).toMatchObject({ halt: null, open: true })
     const over = plan(20, 3)
     expect(over).toMatchObject({ open: false, asks: true })
@@ -141,60 +141,64 @@ describe('waves', () => {
   const spec = rules({
     waves: [{ percent: 10, successPercent: 95, soakMinutes: 30 }, { percent: 50 }, { percent: 100 }],
   })
-  /** The first wave: all had their turn, and this became of them. */
+  /** A running task whose first wave has these figures. */
   const first = (wave: Partial<TaskRun['waves'][number]>, more: Partial<TaskRun> = {}) => {
     const run = running(spec, more)
     Object.assign(run.waves[0]!, wave)
     return run
   }
 
-  it('opens the first at once', () => {
+  it('the first wave opens at once', () => {
     const run = running(spec)
     run.waves[0]!.openedAt = null
     expect(planRollout(spec, run, T0)).toMatchObject({ opensWave: true })
   })
 
-  it('opens none before the devices are spread over them', () => {
+  it('no wave opens before the devices are spread over the waves', () => {
     const run = running(spec, { cuts: null })
     run.waves[0]!.openedAt = null
     expect(planRollout(spec, run, T0)).toMatchObject({ opensWave: false })
   })
 
-  it('opens the next once enough of the reached succeeded, and that held for the soak', () => {
+  it('the next wave opens when enough reached devices have succeeded for the length of the soak', () => {
     const good = { reached: 100, succeeded: 95 }
     expect(planRollout(spec, first(good), T0)).toMatchObject({
-      ...{ opensWave: false, goodSince: T0, lookAgainAt: T0 + 30 * MINUTE },
+      opensWave: false,
+      goodSince: T0,
+      lookAgainAt: T0 + 30 * MINUTE,
     })
     const held = first({ ...good, goodSince: T0 })
     expect(planRollout(spec, held, T0 + 30 * MINUTE - 1)).toMatchObject({ opensWave: false, goodSince: T0 })
     expect(planRollout(spec, held, T0 + 30 * MINUTE)).toMatchObject({ opensWave: true })
   })
 
-  it('begins the soak anew where the wave turns bad meanwhile', () => {
+  it('the soak begins anew if the wave falls below its share', () => {
     const bad = first({ reached: 100, succeeded: 94, failed: 6, goodSince: T0 })
     expect(planRollout(spec, bad, T0 + 60 * MINUTE)).toMatchObject({ opensWave: false, goodSince: null })
   })
 
   it.each([
-    ['below its share', { reached: 100, succeeded: 94 }],
-    ['where nobody was reached', { reached: 0, succeeded: 0 }],
-  ])('opens none %s', (_, wave) => {
+    ['while the open one is below its share', { reached: 100, succeeded: 94 }],
+    ['while no device of the open one was reached', { reached: 0, succeeded: 0 }],
+  ])('no wave opens %s', (_, wave) => {
     const run = first({ ...wave, goodSince: T0 - 60 * MINUTE })
     expect(planRollout(spec, run, T0)).toMatchObject({ opensWave: false, goodSince: null })
   })
 
-  it('waits for notices that are owed or on their way: at first with the soak, later only with the opening', () => {
+  it('notices that are owed or on their way delay the soak; once it has begun they delay only the opening', () => {
     const waits = { reached: 10, succeeded: 10, underWay: 1 }
     expect(planRollout(spec, first(waits), T0)).toMatchObject({ opensWave: false, goodSince: null })
     const soaked = first({ ...waits, goodSince: T0 })
     expect(planRollout(spec, soaked, T0 + 60 * MINUTE)).toMatchObject({
-      ...{ opensWave: false, goodSince: T0, lookAgainAt: null },
+      opensWave: false,
+      goodSince: T0,
+      lookAgainAt: null,
     })
     soaked.waves[0]!.underWay = 0
     expect(planRollout(spec, soaked, T0 + 60 * MINUTE)).toMatchObject({ opensWave: true })
   })
 
-  it('opens none while the task is paused or outside its window', () => {
+  it('no wave opens while the task is paused', () => {
     const good = { reached: 100, succeeded: 100, goodSince: T0 - 60 * MINUTE }
     expect(planRollout(spec, first(good, { status: 'paused' }), T0)).toMatchObject({ opensWave: false })
   })

@@ -41,13 +41,13 @@ const device = (slot: Partial<Slot> | null, more: Partial<DueDevice> = {}): DueD
   ...more,
 })
 
-it('claims a slot that is free, and keeps its own', () => {
+it('a task claims a free slot and keeps its own', () => {
   for (const slot of [null, { active: false }, { active: true, taskId: 'me', rank: '5' }]) {
     expect(decideSlot(device(slot), me)).toEqual({ type: 'claim' })
   }
 })
 
-it('stands back for a newer task that holds, waits or succeeded', () => {
+it('a task is superseded by a newer one that holds the slot, waits for it or succeeded', () => {
   const superseded = { type: 'superseded', by: 'newer' }
   expect(decideSlot(device({ active: true, taskId: 'newer', rank: '9' }), me)).toEqual(superseded)
   expect(decideSlot(device({ succeededTaskId: 'newer', succeededRank: '9' }), me)).toEqual(superseded)
@@ -56,11 +56,11 @@ it('stands back for a newer task that holds, waits or succeeded', () => {
   expect(decideSlot(device(held), me)).toEqual(superseded)
 })
 
-it('meets the older task that holds the slot', () => {
+it('a slot that an older task holds is busy', () => {
   expect(decideSlot(device({ active: true }), me)).toEqual({ type: 'busy', holder: 'other' })
 })
 
-it('keeps its slot from a newer task that waits, until the device reports what that one is for', () => {
+it("a task keeps its slot while a newer one waits, until the device reports the newer one's target", () => {
   const mine = {
     active: true,
     taskId: 'me',
@@ -75,7 +75,7 @@ it('keeps its slot from a newer task that waits, until the device reports what t
   expect(decideSlot(device(succeeded), me)).toEqual({ type: 'superseded', by: 'newer' })
 })
 
-it('sends nothing to a device that is frozen, disabled, gone or elsewhere', () => {
+it('nothing is sent to a device that is frozen, disabled, deleted or in another product', () => {
   expect(decideSlot(device(null, { frozen: true }), me)).toEqual({ type: 'frozen' })
   expect(decideSlot(device(null, { enabled: false }), me)).toMatchObject({ type: 'hold' })
   expect(decideSlot(device(null, { productId: null }), me)).toEqual({
@@ -85,12 +85,12 @@ it('sends nothing to a device that is frozen, disabled, gone or elsewhere', () =
   expect(decideSlot(device(null, { productId: 'desk' }), me)).toMatchObject({ type: 'cancel' })
 })
 
-it('needs no notice for a device that already runs the target, unless another task is upgrading it', () => {
+it('a device that already runs the target needs no notice, unless another task is upgrading it', () => {
   expect(decideSlot(device(null, { version: 'v2' }), me)).toEqual({ type: 'alreadyOnTarget' })
   expect(decideSlot(device({ active: true }, { version: 'v2' }), me)).toMatchObject({ type: 'busy' })
 })
 
-it('never sends a diff to a device on another version than its source', () => {
+it('a differential package never goes to a device on another version than its source', () => {
   const diff = { ...me, packages: [{ sourceVersion: 'v1' }] }
   expect(decideSlot(device(null), diff)).toEqual({ type: 'claim' })
   for (const version of ['v0', null]) {
@@ -100,14 +100,14 @@ it('never sends a diff to a device on another version than its source', () => {
   }
 })
 
-it('is unsure only about another version', () => {
+it('a device is unsure only if a notice of another version may have reached it', () => {
   expect(isUnsure(null, 'v2')).toBe(false)
   expect(isUnsure(slotOf({ doubtVersion: 'v2' }), 'v2')).toBe(false)
   expect(isUnsure(slotOf({ doubtVersion: 'v1.5' }), 'v2')).toBe(true)
   expect(isUnsure(slotOf({ doubtVersion: '*' }), 'v2')).toBe(true)
 })
 
-it('ranks tasks by their start, then by their making', () => {
+it('tasks rank by their start, then by their creation', () => {
   const rank = (startAt: number, createdAt: number) => taskRank({ id: 'x', startAt, createdAt })
   expect(rank(1_000_000_000_000, 9) < rank(1_000_000_000_001, 1)).toBe(true)
   expect(rank(1, 1) < rank(1, 2)).toBe(true)

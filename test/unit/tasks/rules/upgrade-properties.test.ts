@@ -9,7 +9,7 @@ import {
   type UpgradeStatus,
 } from '../../../../src/tasks/rules/upgrade.ts'
 
-// Random events in random order, also such as no bridge or operator would send.
+// Random events in random order, including events that no bridge or operator would send.
 
 const noticeId = fc.integer({ min: 1, max: 4 })
 const doubts = { unsure: fc.boolean(), neverReported: fc.boolean() }
@@ -75,7 +75,7 @@ const run = fc.record({
   mismatchPushes: fc.integer({ min: 0, max: 4 }),
 })
 
-/** Which changes the table of PROTOCOL.md, section 4, knows at all, and by what. */
+/** The state changes of the table in src/protocol/README.md#states, with the events that may cause them. */
 const ALLOWED: Record<string, UpgradeEvent['type'][]> = {
   'pending>pushed': ['taken', 'handedOut'],
   'pending>upgrading': ['progress'],
@@ -96,7 +96,7 @@ const ALLOWED: Record<string, UpgradeEvent['type'][]> = {
 
 type RunOf = typeof run extends fc.Arbitrary<infer T> ? T : never
 
-/** Every step of a run: the device before and after, and what happened between. */
+/** Every step of a run: the upgrade before and after it, its event and the rules. */
 function* steps({ events, confirm, mismatchPushes }: RunOf) {
   let upgrade: Upgrade = newUpgrade()
   let now = 0
@@ -110,7 +110,7 @@ function* steps({ events, confirm, mismatchPushes }: RunOf) {
 }
 const RUNS = { numRuns: 5000 }
 
-it('only ever changes a state as the table says', () => {
+it('a state changes only as the transition table says', () => {
   fc.assert(
     fc.property(run, (events) => {
       for (const { before, after, event } of steps(events)) {
@@ -124,7 +124,7 @@ it('only ever changes a state as the table says', () => {
   )
 })
 
-it('never lets progress change a device that was sent nothing in its attempt', () => {
+it('progress never changes a device that was sent no notice in its attempt', () => {
   fc.assert(
     fc.property(run, (events) => {
       for (const { before, after, event } of steps(events)) {
@@ -136,7 +136,7 @@ it('never lets progress change a device that was sent nothing in its attempt', (
   )
 })
 
-it('owes nothing to a device that ended, and never pushes again more often than allowed', () => {
+it('a device that ended is owed nothing, and re-pushes never exceed the limit', () => {
   fc.assert(
     fc.property(run, (events) => {
       for (const { after, rules } of steps(events)) {
@@ -149,7 +149,7 @@ it('owes nothing to a device that ended, and never pushes again more often than 
   )
 })
 
-it('changes nothing when a bridge’s record comes twice', () => {
+it('a record of the bridge that comes twice changes nothing', () => {
   fc.assert(
     fc.property(run, (events) => {
       for (const { after, event, rules } of steps(events)) {
@@ -162,7 +162,7 @@ it('changes nothing when a bridge’s record comes twice', () => {
   )
 })
 
-it('keeps counts equal to the states', () => {
+it('counts that follow the changes of state equal the states', () => {
   fc.assert(
     fc.property(fc.array(run, { maxLength: 8 }), (devices) => {
       const counts = new Map<UpgradeStatus, number>([['pending', devices.length]])

@@ -42,18 +42,18 @@ const version = (reported: string, isHolder = true): UpgradeEvent => ({
 })
 const told = (noticeId = 1): UpgradeEvent[] => [offered(noticeId), sent(noticeId), taken(noticeId)]
 
-/** What becomes of a new device to which all this happens. */
+/** Applies the events to a new upgrade, or to `from`. */
 const evolve = (events: UpgradeEvent[], more: Partial<UpgradeRules> = {}, from: Upgrade = newUpgrade()) =>
   events.reduce((upgrade, event) => transition(upgrade, event, rules(more)), from)
 
 describe('the notice', () => {
-  it('makes a Pending device Pushed when the broker took it', () => {
+  it('a Pending device is Pushed when the broker took its notice', () => {
     expect(evolve([offered(1)]).status).toBe('pending')
     expect(evolve([offered(1), sent(1)]).status).toBe('pending')
     expect(evolve(told())).toMatchObject({ status: 'pushed', pushes: 1, owed: 'no', offer: null })
   })
 
-  it('leaves a device Pending, "offline", where nobody subscribes', () => {
+  it('a device stays Pending, "offline", if no session subscribes to its topic', () => {
     const offline = evolve([offered(1), { type: 'offline', noticeId: 1 }])
     expect(offline).toMatchObject({ status: 'pending', offline: true, owed: 'no', pushes: 0 })
     expect(evolve([{ type: 'subscribed' }], {}, offline)).toMatchObject({ owed: 'due', offline: false })
@@ -61,7 +61,7 @@ describe('the notice', () => {
     expect(evolve([{ type: 'asked', viaBridge: true }], {}, offline)).toMatchObject({ owed: 'due' })
   })
 
-  it('is owed again under the same id when its lease ran out or it was returned', () => {
+  it('a notice is owed again under the same id if its lease ran out or the bridge returned it', () => {
     for (const event of [{ type: 'leaseExpired' }, { type: 'returned', noticeId: 7 }] as const) {
       const again = evolve([offered(7), event])
       expect(again).toMatchObject({ owed: 'due', offer: { noticeId: 7 } })
@@ -72,12 +72,12 @@ describe('the notice', () => {
     }
   })
 
-  it('that was sent before its lease ran out is counted once', () => {
+  it('a notice that was sent before its lease ran out is counted once', () => {
     const again = evolve([offered(7), sent(7), { type: 'leaseExpired' }, offered(7), sent(7), taken(7)])
     expect(again).toMatchObject({ status: 'pushed', pushes: 1 })
   })
 
-  it('counts when its `taken` comes only after the lease ran out', () => {
+  it('a notice counts even if its `taken` comes after the lease ran out', () => {
     expect(evolve([offered(7), { type: 'leaseExpired' }, sent(7), taken(7)])).toMatchObject({
       status: 'pushed',
       owed: 'no',
@@ -85,12 +85,12 @@ describe('the notice', () => {
     })
   })
 
-  it('handed out over HTTPS makes the device Pushed at once', () => {
+  it('a notice handed out over HTTPS makes the device Pushed at once', () => {
     const handedOut = { type: 'handedOut', linkExpiresAt: T0 + HOUR, ...sure } as const
     expect(evolve([handedOut])).toMatchObject({ status: 'pushed', pushes: 1 })
   })
 
-  it('of an earlier attempt changes nothing in this one', () => {
+  it('a notice of an earlier attempt changes nothing in the present one', () => {
     const retried = evolve([...told(1), progress(-1), { type: 'retried' }])
     expect(retried).toMatchObject({ status: 'pending', attempt: 2, pushes: 0, step: null, owed: 'due' })
     expect(evolve([sent(1), taken(1), progress(50)], {}, retried)).toEqual(retried)
@@ -99,12 +99,12 @@ describe('the notice', () => {
 })
 
 describe('progress', () => {
-  it('from a device that was sent nothing changes nothing', () => {
+  it('progress from a device that was sent nothing changes nothing', () => {
     for (const step of [0, 50, 100, -1]) expect(evolve([progress(step)])).toEqual(newUpgrade())
     expect(evolve([offered(1), progress(100)]).status).toBe('pending')
   })
 
-  it('after `sent` counts although the PUBACK has not come', () => {
+  it('progress after `sent` counts even before the PUBACK', () => {
     expect(evolve([offered(1), sent(1), progress(0)])).toMatchObject({
       status: 'upgrading',
       step: 0,
@@ -118,7 +118,7 @@ describe('progress', () => {
     [-2, 'download_failed', 'download failed: why'],
     [-3, 'verification_failed', 'verification failed: why'],
     [-4, 'write_failed', 'write failed: why'],
-  ])('%i is a Failure with the code’s meaning', (step, cause, description) => {
+  ])('progress %i is a Failure with the meaning of the code', (step, cause, description) => {
     expect(evolve([...told(), progress(step, 'why')])).toMatchObject({
       status: 'failure',
       cause,
@@ -128,7 +128,7 @@ describe('progress', () => {
     expect(evolve([...told(), progress(30), progress(step)])).toMatchObject({ status: 'failure', cause })
   })
 
-  it('−2 after every link expired gets a fresh notice, at most three times', () => {
+  it('a −2 after every link expired gets a fresh notice, at most three times', () => {
     const late = { now: T0 + 2 * HOUR }
     let upgrade = evolve(told())
     for (let push = 1; push <= 3; push++) {
@@ -144,7 +144,7 @@ describe('progress', () => {
     })
   })
 
-  it('−2 about the stale notice is no Failure when the fresh one has just gone out', () => {
+  it('a −2 about an expired link is no Failure if a fresh notice has just gone out', () => {
     const late = T0 + 2 * HOUR
     const fresh: UpgradeEvent = {
       type: 'offered',
@@ -159,7 +159,7 @@ describe('progress', () => {
     expect(evolve([progress(-2)], { now: late + 2 * MINUTE }, back).status).toBe('failure')
   })
 
-  it('100 leaves the device Upgrading where the version report is what counts', () => {
+  it('progress 100 leaves the device Upgrading with confirm "version"', () => {
     const byVersion = { confirm: 'version' } as const
     const reached = evolve([...told(), progress(100)], byVersion)
     expect(reached).toMatchObject({ status: 'upgrading', step: 100 })
@@ -173,7 +173,7 @@ describe('progress', () => {
 })
 
 describe('a version report', () => {
-  it('of the target is a Success in every state that is not ended', () => {
+  it('a report of the target version is a Success in every state that is not ended', () => {
     expect(evolve([version('v2')])).toMatchObject({
       status: 'success',
       description: 'already on the target version',
@@ -182,7 +182,7 @@ describe('a version report', () => {
     expect(evolve([...told(), progress(40), version('v2')]).status).toBe('success')
   })
 
-  it('of another version is answered three times, the fourth is a Failure', () => {
+  it('a report of another version gets the notice again three times; the fourth is a Failure', () => {
     let upgrade = evolve(told(1))
     for (let push = 1; push <= 3; push++) {
       upgrade = evolve([version('v1')], {}, upgrade)
@@ -192,7 +192,7 @@ describe('a version report', () => {
     expect(evolve([version('v1')], {}, upgrade)).toMatchObject({ status: 'failure', cause: 'wrong_version' })
   })
 
-  it('that crosses a notice still on its way is not counted', () => {
+  it('a report of another version is not counted while a notice is on its way', () => {
     const repeated = evolve([
       ...told(1),
       version('v1'),
@@ -204,18 +204,18 @@ describe('a version report', () => {
     expect(repeated).toMatchObject({ status: 'pushed', owed: 'repush', repushes: 0 })
   })
 
-  it('is not counted where the re-push found nobody', () => {
+  it('a re-push that reached no session is not counted', () => {
     const offline = evolve([...told(1), version('v1'), offered(2), { type: 'offline', noticeId: 2 }])
     expect(offline).toMatchObject({ status: 'pushed', repushes: 0, owed: 'no' })
   })
 
-  it('of another version leaves a Pending device Pending and is not one of the three', () => {
+  it('a report of another version leaves a Pending device Pending and is not one of the three', () => {
     const offline = evolve([offered(1), { type: 'offline', noticeId: 1 }, version('v1')])
     expect(offline).toMatchObject({ status: 'pending', owed: 'due' })
     expect(evolve([offered(1), sent(1), taken(1)], {}, offline).repushes).toBe(0)
   })
 
-  it('of another version after 100 % shows a roll-back, once, and stays a Success', () => {
+  it('a report of another version after 100 % marks the Success as rolled back, once', () => {
     const rolledBack = evolve([...told(), progress(100), version('v1')])
     expect(rolledBack).toMatchObject({
       status: 'success',
@@ -225,12 +225,12 @@ describe('a version report', () => {
     expect(evolve([version('v1')], {}, rolledBack)).toBe(rolledBack)
   })
 
-  it('of another version is no roll-back once the target was reported, or another task took the slot', () => {
+  it('a report of another version is no roll-back if the target was reported or another task took the slot', () => {
     expect(evolve([...told(), progress(100), version('v2'), version('v3')]).rolledBack).toBe(false)
     expect(evolve([...told(), progress(100), version('v3', false)]).rolledBack).toBe(false)
   })
 
-  it('of the target makes a timed-out device a Success, "late", unless a later upgrade took the slot', () => {
+  it('a report of the target makes a timed-out device a Success, "late", unless a later upgrade took the slot', () => {
     const timedOut = evolve([...told(), progress(10), { type: 'silent' }])
     expect(timedOut).toMatchObject({ status: 'failure', description: 'timed out' })
     expect(evolve([version('v2')], {}, timedOut)).toMatchObject({ status: 'success', description: 'late' })
@@ -242,18 +242,18 @@ describe('a version report', () => {
 describe('an unsure device', () => {
   const unsure: UpgradeEvent[] = [offered(1, { unsure: true }), sent(1), taken(1)]
 
-  it('is made a Success by the version report alone', () => {
+  it('an unsure device becomes a Success only by its version report', () => {
     const reached = evolve([...unsure, progress(100)])
     expect(reached).toMatchObject({ status: 'upgrading', step: 100 })
     expect(evolve([version('v2')], {}, reached).status).toBe('success')
   })
 
-  it('that reports another version after 100 % is told again, not failed', () => {
+  it('an unsure device that reports another version after 100 % gets the notice again and is not a Failure', () => {
     const reached = evolve([...unsure, progress(100), version('v1')], { confirm: 'version' })
     expect(reached).toMatchObject({ status: 'upgrading', owed: 'repush' })
   })
 
-  it('that never reported a version succeeds on 100 %, "unverified"', () => {
+  it('an unsure device that never reported a version succeeds on 100 %, "unverified"', () => {
     const never = [offered(1, { unsure: true, neverReported: true }), sent(1), taken(1), progress(100)]
     expect(evolve(never)).toMatchObject({ status: 'success', description: 'unverified' })
     expect(evolve([...never.slice(0, 3), version('v1'), progress(100)]).status).toBe('upgrading')
@@ -261,14 +261,14 @@ describe('an unsure device', () => {
 })
 
 describe('a device that turns up', () => {
-  it('is told again, but not within 60 s of the last notice', () => {
+  it('a device that subscribes gets the notice again, but not within 60 s of the last one', () => {
     const pushed = evolve(told())
     expect(evolve([{ type: 'subscribed' }], { now: T0 + 59_000 }, pushed).owed).toBe('no')
     expect(evolve([{ type: 'subscribed' }], { now: T0 + 61_000 }, pushed).owed).toBe('due')
     expect(evolve([{ type: 'asked', viaBridge: true }], { now: T0 + 1000 }, pushed).owed).toBe('due')
   })
 
-  it('while Upgrading is told only when it asks', () => {
+  it('an Upgrading device gets the notice again only when it asks', () => {
     const upgrading = evolve([...told(), progress(10)])
     expect(evolve([{ type: 'subscribed' }], { now: T0 + HOUR }, upgrading).owed).toBe('no')
     expect(evolve([{ type: 'asked', viaBridge: true }], {}, upgrading).owed).toBe('asked')
@@ -276,7 +276,7 @@ describe('a device that turns up', () => {
 })
 
 describe('what ends a device', () => {
-  it('by the operator, from every state that is not ended', () => {
+  it('an operator can cancel from every state that is not ended', () => {
     for (const events of [[], told(), [...told(), progress(10)]]) {
       expect(evolve([...events, { type: 'cancelled', reason: 'why' }])).toMatchObject({
         status: 'cancelled',
@@ -285,7 +285,7 @@ describe('what ends a device', () => {
     }
   })
 
-  it('by a newer task that replaces, or the end of the task, leaves an Upgrading one alone', () => {
+  it('a newer task that replaces, and the end of the task, cancel a Pushed device but no Upgrading one', () => {
     const upgrading = evolve([...told(), progress(10)])
     for (const event of [{ type: 'replaced', by: 'x' }, { type: 'endReached' }] as const) {
       expect(evolve([...told(), event]).status).toBe('cancelled')
@@ -293,7 +293,7 @@ describe('what ends a device', () => {
     }
   })
 
-  it('by a newer task that has the device already, whatever it is doing', () => {
+  it('a newer task that already has the device cancels it in every state that is not ended', () => {
     const superseded = { type: 'superseded', by: 'x' } as const
     for (const events of [[], told(), [...told(), progress(10)]]) {
       expect(evolve([...events, superseded])).toMatchObject({
@@ -305,7 +305,7 @@ describe('what ends a device', () => {
 })
 
 describe('an Upgrading device that is owed a re-push and asks while the task is paused', () => {
-  it('is sent the notice as one that asked, and it counts as the re-push that it was', () => {
+  it('an Upgrading device that is owed a re-push gets it when it asks in a paused task, and it counts as a re-push', () => {
     const upgrading = evolve([progress(10), version('v1')], {}, evolve(told()))
     expect(upgrading).toMatchObject({ status: 'upgrading', owed: 'repush' })
     const asked = evolve([{ type: 'asked', viaBridge: true }], {}, upgrading)
@@ -315,7 +315,7 @@ describe('an Upgrading device that is owed a re-push and asks while the task is 
 })
 
 describe('a re-push that is on its way when the device asks over HTTPS', () => {
-  it('is counted once, however the device got it', () => {
+  it('a re-push on its way is counted once if the device also gets it over HTTPS', () => {
     const handedOut: UpgradeEvent = { type: 'handedOut', linkExpiresAt: T0 + HOUR, ...sure }
     const onItsWay = evolve([version('v1'), offered(2), sent(2)], {}, evolve(told()))
     expect(onItsWay).toMatchObject({ pushes: 2, repushes: 1 })

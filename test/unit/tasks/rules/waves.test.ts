@@ -16,23 +16,23 @@ const percents = fc
   .uniqueArray(fc.integer({ min: 1, max: 99_999 }), { maxLength: 6 })
   .map((list) => [...list.sort((a, b) => a - b).map((thousandths) => thousandths / 1000), 100])
 
-it('gives 1,000 devices the sizes that cumulative percents say', () => {
+it('wave sizes follow the cumulative percents', () => {
   expect(waveSizes([1, 20, 100], 1000)).toEqual([10, 190, 800])
   expect(waveSizes([0.1, 33.3, 100], 1000)).toEqual([1, 332, 667])
   expect(waveSizes([28, 56, 100], 25)).toEqual([7, 7, 11])
 })
 
-it('gives the first wave a device however small its share, and may leave a later one empty', () => {
+it('the first wave has at least one device; a later one may be empty', () => {
   expect(waveSizes([1, 2, 100], 3)).toEqual([1, 0, 2])
   expect(waveSizes([1, 50, 100], 1)).toEqual([1, 0, 0])
   expect(waveSizes([1, 100], 0)).toEqual([0, 0])
 })
 
-it('puts exactly so many devices into each wave as its size says', () => {
+it('each wave gets exactly as many devices as its size', () => {
   fc.assert(
     fc.property(percents, fc.integer({ min: 0, max: 300 }), fc.string(), (list, devices, task) => {
       const all = places(task, devices)
-      // Two devices of one place fall into the same wave: of so few devices none have.
+      // Devices with the same place fall into the same wave; the sizes are exact only if all places differ.
       fc.pre(new Set(all).size === devices)
       const cuts = cutWaves(list, all)
       const sizes = list.map(() => 0)
@@ -45,7 +45,7 @@ it('puts exactly so many devices into each wave as its size says', () => {
   )
 })
 
-it('takes a fair sample: a wave has its share of the devices of each batch, in whatever order their ids run', () => {
+it('a wave is a fair sample: it has its share of every batch of devices, in whatever order their ids run', () => {
   const cuts = cutWaves([10, 100], places('tsk_1', 100_000))
   for (let batch = 0; batch < 10; batch++) {
     const inWave = Array.from({ length: 10_000 }, (_, index) =>
@@ -56,7 +56,7 @@ it('takes a fair sample: a wave has its share of the devices of each batch, in w
   }
 })
 
-it('gives a device another place in another task, and always the same one in its own', () => {
+it('a device always has the same place in a task, and another one in another task', () => {
   expect(placeOf('tsk_1', 'dev_1')).toBe(placeOf('tsk_1', 'dev_1'))
   const first = (task: string) =>
     [...places(task, 1000)].map((place, index) => ({ place, index })).sort((a, b) => a.place - b.place)[0]!
@@ -64,7 +64,7 @@ it('gives a device another place in another task, and always the same one in its
   expect(first('tsk_1')).not.toBe(first('tsk_2'))
 })
 
-it('gives a device that joins later a wave by the shares, whoever is in already', () => {
+it('devices that join later are spread over the waves by their shares', () => {
   const waves = [...places('tsk_1', 100_000)].map((place) => waveOfJoiner([1, 20, 100], place))
   const share = (wave: number) => waves.filter((each) => each === wave).length / 1000
   expect(share(0)).toBeCloseTo(1, 0)

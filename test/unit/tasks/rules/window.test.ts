@@ -6,7 +6,7 @@ const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
 const at = (time: string) => Date.parse(time)
 
-/** The stretches in which it is open, from and to as ISO times without seconds. */
+/** The periods in which the window is open, as pairs of ISO times without seconds. */
 function openings(window: TaskWindow, from: string, to: string): string[] {
   const found: string[] = []
   const name = (ms: number) => new Date(ms).toISOString().slice(0, 16)
@@ -28,32 +28,32 @@ const berlin = (from: string, to: string, days?: TaskWindow['days']): TaskWindow
 describe('Europe/Berlin when clocks go forward, 2026-03-29 at 02:00', () => {
   const night = ['2026-03-28T12:00Z', '2026-03-30T12:00Z'] as const
 
-  it('keeps the hours of a window that the change is not in', () => {
+  it('when clocks go forward, a window without the change keeps its hours', () => {
     expect(openings(berlin('04:00', '05:00'), ...night)).toEqual([
       '2026-03-29T02:00 2026-03-29T03:00',
       '2026-03-30T02:00 2026-03-30T03:00',
     ])
   })
 
-  it('makes a window that it is in an hour shorter', () => {
+  it('when clocks go forward, a window with the change is an hour shorter', () => {
     expect(openings(berlin('01:00', '05:00'), ...night)).toEqual([
       '2026-03-29T00:00 2026-03-29T03:00',
       '2026-03-29T23:00 2026-03-30T03:00',
     ])
   })
 
-  it('opens a window whose beginning is left out with the first instant after the gap', () => {
+  it('when clocks go forward, a window that would begin in the gap opens right after it', () => {
     expect(openings(berlin('02:30', '04:00'), ...night)).toEqual([
       '2026-03-29T01:00 2026-03-29T02:00',
       '2026-03-30T00:30 2026-03-30T02:00',
     ])
   })
 
-  it('closes a window whose end is left out at the gap', () => {
+  it('when clocks go forward, a window that would end in the gap closes at it', () => {
     expect(openings(berlin('01:00', '02:30'), ...night)[0]).toBe('2026-03-29T00:00 2026-03-29T01:00')
   })
 
-  it('passes over a window that is left out wholly', () => {
+  it('when clocks go forward, a window wholly in the gap does not open that day', () => {
     expect(openings(berlin('02:00', '03:00'), ...night)).toEqual(['2026-03-30T00:00 2026-03-30T01:00'])
   })
 })
@@ -61,14 +61,14 @@ describe('Europe/Berlin when clocks go forward, 2026-03-29 at 02:00', () => {
 describe('Europe/Berlin when clocks go back, 2026-10-25 at 03:00', () => {
   const night = ['2026-10-24T12:00Z', '2026-10-26T12:00Z'] as const
 
-  it('makes a window that the change is in an hour longer', () => {
+  it('when clocks go back, a window with the change is an hour longer', () => {
     expect(openings(berlin('01:00', '05:00'), ...night)).toEqual([
       '2026-10-24T23:00 2026-10-25T04:00',
       '2026-10-26T00:00 2026-10-26T04:00',
     ])
   })
 
-  it('counts a reading that comes twice twice', () => {
+  it('when clocks go back, an hour that comes twice counts twice', () => {
     expect(openings(berlin('02:00', '03:00'), ...night)[0]).toBe('2026-10-25T00:00 2026-10-25T02:00')
     expect(openings(berlin('01:00', '02:30'), ...night).slice(0, 2)).toEqual([
       '2026-10-24T23:00 2026-10-25T00:30',
@@ -80,7 +80,7 @@ describe('Europe/Berlin when clocks go back, 2026-10-25 at 03:00', () => {
 describe('a window over midnight', () => {
   const saoPaulo: TaskWindow = { days: ['fri'], from: '22:00', to: '02:00', timeZone: 'America/Sao_Paulo' }
 
-  it('opens on the days that it names, and stays open into the next', () => {
+  it('a window over midnight opens on the days that it names and stays open into the next day', () => {
     // UTC−3 all year.
     expect(openings(saoPaulo, '2026-11-23T00:00Z', '2026-12-07T00:00Z')).toEqual([
       '2026-11-28T01:00 2026-11-28T05:00',
@@ -88,7 +88,7 @@ describe('a window over midnight', () => {
     ])
   })
 
-  it('opens every night without days', () => {
+  it('a window over midnight without days opens every night', () => {
     const { days: _, ...every } = saoPaulo
     expect(openings(every, '2026-11-23T06:00Z', '2026-11-25T06:00Z')).toEqual([
       '2026-11-24T01:00 2026-11-24T05:00',
@@ -96,8 +96,8 @@ describe('a window over midnight', () => {
     ])
   })
 
-  it('keeps to the clocks of a year when São Paulo still changed them', () => {
-    // 2018-11-04: forward at 00:00, so that 23:59 is followed by 01:00.
+  it('a window follows the clocks of São Paulo in a year in which they still changed', () => {
+    // On 2018-11-04 the clocks went forward at 00:00: 23:59 was followed by 01:00.
     const every: TaskWindow = { from: '23:00', to: '02:00', timeZone: 'America/Sao_Paulo' }
     expect(openings(every, '2018-11-03T12:00Z', '2018-11-05T12:00Z')).toEqual([
       '2018-11-04T02:00 2018-11-04T04:00',
@@ -109,14 +109,14 @@ describe('a window over midnight', () => {
 describe('other zones', () => {
   const nightIn = (timeZone: string): TaskWindow => ({ from: '01:00', to: '03:00', timeZone })
 
-  it('follows zones that are off by half an hour, and those that never change', () => {
+  it('a window follows zones with an offset of half an hour and zones whose clocks never change', () => {
     const day = ['2026-03-28T12:00Z', '2026-03-29T12:00Z'] as const
     expect(openings(nightIn('Asia/Kolkata'), ...day)).toEqual(['2026-03-28T19:30 2026-03-28T21:30'])
     expect(openings(nightIn('UTC'), ...day)).toEqual(['2026-03-29T01:00 2026-03-29T03:00'])
   })
 
-  it('follows clocks that change by half an hour', () => {
-    // Lord Howe: 2026-04-05 at 02:00 back to 01:30, 2026-10-04 at 02:00 forward to 02:30.
+  it('a window follows clocks that change by half an hour', () => {
+    // Lord Howe: on 2026-04-05 at 02:00 back to 01:30, on 2026-10-04 at 02:00 forward to 02:30.
     const there = nightIn('Australia/Lord_Howe')
     expect(openings(there, '2026-04-04T06:00Z', '2026-04-05T06:00Z')).toEqual([
       '2026-04-04T14:00 2026-04-04T16:30',
@@ -126,7 +126,7 @@ describe('other zones', () => {
     ])
   })
 
-  it('takes a day that a zone left out as gone', () => {
+  it('a window does not open on a day that its zone left out', () => {
     // Apia went from Thursday 2011-12-29 to Saturday the 31st.
     const there: TaskWindow = { from: '22:00', to: '02:00', timeZone: 'Pacific/Apia' }
     const days = ['2011-12-29T12:00Z', '2012-01-01T12:00Z'] as const
@@ -135,7 +135,7 @@ describe('other zones', () => {
     expect(openings({ ...there, days: ['sat'] }, ...days)).toEqual(['2011-12-31T08:00 2011-12-31T12:00'])
   })
 
-  it('takes a fixed offset as a zone whose clocks never change', () => {
+  it('a fixed offset is a zone whose clocks never change', () => {
     expect(openings(nightIn('+02:00'), '2026-10-24T12:00Z', '2026-10-26T12:00Z')).toEqual([
       '2026-10-24T23:00 2026-10-25T01:00',
       '2026-10-25T23:00 2026-10-26T01:00',
@@ -164,7 +164,7 @@ describe('any window in any zone', () => {
   const window = fc
     .record({ from: time, to: time, timeZone: fc.constantFrom(...zones), days })
     .filter(({ from, to }) => from !== to)
-  // Around changes of clocks, and anywhere.
+  // Around changes of clocks, and one date without any.
   const moment = fc.oneof(
     ...[
       '2026-03-29T01:00Z',
@@ -179,11 +179,15 @@ describe('any window in any zone', () => {
     ),
   )
 
-  /** What a clock on the wall there shows, by another library than the code's. */
+  /** The same rule by another library than the code's: what a clock on the wall in the zone shows. */
   function isOpenByTheClock({ from, to, timeZone, days }: TaskWindow, now: number): boolean {
     const shown = (time: number) => {
       const parts = new Intl.DateTimeFormat('en-GB', {
-        ...{ timeZone, weekday: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' },
+        timeZone,
+        weekday: 'short',
+        hour: '2-digit',
+        minute: '2-digit',
+        hourCycle: 'h23',
       }).formatToParts(time)
       const part = (type: string) => parts.find((each) => each.type === type)!.value
       return { day: part('weekday').toLowerCase(), clock: `${part('hour')}:${part('minute')}` }
@@ -196,7 +200,7 @@ describe('any window in any zone', () => {
     return clock >= from ? opensOn(day) : clock < to && opensOn(dayBefore)
   }
 
-  it('is open exactly while a clock there says so, and tells when that changes', () => {
+  it('any window in any zone is open exactly while a clock there says so, and tells when that changes', () => {
     fc.assert(
       fc.property(window, moment, (which, now) => {
         const { open, changesAt } = windowAt(which as TaskWindow, now)
@@ -215,14 +219,14 @@ describe('any window in any zone', () => {
 })
 
 describe('what operators read', () => {
-  it('says until when it is closed, in its own zone', () => {
+  it("the reason says until when the window is closed, in the window's own zone", () => {
     const window = berlin('01:00', '05:00')
     expect(describeOpening(window, at('2026-11-23T12:00Z'))).toBe(
       'outside its window until 01:00 Europe/Berlin',
     )
   })
 
-  it('adds the date where that is more than a day off', () => {
+  it('the reason has a date if the window opens more than a day later', () => {
     const window = berlin('01:00', '05:00', ['mon'])
     expect(describeOpening(window, at('2026-11-24T12:00Z'))).toBe(
       'outside its window until Monday 2026-11-30 01:00 Europe/Berlin',
@@ -244,23 +248,23 @@ describe('what operators write', () => {
     ['a whole date for a zone', { timeZone: '2026-01-01[Europe/Berlin]' }, ['timeZone']],
     ['an offset with a typographic minus', { timeZone: '\u221202:00' }, ['timeZone']],
     ['an offset of seconds', { timeZone: '+02:00:30' }, ['timeZone']],
-    ['no such time', { from: '24:00' }, ['from']],
+    ['a time that does not exist', { from: '24:00' }, ['from']],
     ['a time without its zero', { to: '5:00' }, ['to']],
     ['no day', { days: [] }, ['days']],
     ['a day twice', { days: ['mon', 'mon'] }, ['days']],
     ['an unknown day', { days: ['monday'] }, ['days.0']],
-  ])('refuses %s', (_, more, paths) => {
+  ])('a window with %s is refused', (_, more, paths) => {
     expect(faults(more)).toEqual(paths)
   })
 
   it.each(['europe/berlin', 'EUROPE/BERLIN', 'utc', 'Etc/GMT+5', '+02:00', '-0530', 'US/Pacific'])(
-    'takes the zone %s',
+    'the zone %s is accepted',
     (timeZone) => {
       expect(faults({ timeZone })).toEqual([])
     },
   )
 
-  it('takes only zones that it can tell the time of', () => {
+  it('every accepted zone has a clock that can be told', () => {
     const abbreviations = ['ACT', 'AET', 'AGT', 'ART', 'AST', 'BET', 'BST', 'CAT', 'CET', 'CNT', 'CST', 'CTT']
       .concat(['EAT', 'ECT', 'EET', 'EST', 'HST', 'IET', 'IST', 'JST', 'MET', 'MIT', 'MST', 'NET', 'NST'])
       .concat(['PLT', 'PNT', 'PRT', 'PST', 'SST', 'VST', 'WET', 'ROC', 'ROK', 'PRC', 'SystemV/PST8'])
@@ -273,7 +277,7 @@ describe('what operators write', () => {
     }
   })
 
-  it('takes every day, and hours over midnight', () => {
+  it('a window may name any day and go over midnight', () => {
     expect(faults({ from: '22:00', to: '02:00', days: ['sun', 'sat'] })).toEqual([])
   })
 })

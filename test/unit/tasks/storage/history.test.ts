@@ -3,16 +3,18 @@ import { describe, expect, it } from 'vitest'
 import { type HistoryEvent, readEvents as parse, writeEvents } from '../../../../src/tasks/storage/history.ts'
 
 const event = (n: number, more: Partial<HistoryEvent> = {}): HistoryEvent => ({
-  ...{ at: 1_800_000_000_000 + n * 1_000, kind: 'progress', detail: `${n}` },
+  at: 1_800_000_000_000 + n * 1_000,
+  kind: 'progress',
+  detail: `${n}`,
   ...more,
 })
 
-/** What the events say, as plain objects. */
+/** The events as plain objects, without the text that they were read from. */
 const readEvents = (text: string): HistoryEvent[] =>
   parse(text).map(({ at, kind, detail, status, key }) => ({ at, kind, detail, status, key }))
 
 describe("a device's history in its row", () => {
-  it('is read as it was written', () => {
+  it('a history is read as it was written', () => {
     const events = [
       event(0, { kind: 'notice offered', detail: null }),
       event(1, { status: 'upgrading', key: 'abc' }),
@@ -23,7 +25,7 @@ describe("a device's history in its row", () => {
     expect(readEvents(writeEvents([]))).toEqual([])
   })
 
-  it('is read as it was written, however alike its details are', () => {
+  it('a history of similar details is read as it was written', () => {
     const details = fc.oneof(
       fc.constant(null),
       fc.string(),
@@ -43,19 +45,19 @@ describe("a device's history in its row", () => {
     )
   })
 
-  it('keeps the history of 25 steps within the kilobyte that stays in its page', () => {
+  it('a history of 25 progress messages takes less than 800 characters, so that its row stays in one page', () => {
     const events = Array.from({ length: 25 }, (_, n) =>
       event(n, { detail: `${n * 4} %: Upgrade Progress ${n * 4}%`, key: '0123456789a' }),
     )
     expect(writeEvents(events).length).toBeLessThan(800)
   })
 
-  it('is read where an earlier version wrote it, and goes on from there', () => {
+  it('a history in the earlier format can still be read', () => {
     const events = [event(0, { key: 'abc' }), event(3)]
     expect(readEvents(JSON.stringify(events))).toEqual(events)
   })
 
-  it('is written again as it was read, with what came since', () => {
+  it('a history that grows event by event is stored like one that is written at once', () => {
     const events = Array.from({ length: 60 }, (_, n) => event(n, { key: `key-${n}` }))
     let text = '[]'
     for (const each of events) text = writeEvents([...parse(text), each])
@@ -63,12 +65,12 @@ describe("a device's history in its row", () => {
     expect(text).toBe(writeEvents(events))
   })
 
-  it('keeps the last 50 events', () => {
+  it('a history keeps the last 50 events', () => {
     const events = Array.from({ length: 80 }, (_, n) => event(n))
     expect(readEvents(writeEvents(events))).toEqual(events.slice(-50))
   })
 
-  it('keeps as many of the last as 8 KB hold, and the last one in any case', () => {
+  it('a history keeps as many of its last events as 8 KB hold, and at least the last one', () => {
     const events = Array.from({ length: 40 }, (_, n) => event(n, { detail: 'x'.repeat(500) }))
     const text = writeEvents(events)
     expect(text.length).toBeLessThanOrEqual(8 * 1024)
