@@ -23,8 +23,12 @@ export async function startBridge(
   const child = spawn(process.execPath, ['bridge/main.ts'], {
     env: {
       PATH: process.env.PATH,
-      ...{ WORKER_URL: worker.url, BRIDGE_KEY: worker.key, SPOOL_FILE: join(directory, 'spool.db') },
-      ...{ HEALTH_PORT: healthPort, SPOOL_MAX_MB: '4096', LOG_LEVEL: 'error' },
+      WORKER_URL: worker.url,
+      BRIDGE_KEY: worker.key,
+      SPOOL_FILE: join(directory, 'spool.db'),
+      HEALTH_PORT: healthPort,
+      SPOOL_MAX_MB: '4096',
+      LOG_LEVEL: 'error',
       ...('MQTT_URL' in more ? {} : { MQTT_PORT: port }),
       ...more,
     },

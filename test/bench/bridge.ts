@@ -119,7 +119,10 @@ async function bench(directory: string): Promise<Record<string, Record<string, F
   if (hasMosquitto()) {
     const socket = join(directory, 'plugin.sock')
     const mosquitto = await startMosquitto({
-      ...{ directory: join(directory, 'mosquitto'), socket, bridgePassword: 'bench', persistence: true },
+      directory: join(directory, 'mosquitto'),
+      socket,
+      bridgePassword: 'bench',
+      persistence: true,
     })
     process.on('exit', () => {
       if (mosquitto.pid() > 0) process.kill(mosquitto.pid(), 'SIGKILL')

@@ -21,9 +21,15 @@ const KEY = 'bench'
 const SALT = 'A'.repeat(43)
 
 const credentialsOf = (usernames: string[]): FeedPage => ({
-  ...{ salt: SALT, cursor: 'all', more: false, reset: true },
+  salt: SALT,
+  cursor: 'all',
+  more: false,
+  reset: true,
   items: usernames.map((username) => ({
-    ...{ key: credentialKey(SALT, username), passwordHash: null, number: null, state: 'enabled' as const },
+    key: credentialKey(SALT, username),
+    passwordHash: null,
+    number: null,
+    state: 'enabled' as const,
   })),
 })
 

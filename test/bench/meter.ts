@@ -24,9 +24,18 @@ export interface Counters {
 }
 
 const zero = (): Counters => ({
-  ...{ workerRequests: 0, objectRequests: 0, webSocketMessages: 0, objectMs: 0 },
-  ...{ objectRowsWritten: 0, objectRowsRead: 0, d1RowsWritten: 0, d1RowsRead: 0, d1Queries: 0 },
-  ...{ r2ClassA: 0, r2ClassB: 0, written: {} },
+  workerRequests: 0,
+  objectRequests: 0,
+  webSocketMessages: 0,
+  objectMs: 0,
+  objectRowsWritten: 0,
+  objectRowsRead: 0,
+  d1RowsWritten: 0,
+  d1RowsRead: 0,
+  d1Queries: 0,
+  r2ClassA: 0,
+  r2ClassB: 0,
+  written: {},
 })
 
 export const counters = zero()

@@ -70,10 +70,19 @@ for (const devices of sizes.split(',').map(Number)) {
   last = await run(devices)
   const { seconds, peak } = last
   const cells = [
-    ...[devices, last.isExact ? 'yes' : 'NO', number(seconds.notices, 1), number(seconds.messages, 1)],
-    ...[number(seconds.finished, 1), last.messagesPerSecond, number(last.rowsPerDevice)],
-    ...[number(last.usdPerMillion), number(last.usdOfReports), number(peak.heapMiB, 0)],
-    ...[number(peak.residentMiB, 0), number(last.objectsMb, 1), number(last.d1Mb, 1)],
+    devices,
+    last.isExact ? 'yes' : 'NO',
+    number(seconds.notices, 1),
+    number(seconds.messages, 1),
+    number(seconds.finished, 1),
+    last.messagesPerSecond,
+    number(last.rowsPerDevice),
+    number(last.usdPerMillion),
+    number(last.usdOfReports),
+    number(peak.heapMiB, 0),
+    number(peak.residentMiB, 0),
+    number(last.objectsMb, 1),
+    number(last.d1Mb, 1),
   ]
   console.log(`| ${cells.join(' | ')} |`)
 }

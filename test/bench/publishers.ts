@@ -29,9 +29,12 @@ export async function connectPublishers(mqttUrl: string): Promise<Publishers> {
 /** A device that tries until it is let in. */
 export function connectDevice(mqttUrl: string, username: string): Promise<MqttClient> {
   const client = connect(mqttUrl, {
-    ...{ username, password: '', clientId: username },
+    username,
+    password: '',
+    clientId: username,
     // The plugin lets nobody in before the bridge has read the credentials.
-    ...{ reconnectPeriod: 100, reconnectOnConnackError: true },
+    reconnectPeriod: 100,
+    reconnectOnConnackError: true,
   })
   client.on('error', () => {})
   return new Promise((resolve) => client.once('connect', () => resolve(client)))

@@ -69,9 +69,14 @@ const isRight = pkg.state === 'ready' && pkg.sign === digest.digest('hex')
 console.log('| size | parts | upload s | MB/s | verification s | its CPU s | workerd at most MiB | digest |')
 console.log(`|${'---|'.repeat(8)}`)
 const cells = [
-  ...[`${(size / GB).toFixed(1)} GiB`, Math.ceil(size / partSize), uploaded.toFixed(1)],
-  ...[Math.round(size / MB / uploaded), seconds().toFixed(1), (local.cpuSeconds() - cpu).toFixed(1)],
-  ...[Math.round(peak), isRight ? 'right' : `WRONG: ${pkg.state} ${pkg.error}`],
+  `${(size / GB).toFixed(1)} GiB`,
+  Math.ceil(size / partSize),
+  uploaded.toFixed(1),
+  Math.round(size / MB / uploaded),
+  seconds().toFixed(1),
+  (local.cpuSeconds() - cpu).toFixed(1),
+  Math.round(peak),
+  isRight ? 'right' : `WRONG: ${pkg.state} ${pkg.error}`,
 ]
 console.log(`| ${cells.join(' | ')} |`)
 await local.close()

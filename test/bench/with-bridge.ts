@@ -18,7 +18,10 @@ export async function withBridge<T>(
   const mosquitto =
     broker === 'mosquitto'
       ? await startMosquitto({
-          ...{ directory: join(directory, 'mosquitto'), socket, bridgePassword: 'bench', persistence: true },
+          directory: join(directory, 'mosquitto'),
+          socket,
+          bridgePassword: 'bench',
+          persistence: true,
         })
       : undefined
   const end = () => {

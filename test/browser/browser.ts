@@ -29,7 +29,10 @@ export async function newPage(
 ): Promise<{ page: Page; faults: string[] }> {
   const { locale = 'en-GB', colorScheme = 'light', width = 1200 } = options
   const context = await browser.newContext({
-    ...{ baseURL: url, locale, colorScheme, timezoneId: 'Europe/Berlin' },
+    baseURL: url,
+    locale,
+    colorScheme,
+    timezoneId: 'Europe/Berlin',
     viewport: { width, height: 800 },
   })
   const page = await context.newPage()

@@ -147,7 +147,9 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
   it('has presets that turn rules on, and every rule stays open to change', async () => {
     const { operator, productId, pkg } = await makeFleet(['lamp-1'])
     const diff = await operator.pkg(productId, 'v1.1.0', Buffer.from('difference'), {
-      ...{ kind: 'diff', sourceVersion: 'v1.0.0', name: 'small step' },
+      kind: 'diff',
+      sourceVersion: 'v1.0.0',
+      name: 'small step',
     })
     const { page, faults } = await open(operator.key)
     const begin = async () => {
@@ -158,7 +160,9 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     const careful = [wave(1, 30), wave(20, 0), wave(100, 0)]
     const nightly = {
       days: ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'],
-      ...{ from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' },
+      from: '01:00',
+      to: '05:00',
+      timeZone: 'Europe/Berlin',
     }
 
     await begin()
@@ -212,7 +216,9 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     await page.fill('#new-package [name=name]', 'Lamp firmware')
     await page.fill('#new-package [name=version]', 'v1.1.0')
     await page.setInputFiles('#new-package input[type=file]', {
-      ...{ name: 'lamp.bin', mimeType: 'application/octet-stream', buffer: Buffer.from('lamp') },
+      name: 'lamp.bin',
+      mimeType: 'application/octet-stream',
+      buffer: Buffer.from('lamp'),
     })
     const fault = page.locator('#new-package [data-fault]')
     const confirm = () => page.click('#new-package button[type=submit]')
@@ -243,7 +249,9 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     await page.click('text=Import CSV')
     const csv = 'number,name\nlamp-1,One\n,nameless\nlamp-2,Two\nlamp-1,again\n'
     await page.setInputFiles('#import input[type=file]', {
-      ...{ name: 'devices.csv', mimeType: 'text/csv', buffer: Buffer.from(csv) },
+      name: 'devices.csv',
+      mimeType: 'text/csv',
+      buffer: Buffer.from(csv),
     })
     expect(await page.isEnabled('#import button[value=import]')).toBe(false)
     await page.click('#import button[value=trial]')
@@ -253,7 +261,9 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect((await operator.get('/api/v1/devices')).items).toEqual([])
     const choose = (text: string) =>
       page.setInputFiles('#import input[type=file]', {
-        ...{ name: 'devices.csv', mimeType: 'text/csv', buffer: Buffer.from(text) },
+        name: 'devices.csv',
+        mimeType: 'text/csv',
+        buffer: Buffer.from(text),
       })
     await choose('number\nother-1\n')
     expect(await page.isEnabled('#import button[value=import]')).toBe(false)
@@ -273,8 +283,16 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     const { page, faults } = await open(key)
     const [device] = (await operator.get('/api/v1/devices')).items
     for (const path of [
-      ...['/', '/products', `/products/${productId}`, '/devices', `/devices/${device.id}`, '/firmware'],
-      ...[`/packages/${pkg.id}`, `/tasks/${id}`, `/tasks/${id}/devices/${device.id}`, '/settings'],
+      '/',
+      '/products',
+      `/products/${productId}`,
+      '/devices',
+      `/devices/${device.id}`,
+      '/firmware',
+      `/packages/${pkg.id}`,
+      `/tasks/${id}`,
+      `/tasks/${id}/devices/${device.id}`,
+      '/settings',
     ]) {
       await page.goto(path)
       const changing = page.locator(

@@ -18,7 +18,9 @@ describe.skipIf(!hasChromium())('every page', () => {
   let pages: [name: string, path: string][]
   const addLamp = async (operator: Operator, productId: string, n: number) => {
     const { id } = await operator.device(productId, `lamp-${String(n + 1).padStart(3, '0')}`, {
-      ...{ accessToken: `pages-${n}`, name: `Mill Street ${n + 1}`, tags: ['north'] },
+      accessToken: `pages-${n}`,
+      name: `Mill Street ${n + 1}`,
+      tags: ['north'],
     })
     const device = await system.connect(`pages-${n}`)
     await device.listen()
@@ -101,13 +103,17 @@ describe.skipIf(!hasChromium())('every page', () => {
     const text = (length: number) => NASTY.padEnd(length, 'x').slice(0, length)
     const productId = await operator.product({ name: text(128), description: text(1024) })
     const { id: deviceId } = await operator.device(productId, 'مرحبا-😀', {
-      ...{ accessToken: 'pages-nasty', name: text(128), tags: ['<b>', 'שלום'] },
+      accessToken: 'pages-nasty',
+      name: text(128),
+      tags: ['<b>', 'שלום'],
     })
     const device = await system.connect('pages-nasty')
     await device.say('ota/device/progress', text(5000))
     await device.inform(text(64))
     const pkg = await operator.pkg(productId, '😀"<i>', Buffer.from('firmware'), {
-      ...{ name: text(128), description: text(1024), extData: { '<k>': text(5000), مرحبا: '"' } },
+      name: text(128),
+      description: text(1024),
+      extData: { '<k>': text(5000), مرحبا: '"' },
     })
     const { id } = await operator.task(pkg.id, { name: text(128), description: text(1024) })
     await eventually(async () => {
@@ -118,24 +124,16 @@ describe.skipIf(!hasChromium())('every page', () => {
     const { page, faults } = await newPage(browser, system.url.origin, { width: 380 })
     await signIn(page, operator.key)
     for (const [name, path] of [
-      ...[
-        ['overview', '/'],
-        ['products', '/products'],
-        ['product', `/products/${productId}`],
-      ],
-      ...[
-        ['devices', '/devices'],
-        ['device', `/devices/${deviceId}`],
-        ['firmware', '/firmware'],
-      ],
-      ...[
-        ['package', `/packages/${pkg.id}`],
-        ['task', `/tasks/${id}`],
-      ],
-      ...[
-        ['task device', `/tasks/${id}/devices/${deviceId}`],
-        ['audit', '/settings/audit'],
-      ],
+      ['overview', '/'],
+      ['products', '/products'],
+      ['product', `/products/${productId}`],
+      ['devices', '/devices'],
+      ['device', `/devices/${deviceId}`],
+      ['firmware', '/firmware'],
+      ['package', `/packages/${pkg.id}`],
+      ['task', `/tasks/${id}`],
+      ['task device', `/tasks/${id}/devices/${deviceId}`],
+      ['audit', '/settings/audit'],
     ] as [string, string][]) {
       await page.goto(path)
       for (const width of [380, 1280]) {

@@ -120,7 +120,9 @@ it('lets in nobody else', async () => {
   for (const [what, jwt] of Object.entries(tokens)) {
     const answer = await visit('/devices', jwt)
     expect([what, answer.status, answer.headers.get('location')]).toEqual([
-      ...[what, 303, '/sign-in?to=%2Fdevices'],
+      what,
+      303,
+      '/sign-in?to=%2Fdevices',
     ])
   }
 })

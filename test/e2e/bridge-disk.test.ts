@@ -33,8 +33,12 @@ async function run(kilobytes: string): Promise<void> {
   output = ''
   child = spawn('sh', ['-c', `ulimit -S -f ${kilobytes}; exec "${process.execPath}" bridge/main.ts`], {
     env: {
-      ...{ PATH: process.env.PATH, WORKER_URL: worker.url, BRIDGE_KEY: worker.key, MQTT_PORT: '0' },
-      ...{ SPOOL_FILE: join(directory, 'spool.db'), HEALTH_PORT: String(port) },
+      PATH: process.env.PATH,
+      WORKER_URL: worker.url,
+      BRIDGE_KEY: worker.key,
+      MQTT_PORT: '0',
+      SPOOL_FILE: join(directory, 'spool.db'),
+      HEALTH_PORT: String(port),
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

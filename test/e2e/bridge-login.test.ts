@@ -47,8 +47,11 @@ describe.skipIf(!hasMosquitto() || !hasOpenssl)('the bridge’s own login at a b
     execFileSync('mosquitto_passwd', ['-b', '-c', accounts(), 'edge-ota-bridge', password])
 
   const login = () => ({
-    ...{ username: 'edge-ota-bridge', password: 'of the bridge' },
-    ...{ ca: own.ca, cert: client.cert, key: client.key },
+    username: 'edge-ota-bridge',
+    password: 'of the bridge',
+    ca: own.ca,
+    cert: client.cert,
+    key: client.key,
   })
   const start = (mqttLogin: object) =>
     f.start({
@@ -75,7 +78,10 @@ describe.skipIf(!hasMosquitto() || !hasOpenssl)('the bridge’s own login at a b
     await until('upTo', () => f.worker.batches.some(({ upTo }) => upTo !== undefined))
     const { username, password, ...certificates } = login()
     const device = await connectAsync(`mqtts://127.0.0.1:${mosquitto.port}`, {
-      ...{ username, password, ...certificates, reconnectPeriod: 0 },
+      username,
+      password,
+      ...certificates,
+      reconnectPeriod: 0,
     })
     await device.publishAsync('ota/device/progress/dev-1', '{"step":"1"}', { qos: 1 })
     await until('a message', () => f.worker.taken.some((item) => item.kind === 'message'))

@@ -120,7 +120,8 @@ describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
     devices.push(client)
     const say = (text: string, $client_username: string | string[]) =>
       client.publishAsync('ota/device/progress', text, {
-        ...{ qos: 1, properties: { userProperties: { $client_username } } },
+        qos: 1,
+        properties: { userProperties: { $client_username } },
       })
     // The subscription is made while the bridge connects.
     await until('the subscription', () => {

@@ -115,12 +115,10 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
     device.client.end(true)
     await until('the end', () => f.events.includes('disconnected reload'))
     expect(f.events.filter((event) => !event.startsWith('subscribed'))).toEqual([
-      ...[
-        'connected reload-sleeper',
-        'disconnected reload-sleeper',
-        'connected reload',
-        'disconnected reload',
-      ],
+      'connected reload-sleeper',
+      'disconnected reload-sleeper',
+      'connected reload',
+      'disconnected reload',
     ])
     f.mosquitto.reload('of the bridge')
     await eventually(() => f.bridge())

@@ -79,7 +79,11 @@ it(
       devices,
       behaviour: {
         ...DEFAULT_BEHAVIOUR,
-        ...{ failUpgrade: 0.03, failDownload: 0.03, failVerify: 0.03, failWrite: 0.03, rollBack: 0.03 },
+        failUpgrade: 0.03,
+        failDownload: 0.03,
+        failVerify: 0.03,
+        failWrite: 0.03,
+        rollBack: 0.03,
         cutDownload: 0.1,
         goOffline: 0.1,
         offlineMs: 2_000,
@@ -118,7 +122,11 @@ it(
     expect(failure).toBe(4 * Math.round(0.03 * DEVICES))
     expect(rolledBack).toBe(Math.round(0.03 * DEVICES))
     expect((await api.task(task.id)).counts).toEqual({
-      ...{ total: DEVICES, pending: 0, pushed: 0, upgrading: 0, cancelled: 0 },
+      total: DEVICES,
+      pending: 0,
+      pushed: 0,
+      upgrading: 0,
+      cancelled: 0,
       success: success + rolledBack,
       failure,
     })

@@ -47,7 +47,15 @@ describe.skipIf(missing.length > 0)('a device of mosquitto_sub, mosquitto_pub an
   function subscribe(): () => string[] {
     const child = spawn('mosquitto_sub', [
       ...connection(),
-      ...['-i', 'device-session', '-c', '-q', '1', '-t', downlinkOf(token), '-F', '%t %p'],
+      '-i',
+      'device-session',
+      '-c',
+      '-q',
+      '1',
+      '-t',
+      downlinkOf(token),
+      '-F',
+      '%t %p',
     ])
     processes.push(child)
     let output = ''

@@ -110,7 +110,8 @@ async function demo(api: Api, key: string, mqttUrl: string, signal: AbortSignal)
     `   and publishes {"params":{"version":"${OLD_VERSION}"}} on ota/device/inform. One comes late.`,
   )
   const fleet = startFleet({
-    ...{ mqttUrl, devices },
+    mqttUrl,
+    devices,
     behaviour: { version: OLD_VERSION, stepMs: STEP_MS, fateTimes: 1 },
     plan: (_device, index) => INCIDENTS[index] ?? {},
   })

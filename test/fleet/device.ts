@@ -135,7 +135,10 @@ export function startDevice(
     link = openLink({
       connection: { mqttUrl, accessToken, clientId, cleanSession, downlink: topics.downlink, onMessage },
       gate: context.connectGate,
-      ...{ random, stats, signal, sleep },
+      random,
+      stats,
+      signal,
+      sleep,
     })
     await reportVersion()
   }

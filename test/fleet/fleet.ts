@@ -46,7 +46,9 @@ export function startFleet(options: FleetOptions): Fleet {
   let open = options.devices.length
 
   const context: FleetContext = {
-    ...{ mqttUrl: options.mqttUrl, behaviour, stats },
+    mqttUrl: options.mqttUrl,
+    behaviour,
+    stats,
     connectGate: createGate(options.maxConnects ?? MAX_CONNECTS),
     downloadGate: createGate(options.maxDownloads ?? MAX_DOWNLOADS),
     onOpen(change) {

@@ -106,7 +106,11 @@ async function simulate(options: SimulateOptions, signal: AbortSignal): Promise<
 
   const fleet = startFleet({
     mqttUrl: target.mqttUrl,
-    ...{ devices, behaviour, seed, maxConnects, maxDownloads },
+    devices,
+    behaviour,
+    seed,
+    maxConnects,
+    maxDownloads,
   })
   try {
     const prompt = Math.round(options.devices * (1 - behaviour.startLate!))

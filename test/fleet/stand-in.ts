@@ -79,7 +79,8 @@ export async function startStandIn(file: Uint8Array): Promise<StandIn> {
 
   const standIn: StandIn = {
     mqttUrl: `mqtt://127.0.0.1:${mqttPort}`,
-    ...{ heard, requests },
+    heard,
+    requests,
     onHeard: () => {},
     refuse: () => false,
     etag: '"1"',

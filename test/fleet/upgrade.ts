@@ -84,7 +84,9 @@ async function look(upgrade: Upgrade): Promise<string> {
 }
 
 const requestOptions = ({ notice, url, link, downloadGate, truth, stats, signal }: Upgrade) => ({
-  ...{ url, stats, signal },
+  url,
+  stats,
+  signal,
   size: notice.params.size,
   gate: downloadGate,
   untilOnline: link.untilOnline,

@@ -53,7 +53,10 @@ export function readOptions(args: string[]): SoakOptions {
   return {
     broker: one('broker', ['embedded', 'mosquitto']),
     brokerKill: one('broker-kill', ['graceful', 'sigkill']),
-    ...{ kills: number('kills', 0), devices, messages, seed: number('seed', 0) },
+    kills: number('kills', 0),
+    devices,
+    messages,
+    seed: number('seed', 0),
     quiet: values.quiet,
   }
 }

@@ -23,7 +23,10 @@ export function startPlayer(mqttUrl: string, username: string, script: Script): 
   const counts = { published: 0, acknowledged: 0 }
   const acknowledged = new Map<string, number>()
   const client: MqttClient = connect(mqttUrl, {
-    ...{ username, password: '', clientId: username, clean: false },
+    username,
+    password: '',
+    clientId: username,
+    clean: false,
     ...{
       reconnectPeriod: RECONNECT_MS,
       connectTimeout: 10_000,

@@ -52,8 +52,11 @@ export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<
   const mosquitto: Mosquitto | undefined =
     broker === 'mosquitto'
       ? await startMosquitto({
-          ...{ port: mqttPort, directory: join(directory, 'mosquitto'), socket },
-          ...{ bridgePassword: 'of the bridge', persistence: true },
+          port: mqttPort,
+          directory: join(directory, 'mosquitto'),
+          socket,
+          bridgePassword: 'of the bridge',
+          persistence: true,
         })
       : undefined
   let bridge: ChildProcess = await startBridge()

@@ -24,8 +24,15 @@ describe('the plan of a fleet', () => {
 
   it('turns shares into exact numbers of devices', () => {
     const plans = plan(1000, {
-      ...{ failUpgrade: 0.01, failDownload: 0.02, failVerify: 0.03, failWrite: 0.04, rollBack: 0.05 },
-      ...{ silent: 0.06, cutDownload: 0.5, goOffline: 0.25, startLate: 0.1 },
+      failUpgrade: 0.01,
+      failDownload: 0.02,
+      failVerify: 0.03,
+      failWrite: 0.04,
+      rollBack: 0.05,
+      silent: 0.06,
+      cutDownload: 0.5,
+      goOffline: 0.25,
+      startLate: 0.1,
     })
     const fates = ([-1, -2, -3, -4, 'rollBack', 'silent'] as const).map((fate) => having(plans, 'fate', fate))
     expect(fates).toEqual([10, 20, 30, 40, 50, 60])
@@ -94,7 +101,8 @@ it('speaks on the topics of each family', () => {
   expect(topicsOf('device', identity)).toEqual({ inform, progress, downlink: `${inform}/token` })
   expect(topicsOf('infrom', identity)).toEqual({
     inform: 'ota/device/infrom',
-    ...{ progress, downlink: `${inform}/token` },
+    progress,
+    downlink: `${inform}/token`,
   })
   expect(topicsOf('devices', identity)).toEqual({
     inform: 'ota/devices/inform',
@@ -105,8 +113,13 @@ it('speaks on the topics of each family', () => {
 
 describe('what a device reads', () => {
   const params = {
-    ...{ version: 'v1.1', size: 432945, url: 'https://example.com/f', signMethod: 'SHA256' },
-    ...{ sign: 'a'.repeat(64), module: 'MCU', extData: { key1: 'value1' } },
+    version: 'v1.1',
+    size: 432945,
+    url: 'https://example.com/f',
+    signMethod: 'SHA256',
+    sign: 'a'.repeat(64),
+    module: 'MCU',
+    extData: { key1: 'value1' },
   }
   const notice = { id: '1764000001', code: 200, params }
   const read = (message: unknown) => readNotice(Buffer.from(JSON.stringify(message)))
@@ -132,7 +145,10 @@ describe('what a device reads', () => {
 
 describe('the truth of a fleet', () => {
   const reported = (status: string, step: number | null = null, rolledBack = false): ReportedDevice => ({
-    ...{ number: '1', status, step, rolledBack },
+    number: '1',
+    status,
+    step,
+    rolledBack,
   })
 
   it('agrees with a report that tells the same story, and with no other', () => {
@@ -154,7 +170,12 @@ describe('the truth of a fleet', () => {
   it('is counted by states', () => {
     const success = { ...newTruth('v1'), state: 'success' as const }
     expect(tally([newTruth('v1'), success, success])).toEqual({
-      ...{ waiting: 1, working: 0, success: 2, failure: 0, rolledBack: 0, silent: 0 },
+      waiting: 1,
+      working: 0,
+      success: 2,
+      failure: 0,
+      rolledBack: 0,
+      silent: 0,
     })
   })
 

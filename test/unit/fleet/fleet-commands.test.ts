@@ -7,7 +7,10 @@ import { findTarget } from '../../fleet/target.ts'
 describe('the options of npm run simulate', () => {
   it('have defaults for everything', () => {
     expect(readOptions([])).toMatchObject({
-      ...{ devices: 100, to: 'v1.1.0', withTask: true, seed: 1 },
+      devices: 100,
+      to: 'v1.1.0',
+      withTask: true,
+      seed: 1,
       behaviour: { version: 'v1.0.0', topics: 'device', failVerify: 0, download: true },
     })
   })
@@ -15,9 +18,14 @@ describe('the options of npm run simulate', () => {
   it('are read with their units', () => {
     const args = ['--devices', '1000', '--fail-download', '5%', '--offline', '0.1', '--offline-for', '2s']
     expect(readOptions([...args, '--size', '1MB', '--no-download', '--keep-session'])).toMatchObject({
-      ...{ devices: 1000, size: 1_000_000 },
+      devices: 1000,
+      size: 1_000_000,
       behaviour: {
-        ...{ failDownload: 0.05, goOffline: 0.1, offlineMs: 2_000, download: false, cleanSession: false },
+        failDownload: 0.05,
+        goOffline: 0.1,
+        offlineMs: 2_000,
+        download: false,
+        cleanSession: false,
       },
     })
   })
@@ -54,17 +62,23 @@ it('refuses quantities that are none', () => {
 describe('the target of a command', () => {
   it('is what npm start does with the same environment', () => {
     expect(findTarget({}, { ADMIN_KEY: 'k', PORT: '8788', MQTT_PORT: '1884' })).toEqual({
-      ...{ url: 'http://127.0.0.1:8788', mqttUrl: 'mqtt://127.0.0.1:1884', key: 'k' },
+      url: 'http://127.0.0.1:8788',
+      mqttUrl: 'mqtt://127.0.0.1:1884',
+      key: 'k',
     })
     expect(findTarget({}, { ADMIN_KEY: 'k' })).toEqual({
-      ...{ url: 'http://127.0.0.1:8787', mqttUrl: 'mqtt://127.0.0.1:1883', key: 'k' },
+      url: 'http://127.0.0.1:8787',
+      mqttUrl: 'mqtt://127.0.0.1:1883',
+      key: 'k',
     })
   })
 
   it('is what the command line says before all else', () => {
     const given = { url: 'https://ota.example.com/', mqtt: 'mqtts://broker:8883', key: 'mine' }
     expect(findTarget(given, { ADMIN_KEY: 'k', PORT: '1' })).toEqual({
-      ...{ url: 'https://ota.example.com', mqttUrl: 'mqtts://broker:8883', key: 'mine' },
+      url: 'https://ota.example.com',
+      mqttUrl: 'mqtts://broker:8883',
+      key: 'mine',
     })
   })
 })
