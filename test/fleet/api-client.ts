@@ -21,7 +21,7 @@ interface RetryResult {
   skipped: { reason: string; count: number }[]
 }
 
-/** A problem+json answer (API.md, "Errors"). */
+/** An error answer of the API (src/http/README.md#errors). */
 export class ApiError extends Error {
   readonly status: number
   readonly code: string
@@ -39,11 +39,11 @@ const MAX_PAGE = 200
 
 export type Api = ReturnType<typeof createApi>
 
-/** The operators' API, as far as fleets need it. Every call throws an ApiError for an answer that is no success. */
+/** The calls of the operators' API that fleets need. Each throws an ApiError if the answer is no success. */
 export function createApi(options: {
   url: string
   key: string
-  /** Hears each call, before it is made. */
+  /** Called before each request. */
   onCall?: (method: string, path: string, body: unknown) => void
 }) {
   async function send(
@@ -77,7 +77,7 @@ export function createApi(options: {
     return (text === '' ? undefined : JSON.parse(text)) as T
   }
 
-  /** All items of a list, page by page. */
+  /** Returns all items of a list and fetches its pages as they are needed. */
   async function* all<T>(path: string): AsyncGenerator<T> {
     const separator = path.includes('?') ? '&' : '?'
     let cursor: string | null = null
@@ -114,7 +114,7 @@ export function createApi(options: {
     tasks: (productId: string) => all<TaskView>(`/api/v1/tasks?productId=${productId}`),
     taskDevices: (id: string, query = '') =>
       all<DevicePage['items'][number]>(`/api/v1/tasks/${id}/devices${query}`),
-    /** The whole file. */
+    /** Returns the whole CSV file as text. */
     report: (id: string) => send('GET', `/api/v1/tasks/${id}/report.csv`),
     retryTask: (id: string) => call<RetryResult>('POST', `/api/v1/tasks/${id}/retry`),
   }

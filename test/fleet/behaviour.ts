@@ -2,16 +2,16 @@ import { createRandom, shuffled } from './random.ts'
 
 /** How a fleet behaves. Shares are parts of the fleet from 0 to 1, times are in ms. */
 export interface Behaviour {
-  /** The version that runs before any upgrade. */
+  /** The version that devices run before any upgrade. */
   version: string
   /** `default` is the whole firmware. */
   module: string
-  /** `infrom`: the first family with its misspelling (PROTOCOL.md, 2). */
+  /** `infrom` is the first family with the misspelling of the field (src/protocol/README.md#topics). */
   topics: 'device' | 'devices' | 'infrom'
-  /** Connections without a session of their own end with all their subscriptions. */
+  /** True: the broker forgets a device's subscriptions when its connection ends. */
   cleanSession: boolean
 
-  // A device has at most one of these fates.
+  // Fates; a device has at most one.
   /** Reports −1. */
   failUpgrade: number
   /** Reports −2. */
@@ -22,32 +22,32 @@ export interface Behaviour {
   failWrite: number
   /** Reports 100 and then its old version. */
   rollBack: number
-  /** Says nothing more after half of the way. */
+  /** Says nothing more from half of the upgrade on. */
   silent: number
-  /** Upgrades that end in the fate, before the device succeeds. */
+  /** The number of upgrades that end in the fate; later ones succeed. */
   fateTimes: number
 
-  // These come on top.
-  /** The download breaks off half-way, once, and is resumed. */
+  // Incidents; a device may have several, also beside a fate.
+  /** The download breaks off half-way, once; the device resumes it. */
   cutDownload: number
-  /** Loses its connection in the middle, once, for `offlineMs`. */
+  /** Loses its connection during the download, once, for `offlineMs`. */
   goOffline: number
   offlineMs: number
-  /** Turns up only after `lateMs`. */
+  /** Connects for the first time after `lateMs`. */
   startLate: number
   lateMs: number
 
-  /** Before each progress message. */
+  /** Pause before each progress message. */
   stepMs: number
-  /** Progress messages of an upgrade: 10 means 10, 20 … 100 %. */
+  /** Number of progress messages in an upgrade: 10 means 10, 20 … 100 %. */
   steps: number
-  /** Disconnects for good once it has succeeded: no later notice finds it. */
+  /** A device disconnects for good once it has succeeded; it gets no later notice. */
   leaveWhenDone: boolean
-  /** False: only looks whether the link is good. */
+  /** False: devices fetch one byte to check the link, and take the digest for right. */
   download: boolean
-  /** 0: as fast as it comes. */
+  /** Download speed; 0 is unlimited. */
   bytesPerSecond: number
-  /** Bytes that one request asks for; 0: all of them. */
+  /** Bytes for each request of a download; 0 asks for the whole file. */
   chunkBytes: number
 }
 
@@ -76,22 +76,22 @@ export const DEFAULT_BEHAVIOUR: Behaviour = {
   chunkBytes: 0,
 }
 
-/** A number is the failure that the device reports. */
+/** How a device's upgrade ends; a number is the failure that it reports. */
 export type Fate = 'success' | 'rollBack' | 'silent' | -1 | -2 | -3 | -4
 
-/** What is decided about one device before it starts. */
+/** What one device does, decided before it starts. */
 export interface DevicePlan {
   fate: Fate
   cutDownload: boolean
-  /** 0: stays connected. */
+  /** 0: it stays connected. */
   offlineMs: number
-  /** 0: is there from the start. */
+  /** 0: it connects at once. */
   lateMs: number
 }
 
 /**
- * The plan of each device, the same for the same seed. A share becomes a number of devices, rounded; which ones is
- * drawn. Throws a RangeError for shares that are none, or fates that come to more than the whole.
+ * Returns the plan of each device, the same for the same seed. A share becomes a rounded number of devices, which are
+ * drawn at random. Throws a RangeError for a share outside 0 to 1, or if the fates come to more than 100 %.
  */
 export function planFleet(count: number, behaviour: Behaviour, seed: number): DevicePlan[] {
   const fates: [Fate, number][] = [

@@ -2,13 +2,13 @@ import { connect } from 'mqtt'
 
 /** One MQTT connection of a device, subscribed to its downlink topic. */
 export interface Connection {
-  /** Resolves at the PUBACK; rejects where the connection ends before. */
+  /** Resolves at the PUBACK; rejects if the connection ends first. */
   publish(topic: string, payload: string): Promise<void>
-  /** Says goodbye. */
+  /** Disconnects properly, with a DISCONNECT packet. */
   close(): void
-  /** Vanishes, as when the network is lost. */
+  /** Closes the socket without a DISCONNECT, as when the network is lost. */
   cut(): void
-  /** Resolves when the connection has ended, whoever ended it. */
+  /** Resolves when the connection has ended on either side. */
   ended: Promise<void>
 }
 
@@ -16,8 +16,8 @@ const CONNECT_TIMEOUT_MS = 30_000
 const REFUSED = 128
 
 /**
- * Connects with the AccessToken as username and an empty password, and subscribes with QoS 1 (PROTOCOL.md, 1 and 2).
- * Rejects where the broker refuses either. It never connects again by itself.
+ * Connects with the AccessToken as username and an empty password, and subscribes with QoS 1
+ * (src/protocol/README.md#identity). Rejects if the broker refuses either. It never reconnects by itself.
  */
 export async function openConnection(options: {
   mqttUrl: string
@@ -35,14 +35,14 @@ export async function openConnection(options: {
     protocolVersion: 4,
     reconnectPeriod: 0,
     connectTimeout: CONNECT_TIMEOUT_MS,
-    // A timer for each of 10,000 devices would tell nothing that the closed socket does not.
+    // No keep-alive: 10,000 timers would report nothing that closed sockets do not.
     keepalive: 0,
   })
   const ended = new Promise<void>((resolve) => client.once('close', resolve))
   const untilEnded = ended.then(() => {
     throw new Error('the connection ended')
   })
-  untilEnded.catch(() => {}) // nobody may be waiting
+  untilEnded.catch(() => {}) // it may reject while nothing awaits it
   client.on('message', (_topic, payload) => options.onMessage(payload))
   try {
     await new Promise<void>((resolve, reject) => {

@@ -11,7 +11,7 @@ import { interruptSignal } from './interrupt.ts'
 import { connectApi, findTarget } from './target.ts'
 import { watchTask } from './watch.ts'
 
-// `npm run demo`: one upgrade from nothing to its report, each step with the API call that does it.
+// `npm run demo` plays one upgrade, from a new product to the report, and shows the API call of each step.
 
 const DEVICES = 20
 const FIRMWARE_BYTES = 1_000_000
@@ -32,7 +32,7 @@ const HELP = `Shows one upgrade against a running \`npm start\`: ${DEVICES} simu
   --key KEY   an operator’s key (default: $ADMIN_KEY, or that of .dev.vars)
   --help      print this`
 
-/** What happens to whom; everybody else upgrades without trouble. */
+/** Incidents by index of the device; the others upgrade without trouble. */
 const INCIDENTS: Partial<Record<number, Partial<DevicePlan>>> = {
   3: { fate: -3 },
   7: { cutDownload: true },
@@ -48,7 +48,7 @@ function say(text: string): void {
 }
 
 function showCall(method: string, path: string, body: unknown): void {
-  // Polling would bury everything else.
+  // GETs are mostly polling and would bury the rest.
   if (method === 'GET') return
   console.log(`     ${method} ${path}`)
   if (body instanceof Uint8Array) console.log(`       ${body.byteLength} bytes`)
@@ -59,7 +59,7 @@ function showCall(method: string, path: string, body: unknown): void {
   }
 }
 
-/** Waits until the server knows the version of every device that is there. */
+/** Waits until the server has the version reports of `count` devices. */
 async function untilReported(api: Api, productId: string, count: number, signal: AbortSignal): Promise<void> {
   const deadline = performance.now() + REPORTS_WITHIN_MS
   while (performance.now() < deadline) {

@@ -13,32 +13,32 @@ export interface DeviceIdentity {
   accessToken: string
 }
 
-/** What the devices of a fleet share. */
+/** What all devices of a fleet share. */
 export interface FleetContext {
   mqttUrl: string
   behaviour: Behaviour
   stats: StatsKeeper
   connectGate: Gate
   downloadGate: Gate
-  /** Devices that have not ended an upgrade, or work on another one: one more, one less. */
+  /** Called with 1 when a device that had ended begins another upgrade, with −1 when an upgrade has ended. */
   onOpen: (change: 1 | -1) => void
 }
 
 export interface SimulatedDevice {
   truth: DeviceTruth
-  /** Resolves when it has reported its version for the first time; rejects where it is stopped before. */
+  /** Resolves when the device has reported its version for the first time; rejects if it is stopped before. */
   started: Promise<void>
   stop(): void
 }
 
 interface Work {
   notice: ReceivedNotice
-  /** The newest link: it comes with a repeated notice. */
+  /** The newest link: a repeated notice may bring a fresh one. */
   url: string
   abort: AbortController
 }
 
-/** One device over MQTT, as PROTOCOL.md wants it; `random` scatters only what no result depends on. */
+/** Plays one device over MQTT (src/protocol/README.md). `random` only scatters delays, on which no result depends. */
 export function startDevice(
   identity: DeviceIdentity,
   plan: DevicePlan,
@@ -78,9 +78,9 @@ export function startDevice(
       truth.repeats++
     } else if (version === truth.version) {
       truth.repeats++
-      reportVersion().catch(() => {}) // stopped
+      reportVersion().catch(() => {}) // rejects when the device is stopped
     } else if (notice.id === endedNoticeId) {
-      truth.repeats++ // delivered twice
+      truth.repeats++ // the broker delivered it twice
     } else {
       work?.abort.abort()
       begin({ notice, url, abort: new AbortController() })
@@ -118,7 +118,7 @@ export function startDevice(
         if (behaviour.leaveWhenDone && state === 'success') ending.abort()
       },
       (error: unknown) => {
-        // Stopped, or another notice took its place: nobody is to be told.
+        // The device was stopped, or another notice replaced this one: no result to record.
         if (!signal.aborted) throw error
       },
     )
@@ -144,7 +144,7 @@ export function startDevice(
   }
 
   const started = run()
-  started.catch(() => {}) // stopped before; whoever waits is told
+  started.catch(() => {}) // callers that wait for it get the error themselves
   return {
     truth,
     started,

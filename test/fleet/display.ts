@@ -7,10 +7,10 @@ const SHOW_CURSOR = '\x1b[?25h'
 const CLEAR_TO_END = '\x1b[0J'
 const up = (lines: number) => `\x1b[${lines}F`
 
-/** Live progress: in a terminal a block that is drawn again in its place, elsewhere a line every few seconds. */
+/** Live progress: in a terminal a block that is redrawn in place, elsewhere a line every few seconds. */
 export interface Display {
   update(block: string[], line: string): void
-  /** Leaves the last block or line standing. */
+  /** Ends the display; its last block or line stays. */
   end(): void
 }
 
@@ -59,7 +59,7 @@ export function bars(counts: TaskCounts): string[] {
   })
 }
 
-/** The same in one line, without the states that nobody is in. */
+/** The counts in one line, without the states that no device is in. */
 export const inOneLine = (counts: TaskCounts) =>
   STATES.filter((state) => counts[state] > 0)
     .map((state) => `${number(counts[state])} ${state}`)

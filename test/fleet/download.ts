@@ -13,12 +13,12 @@ const PARTIAL = 206
 const TOO_MANY = 429
 const SERVER_ERROR = 500
 
-/** Trying again with the same link is useless. */
+/** A fault that trying again with the same link cannot heal. */
 const downloadFault = (reason: string) => new UpgradeFault(-2, reason)
 
-/** What it takes to go on when the network breaks. */
+/** What a request needs to go on after the network broke. */
 interface Persistence {
-  /** Each request waits for its turn. */
+  /** Limits how many requests of the fleet run at once. */
   gate: Gate
   untilOnline: () => Promise<void>
   onResume: () => void
@@ -27,23 +27,23 @@ interface Persistence {
 }
 
 export interface DownloadOptions extends Persistence {
-  /** The newest link: a notice that comes meanwhile may bring another. */
+  /** Returns the newest link: a notice may bring another during the download. */
   url: () => string
-  /** Bytes that the notice promises. */
+  /** The file's size in bytes, from the notice. */
   size: number
   signMethod: SignMethod
   chunkBytes: number
   bytesPerSecond: number
-  /** Break the connection at this offset, once. */
+  /** Breaks the connection at this offset, once. */
   cutAt: number | undefined
-  /** Called after each piece; the download waits for it, and resumes after a ConnectionLost. */
+  /** Called after each piece; the download waits for it. If it throws a ConnectionLost, the download resumes. */
   onBytes: (received: number) => Promise<void>
   stats: StatsKeeper
 }
 
 /**
- * Downloads and gives the lower-case hex digest, keeping nothing of the file. Resumes with `Range` where the
- * connection breaks, and checks that it is still the same file. Throws an UpgradeFault where that cannot go on.
+ * Downloads the file and returns its digest in lower-case hex; the file is not kept. After a broken connection it
+ * resumes with `Range` and checks that the file is still the same. Throws an UpgradeFault if it cannot go on.
  */
 export async function downloadDigest(options: DownloadOptions): Promise<string> {
   const { size, signal, stats } = options
@@ -67,7 +67,7 @@ export async function downloadDigest(options: DownloadOptions): Promise<string> 
       }
       if (cut) {
         cutAt = undefined
-        throw new ConnectionLost('cut on purpose') // leaving the loop closes it
+        throw new ConnectionLost('cut on purpose') // leaving the loop closes the connection
       }
     }
   }
@@ -91,7 +91,7 @@ export async function downloadDigest(options: DownloadOptions): Promise<string> 
   }
 }
 
-/** Looks with one byte whether the link is good and the file as long as promised; throws an UpgradeFault if not. */
+/** Fetches one byte to check that the link works and the file has the size of the notice; throws an UpgradeFault if not. */
 export async function checkLink(
   options: Persistence & { url: () => string; size: number; stats: StatsKeeper },
 ): Promise<void> {
@@ -107,7 +107,7 @@ export async function checkLink(
   )
 }
 
-/** Does a request again while the network breaks, until several in a row brought no byte. */
+/** Repeats a request while the network breaks; gives up after `MAX_TRIES` in a row that brought no byte. */
 async function persist(
   options: Persistence,
   received: () => number,
@@ -154,7 +154,7 @@ async function* bytesOf(response: Response): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** The file's ETag, where the answer is what was asked for. */
+/** Returns the file's ETag; throws if the answer is not what was asked for. */
 function checkResponse(response: Response, offset: number, size: number, ranged: boolean): string {
   const { status, headers } = response
   if (status === TOO_MANY || status >= SERVER_ERROR) throw new ConnectionLost(`status ${status}`)

@@ -1,4 +1,4 @@
-/** Why an upgrade ends without success, as the device reports it (PROTOCOL.md, 3). */
+/** Why an upgrade fails, as the device reports it (src/protocol/README.md#messages). */
 export class UpgradeFault extends Error {
   readonly step: -1 | -2 | -3 | -4
 
@@ -8,5 +8,5 @@ export class UpgradeFault extends Error {
   }
 }
 
-/** The network broke: what was under way can be taken up again. */
+/** The network broke; the download can be resumed. */
 export class ConnectionLost extends Error {}

@@ -5,8 +5,8 @@ const HEADER_BYTES = 64
 const VERSION_BYTES = 32
 
 /**
- * A firmware image that is the same for the same version and size (bytes, at least 64): a header with magic, version
- * and length, and a body that does not compress.
+ * Returns a firmware image, the same for the same version and size (in bytes, at least 64): a header with magic,
+ * version and length, and a body that does not compress.
  */
 export function makeFirmware(version: string, size: number): Uint8Array<ArrayBuffer> {
   if (size < HEADER_BYTES) throw new RangeError(`A firmware image has at least ${HEADER_BYTES} bytes.`)

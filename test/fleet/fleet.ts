@@ -11,9 +11,9 @@ export interface FleetOptions {
   behaviour?: Partial<Behaviour>
   /** The same seed draws the same devices for each fate. */
   seed?: number
-  /** Overrules what was drawn for a device. */
+  /** Overrides the drawn plan of a device. */
   plan?: (device: DeviceIdentity, index: number) => Partial<DevicePlan>
-  /** At the same time. */
+  /** How many devices connect, and how many download, at the same time. */
   maxConnects?: number
   maxDownloads?: number
 }
@@ -21,11 +21,11 @@ export interface FleetOptions {
 export interface Fleet {
   /** Resolves when every device that does not start late has reported its version. */
   started(): Promise<void>
-  /** Resolves when every device has ended an upgrade and works on none; rejects where the fleet is stopped before. */
+  /** Resolves when every device has ended an upgrade and works on none; rejects if the fleet is stopped before. */
   finished(): Promise<void>
-  /** By device number. A live view: it changes on. */
+  /** Each device's own view by its number; a live map, not a copy. */
   truth(): Map<string, DeviceTruth>
-  /** As of now. */
+  /** A copy of the present figures. */
   readonly stats: FleetStats
   /** Ends all connections. */
   stop(): void

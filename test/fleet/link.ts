@@ -1,13 +1,13 @@
 import { type Connection, openConnection } from './connection.ts'
 import type { StatsKeeper } from './stats.ts'
 
-/** A device's line to the broker, which it keeps open as long as it should be. */
+/** A device's line to the broker, which is reopened after each loss. */
 export interface Link {
-  /** Publishes, again where the connection is lost before the PUBACK; rejects when the device ends. */
+  /** Publishes, again if the connection is lost before the PUBACK; rejects when the device is stopped. */
   say(topic: string, message: object): Promise<void>
-  /** Ends the connection and opens it again; resolves once it is subscribed. */
+  /** Ends the connection and opens a new one; resolves once that is subscribed. */
   reboot(): Promise<void>
-  /** Loses the connection and keeps it closed until `online`. */
+  /** Cuts the connection and keeps it closed until `online`. */
   offline(): void
   online(): void
   untilOnline(): Promise<void>
@@ -16,10 +16,10 @@ export interface Link {
 const RETRY_MS = 500
 const MAX_RETRY_MS = 15_000
 
-/** Runs work when there is room: see `createGate`. */
+/** Limits how much work runs at the same time; see `createGate`. */
 export type Gate = <T>(work: () => Promise<T>) => Promise<T>
 
-/** Opens the line at once, and again after each loss, with a growing, scattered delay. */
+/** Opens the line at once, and again after each loss, after a growing random delay. */
 export function openLink(options: {
   connection: Parameters<typeof openConnection>[0]
   gate: Gate
@@ -60,7 +60,7 @@ export function openLink(options: {
     stats.counts.connects++
     current = connection
     void connection.ended.then(() => {
-      if (current !== connection) return // ended on purpose
+      if (current !== connection) return // `drop` ended it
       current = undefined
       stats.counts.lostConnections++
       keepOpen()
@@ -75,7 +75,7 @@ export function openLink(options: {
     })
     return opening
   }
-  const keepOpen = () => void connected().catch(() => {}) // the device ended
+  const keepOpen = () => void connected().catch(() => {}) // rejects when the device is stopped
 
   function drop(end: 'close' | 'cut'): void {
     const connection = current

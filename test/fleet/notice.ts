@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** A notice exactly as PROTOCOL.md, section 3, has it: a field more or another type is a fault of the server. */
+/** A notice exactly as in src/protocol/README.md#messages: an extra field or another type is a fault of the server. */
 const notice = z.strictObject({
   id: z.string().regex(/^\d{10}$/),
   code: z.literal(200),
@@ -20,7 +20,7 @@ export type ReceivedNotice = z.infer<typeof notice>
 
 const nothingDue = z.strictObject({ id: z.string(), code: z.literal(200), params: z.strictObject({}) })
 
-/** A message on the downlink topic; undefined where it is none that the protocol knows. */
+/** Reads a message of the downlink topic; undefined if the protocol does not know it. */
 export function readNotice(payload: Buffer): ReceivedNotice | 'nothing due' | undefined {
   let message: unknown
   try {

@@ -3,7 +3,7 @@ import type { Behaviour } from './behaviour.ts'
 import { readBytes, readCount, readDuration, readShare } from './quantities.ts'
 
 interface Option {
-  /** What the value is, as the help says it; absent for a switch. */
+  /** Name of the value in the help; absent for a switch. */
   value?: string
   default?: string
   help: string
@@ -16,19 +16,23 @@ const OPTIONS = {
   mqtt: { value: 'URL', help: 'the broker (default: mqtt://127.0.0.1:$MQTT_PORT or :1883)' },
   key: { value: 'KEY', help: 'an operator’s key (default: $ADMIN_KEY, or that of .dev.vars)' },
   product: { value: 'NAME', help: 'the product to use or make (default: a new one)' },
-  version: { value: 'V', default: 'v1.0.0', help: 'the version that runs before' },
+  version: { value: 'V', default: 'v1.0.0', help: 'the version before the upgrade' },
   to: { value: 'V', default: 'v1.1.0', help: 'the version to upgrade to' },
   size: { value: 'BYTES', default: '256KB', help: 'size of the generated package' },
-  'no-task': { help: 'only play the devices, until Ctrl-C; tasks are yours to create' },
-  topics: { value: 'FAMILY', default: 'device', help: 'device, devices or infrom (PROTOCOL.md, 2)' },
+  'no-task': { help: 'only play the devices, until Ctrl-C; create tasks yourself' },
+  topics: {
+    value: 'FAMILY',
+    default: 'device',
+    help: 'topics that the devices use: device, devices or infrom',
+  },
   module: { value: 'NAME', default: 'default', help: 'the module that is upgraded' },
   'fail-upgrade': { value: 'SHARE', default: '0', help: 'end with −1' },
   'fail-download': { value: 'SHARE', default: '0', help: 'end with −2' },
   'fail-verify': { value: 'SHARE', default: '0', help: 'end with −3' },
   'fail-write': { value: 'SHARE', default: '0', help: 'end with −4' },
   'roll-back': { value: 'SHARE', default: '0', help: 'report 100 %, then the old version' },
-  silent: { value: 'SHARE', default: '0', help: 'say nothing more after half of the way' },
-  'fail-times': { value: 'N', help: 'upgrades that end so before one succeeds (default: all)' },
+  silent: { value: 'SHARE', default: '0', help: 'say nothing more from half of the upgrade on' },
+  'fail-times': { value: 'N', help: 'how many upgrades fail before one succeeds (default: all)' },
   'cut-download': { value: 'SHARE', default: '0', help: 'have the download cut half-way, once' },
   offline: { value: 'SHARE', default: '0', help: 'go offline in the middle, once' },
   'offline-for': { value: 'TIME', default: '5s', help: 'how long' },
@@ -38,7 +42,7 @@ const OPTIONS = {
   steps: { value: 'N', default: '10', help: 'progress messages of an upgrade' },
   speed: { value: 'BYTES', help: 'download at most so many bytes a second' },
   chunk: { value: 'BYTES', help: 'download in requests of so many bytes' },
-  'no-download': { help: 'only look whether the link is good (for very large fleets)' },
+  'no-download': { help: 'only check the link with one byte (for very large fleets)' },
   'keep-session': { help: 'connect with a session that outlives the connection' },
   leave: { help: 'disconnect devices that have succeeded (for very large fleets)' },
   connects: { value: 'N', default: '200', help: 'connect so many at a time' },
@@ -64,7 +68,7 @@ export interface SimulateOptions {
   behaviour: Partial<Behaviour>
 }
 
-/** The help's text. */
+/** The text of `npm run simulate -- --help`. */
 export function helpText(): string {
   const lines = Object.entries<Option>(OPTIONS).map(([name, option]) => {
     const usage = `--${name}${option.value ? ` ${option.value}` : ''}`
@@ -82,7 +86,7 @@ export function helpText(): string {
   ].join('\n')
 }
 
-/** Undefined where the help is asked for; throws an Error that names the option at fault. */
+/** Reads the command line; undefined if it asks for the help. Throws an Error that names the option at fault. */
 export function readOptions(args: string[]): SimulateOptions | undefined {
   const { values } = parseArgs({
     args,
@@ -99,7 +103,7 @@ export function readOptions(args: string[]): SimulateOptions | undefined {
   const text = (name: Name) => values[name] as string | undefined
   const isSet = (name: Name) => values[name] === true
 
-  /** Undefined only for an option that has no default. */
+  /** Returns undefined only for an option without a default. */
   function read<T>(name: Name, reader: (text: string) => T): T | undefined {
     const given = text(name)
     if (given === undefined) return undefined

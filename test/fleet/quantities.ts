@@ -1,4 +1,4 @@
-/** What people type on a command line; each reader throws an Error that says what was expected. */
+// Readers for values of a command line; each throws an Error that says what was expected.
 
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, B: 1, KB: 1000, MB: 1e6 }
 

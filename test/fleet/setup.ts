@@ -3,13 +3,13 @@ import type { DeviceIdentity } from './device.ts'
 import { makeFirmware } from './firmware.ts'
 import { toCsv } from './identities.ts'
 
-/** The product of this name, made where there is none. */
+/** Returns the product of this name; creates it if there is none. */
 export async function ensureProduct(api: Api, name: string): Promise<{ id: string; name: string }> {
   for await (const product of api.products()) if (product.name === name) return product
   return api.createProduct({ name, description: 'Simulated devices' })
 }
 
-/** Throws where a device cannot be imported. */
+/** Imports the devices of a fleet; throws if one is rejected. */
 export async function importFleet(
   api: Api,
   productId: string,
@@ -21,7 +21,7 @@ export async function importFleet(
   return { created, updated }
 }
 
-/** A ready package of this version, made and uploaded where the product has none. */
+/** Returns a ready package of this version; creates and uploads it if the product has none. */
 export async function ensurePackage(
   api: Api,
   wanted: { productId: string; version: string; module: string; size: number },

@@ -29,7 +29,7 @@ async function showStart(fleet: Fleet, count: number, display: Display, signal: 
   }
 }
 
-/** Creates a task for the fleet and follows it; false where server and devices tell different stories. */
+/** Creates a task for the fleet and follows it; false if the server's report differs from what the devices did. */
 async function upgrade(
   api: Api,
   packageId: string,

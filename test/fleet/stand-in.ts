@@ -5,7 +5,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import { Aedes } from 'aedes'
 import type { DeviceIdentity } from './device.ts'
 
-/** What a device published. */
+/** A message that a device published. */
 export interface Heard {
   username: string
   topic: string
@@ -13,21 +13,21 @@ export interface Heard {
   message: any
 }
 
-/** A broker without rules and a server for one file, in the place of the whole installation. */
+/** Stands in for a whole installation: a broker without rules and an HTTP server for one file. */
 export interface StandIn {
   mqttUrl: string
   heard: Heard[]
-  /** Hears each message before its PUBACK. */
+  /** Called with each message before its PUBACK. */
   onHeard: (heard: Heard) => void
   /** `METHOD range` of each download request. */
   requests: string[]
-  /** Answers the next requests instead of the file. */
+  /** Called for each request; if it returns true it has answered the request itself. */
   refuse: (response: ServerResponse) => boolean
   etag: string
   /** Publishes an upgrade notice to a device; resolves when the broker has it. */
   notify(device: DeviceIdentity, version: string, changes?: object): Promise<void>
   publish(topic: string, payload: string): Promise<void>
-  /** How many MQTT connections are open. */
+  /** The number of open MQTT connections. */
   connections(): number
   /** Breaks every MQTT connection. */
   breakConnections(): void

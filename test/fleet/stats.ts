@@ -1,26 +1,26 @@
-/** What a whole fleet did. */
+/** Figures over a whole fleet. */
 export interface FleetStats {
   connects: number
   /** Connections that the broker refused or that broke. */
   lostConnections: number
-  /** Why the last of them did not come about. */
+  /** Why the latest attempt to connect failed. */
   lastRefusal: string | null
-  /** Messages up, and those that the broker acknowledged. */
+  /** Messages that devices published, and how many of them the broker acknowledged. */
   published: number
   acknowledged: number
   notices: number
-  /** Messages down that PROTOCOL.md, section 3, does not allow. */
+  /** Messages to devices that the protocol does not allow (src/protocol/README.md#messages). */
   unreadable: number
   downloads: number
   resumes: number
   downloadedBytes: number
-  /** Messages in both directions, per second from the first to the last of them. */
+  /** Messages in both directions per second, measured from the first to the last of them. */
   messagesPerSecond: number
 }
 
 export interface StatsKeeper {
   counts: Omit<FleetStats, 'messagesPerSecond'>
-  /** A message came or was acknowledged. */
+  /** Records the time of a message that came or was acknowledged. */
   tick(): void
   read(): FleetStats
 }

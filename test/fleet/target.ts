@@ -12,8 +12,8 @@ export interface Target {
 const REACHABLE_WITHIN_MS = 5_000
 
 /**
- * What the command line says, else what `npm start` does with this environment: PORT, MQTT_PORT, and the key of
- * ADMIN_KEY or `.dev.vars`. Throws where there is no key.
+ * Takes the command line, else the defaults of `npm start` in this environment: PORT, MQTT_PORT, and the key of
+ * ADMIN_KEY or `.dev.vars`. Throws if there is no key.
  */
 export function findTarget(
   given: { url?: string | undefined; mqtt?: string | undefined; key?: string | undefined },
@@ -30,7 +30,7 @@ export function findTarget(
   }
 }
 
-/** A client for the target; throws, with what to do about it, where nothing answers there. */
+/** Returns a client for the target; if nothing answers there, throws an error that says what to do. */
 export async function connectApi(
   { url, key }: Target,
   onCall?: Parameters<typeof createApi>[0]['onCall'],

@@ -1,6 +1,6 @@
 import type { Behaviour } from './behaviour.ts'
 
-/** Where a device speaks and listens (PROTOCOL.md, 2). */
+/** The topics of one device (src/protocol/README.md#topics). */
 export interface DeviceTopics {
   inform: string
   progress: string

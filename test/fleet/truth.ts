@@ -1,22 +1,22 @@
-/** `waiting`: nothing is being upgraded; the four last ones are ends. */
+/** `waiting`: no upgrade yet; the last four are ends of an upgrade. */
 export type DeviceState = 'waiting' | 'working' | 'success' | 'failure' | 'rolledBack' | 'silent'
 
-/** What a device itself knows of its upgrades, to be compared with what the server reports. */
+/** A device's own view of its upgrades, to compare with the server's report. */
 export interface DeviceTruth {
   state: DeviceState
-  /** Of the present or last upgrade: the last step that was acknowledged; −1 … −4 a failure. */
+  /** The last acknowledged step of the present or last upgrade; −1 to −4 is a failure. */
   step: number | null
   detail: string | null
   /** The version that runs. */
   version: string
   /** The version of the present or last upgrade. */
   targetVersion: string | null
-  /** Upgrades begun. */
+  /** How many upgrades the device has begun. */
   attempts: number
-  /** Upgrade notices that arrived, and how many of them told nothing new. */
+  /** How many notices arrived, and how many of them began no upgrade. */
   notices: number
   repeats: number
-  /** Downloads resumed after a cut. */
+  /** How many downloads were resumed after a cut. */
   resumes: number
 }
 
@@ -41,7 +41,7 @@ export function tally(truths: Iterable<DeviceTruth>): Record<DeviceState, number
   return counts
 }
 
-/** What of the server's report can be compared (API.md, `GET /api/v1/tasks/{id}/devices`). */
+/** The fields of `GET /api/v1/tasks/{id}/devices` that are compared. */
 export interface ReportedDevice {
   number: string
   status: string
@@ -49,7 +49,7 @@ export interface ReportedDevice {
   rolledBack: boolean
 }
 
-/** Do device and server agree? By the default policy, `confirm: "progress"`. */
+/** True if the report fits the device's own view, under the default policy `confirm: "progress"`. */
 export function agrees(truth: DeviceTruth, reported: ReportedDevice): boolean {
   switch (truth.state) {
     case 'success':
@@ -59,7 +59,7 @@ export function agrees(truth: DeviceTruth, reported: ReportedDevice): boolean {
     case 'failure':
       return reported.status === 'failure' && reported.step === truth.step
     case 'silent':
-      // Until the device timeout, which is longer than most look.
+      // Upgrading until the device timeout, which most runs do not wait for.
       return reported.status === 'upgrading' || reported.status === 'failure'
     case 'working':
       return reported.status === 'pushed' || reported.status === 'upgrading'

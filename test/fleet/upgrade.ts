@@ -10,10 +10,10 @@ import type { DeviceState, DeviceTruth } from './truth.ts'
 
 export interface Upgrade {
   notice: ReceivedNotice
-  /** The newest link. */
+  /** Returns the newest link. */
   url: () => string
   plan: DevicePlan
-  /** What happens once happens in the first upgrade. */
+  /** Incidents that happen once happen in the first upgrade. */
   isFirst: boolean
   behaviour: Behaviour
   truth: DeviceTruth
@@ -25,7 +25,7 @@ export interface Upgrade {
   signal: AbortSignal
 }
 
-/** Where in an upgrade things happen, in per cent of its way. */
+/** Progress in per cent at which the download is done and incidents happen. */
 const DOWNLOADED = 60
 const AT = { failDownload: 30, offline: 40, silent: 50, failWrite: 80, failUpgrade: 90 }
 const DONE = 100
@@ -33,8 +33,8 @@ const DONE = 100
 class FellSilent extends Error {}
 
 /**
- * Download, check, write and reboot, with progress all the way (PROTOCOL.md, 3). Gives how it ended, once the last
- * message of it is acknowledged; rejects only where the signal stops it.
+ * Downloads, checks, writes and reboots, and reports progress (src/protocol/README.md#messages). Returns how the
+ * upgrade ended once its last message is acknowledged; rejects only if the signal stops it.
  */
 export async function runUpgrade(upgrade: Upgrade): Promise<DeviceState> {
   const { truth, plan } = upgrade
@@ -77,7 +77,7 @@ function download(upgrade: Upgrade, reach: (percent: number) => Promise<void>): 
   })
 }
 
-/** Instead of the download; what was not downloaded is taken for good. */
+/** Checks the link instead of downloading, and returns the digest of the notice unchecked. */
 async function look(upgrade: Upgrade): Promise<string> {
   await checkLink(requestOptions(upgrade))
   return upgrade.notice.params.sign
@@ -97,7 +97,7 @@ const requestOptions = ({ notice, url, link, downloadGate, truth, stats, signal 
   sleep: (ms: number) => delay(ms, undefined, { signal }),
 })
 
-/** Reports each step up to a percentage, after what the plan has for the device on the way there. */
+/** Returns a function that reports each step up to a percentage; planned incidents happen on the way. */
 function createProgress(upgrade: Upgrade): (percent: number) => Promise<void> {
   const { behaviour, signal } = upgrade
   const incidents = incidentsOf(upgrade)
@@ -133,8 +133,8 @@ function incidentsOf({ plan, isFirst, link, behaviour, signal }: Upgrade): Incid
   if (plan.offlineMs > 0 && isFirst) {
     const happen = async () => {
       link.offline()
-      delay(plan.offlineMs, undefined, { signal }).then(link.online, () => {}) // stopped
-      // The download is on the same network.
+      delay(plan.offlineMs, undefined, { signal }).then(link.online, () => {}) // rejects when stopped
+      // The download uses the same network and breaks too.
       if (behaviour.download) throw new ConnectionLost('offline')
       await link.untilOnline()
     }
@@ -151,7 +151,7 @@ function incidentsOf({ plan, isFirst, link, behaviour, signal }: Upgrade): Incid
   return incidents
 }
 
-/** Both are text, as in the seed's example. */
+/** Reports progress; step and description are both text, as devices in the field send them. */
 async function say(upgrade: Upgrade, step: number, desc: string): Promise<void> {
   const { module } = upgrade.notice.params
   await upgrade.link.say(upgrade.topics.progress, {

@@ -7,10 +7,10 @@ import type { Fleet } from './fleet.ts'
 import { agrees, hasEnded, type ReportedDevice } from './truth.ts'
 
 const POLL_INTERVAL_MS = 500
-/** How long the report may stand still once all devices have ended. */
+/** Once all devices have ended, the report may stay unchanged this long before watching ends. */
 const SETTLES_WITHIN_MS = 30_000
 
-/** Draws the task and the fleet until the task is finished, or nothing more can come of it. */
+/** Draws the task and the fleet until the task is finished or can no longer change. */
 export async function watchTask(
   api: Api,
   taskId: string,
@@ -38,7 +38,7 @@ export async function watchTask(
 const states = (fleet: Fleet) => [...fleet.truth().values()].map(({ state }) => state)
 const fleetEnded = (fleet: Fleet) => states(fleet).every(hasEnded)
 
-/** Only those that fell silent are left: the server waits for them as long as the device timeout says. */
+/** True if only silent devices are unfinished: the server waits for them until the device timeout. */
 function isSettled(counts: TaskCounts, fleet: Fleet): boolean {
   const silent = states(fleet).filter((state) => state === 'silent').length
   return counts.total > 0 && silent > 0 && fleetEnded(fleet) && unfinished(counts) <= silent
@@ -56,7 +56,7 @@ function draw(display: Display, task: TaskView, fleet: Fleet, elapsedMs: number)
   display.update(block, `${seconds(elapsedMs).padStart(8)}  ${inOneLine(task.counts)}; ${rate}`)
 }
 
-/** The devices of which server and fleet tell different stories. */
+/** The devices for which the server's report differs from their own view. */
 export async function findDifferences(
   api: Api,
   taskId: string,

@@ -16,13 +16,13 @@ const having = (plans: DevicePlan[], key: keyof DevicePlan, value: unknown) =>
   plans.filter((one) => one[key] === value).length
 
 describe('the plan of a fleet', () => {
-  it('is that of a fleet without trouble unless something is asked for', () => {
+  it('a fleet plan has no trouble by default', () => {
     expect(new Set(plan(50, {}).map((one) => JSON.stringify(one)))).toEqual(
       new Set([JSON.stringify({ fate: 'success', cutDownload: false, offlineMs: 0, lateMs: 0 })]),
     )
   })
 
-  it('turns shares into exact numbers of devices', () => {
+  it('a fleet plan turns shares into exact numbers of devices', () => {
     const plans = plan(1000, {
       failUpgrade: 0.01,
       failDownload: 0.02,
@@ -41,13 +41,13 @@ describe('the plan of a fleet', () => {
     expect(having(plans, 'lateMs', DEFAULT_BEHAVIOUR.lateMs)).toBe(100)
   })
 
-  it('is the same for the same seed and another for another', () => {
+  it('a fleet plan is the same for the same seed and differs for another', () => {
     const shares = { failVerify: 0.3, startLate: 0.3 }
     expect(plan(100, shares, 7)).toEqual(plan(100, shares, 7))
     expect(plan(100, shares, 7)).not.toEqual(plan(100, shares, 8))
   })
 
-  it('refuses shares that are none and fates that come to more than the whole', () => {
+  it('a fleet plan refuses shares outside 0 to 1 and fates of more than 100 %', () => {
     for (const share of [-0.1, 1.1, Number.NaN]) {
       expect(() => plan(10, { cutDownload: share })).toThrow(RangeError)
     }
@@ -55,7 +55,7 @@ describe('the plan of a fleet', () => {
   })
 })
 
-it('shuffles without losing any', () => {
+it('shuffling keeps every number', () => {
   fc.assert(
     fc.property(fc.nat(200), fc.nat(), (count, seed) => {
       const order = shuffled(count, createRandom(seed))
@@ -64,14 +64,14 @@ it('shuffles without losing any', () => {
   )
 })
 
-it('draws numbers from 0 up to 1, the same for the same seed', () => {
+it('the random generator gives numbers from 0 up to 1, the same for the same seed', () => {
   const draw = (seed: number) => Array.from({ length: 1000 }, createRandom(seed))
   expect(draw(3)).toEqual(draw(3))
   expect(draw(3)).not.toEqual(draw(4))
   expect(draw(3).every((number) => number >= 0 && number < 1)).toBe(true)
 })
 
-it('makes the same firmware for the same version and size', () => {
+it('the firmware is the same for the same version and size', () => {
   const sum = (version: string, size: number) =>
     createHash('sha256').update(makeFirmware(version, size)).digest('hex')
   expect(makeFirmware('v1.1.0', 1001).byteLength).toBe(1001)
@@ -80,7 +80,7 @@ it('makes the same firmware for the same version and size', () => {
   expect(() => makeFirmware('v1.1.0', 63)).toThrow(RangeError)
 })
 
-it('gives each device a number and a token of its own that topics can carry', () => {
+it('each simulated device has a number and a token of its own that can be topics', () => {
   const devices = identitiesOf(500, 'prd_1', 'a key')
   expect(new Set(devices.map(({ number }) => number)).size).toBe(500)
   expect(new Set(devices.map(({ accessToken }) => accessToken)).size).toBe(500)
@@ -95,7 +95,7 @@ it('gives each device a number and a token of its own that topics can carry', ()
   ])
 })
 
-it('speaks on the topics of each family', () => {
+it('a device uses the topics of its family', () => {
   const identity = { number: 'n-1', accessToken: 'token' }
   const [inform, progress] = ['ota/device/inform', 'ota/device/progress']
   expect(topicsOf('device', identity)).toEqual({ inform, progress, downlink: `${inform}/token` })
@@ -124,12 +124,12 @@ describe('what a device reads', () => {
   const notice = { id: '1764000001', code: 200, params }
   const read = (message: unknown) => readNotice(Buffer.from(JSON.stringify(message)))
 
-  it('is a notice exactly as the protocol has it', () => {
+  it('a simulated device reads a notice exactly as the protocol has it', () => {
     expect(read(notice)).toEqual(notice)
     expect(read({ ...notice, params: { ...params, isDiff: 1 } })).toBeDefined()
   })
 
-  it('is nothing where a type differs or a field is too many', () => {
+  it('a simulated device rejects a notice with a wrong type or an extra field', () => {
     expect(read({ ...notice, id: 1764000001 })).toBeUndefined()
     expect(read({ ...notice, code: '200' })).toBeUndefined()
     expect(read({ ...notice, params: { ...params, size: '432945' } })).toBeUndefined()
@@ -138,7 +138,7 @@ describe('what a device reads', () => {
     expect(readNotice(Buffer.from('not JSON'))).toBeUndefined()
   })
 
-  it('may also be that nothing is due', () => {
+  it('a simulated device understands that nothing is due', () => {
     expect(read({ id: 'my own', code: 200, params: {} })).toBe('nothing due')
   })
 })
@@ -151,7 +151,7 @@ describe('the truth of a fleet', () => {
     rolledBack,
   })
 
-  it('agrees with a report that tells the same story, and with no other', () => {
+  it("a device's own view agrees only with a report of the same outcome", () => {
     const success = { ...newTruth('v1'), state: 'success' as const, step: 100 }
     expect(agrees(success, reported('success', 100))).toBe(true)
     expect(agrees(success, reported('success', 100, true))).toBe(false)
@@ -167,7 +167,7 @@ describe('the truth of a fleet', () => {
     expect(agrees(rolledBack, reported('success', 100))).toBe(false)
   })
 
-  it('is counted by states', () => {
+  it('devices are counted by their state', () => {
     const success = { ...newTruth('v1'), state: 'success' as const }
     expect(tally([newTruth('v1'), success, success])).toEqual({
       waiting: 1,
@@ -179,7 +179,7 @@ describe('the truth of a fleet', () => {
     })
   })
 
-  it('counts messages per second from the first to the last of them', () => {
+  it('messages per second are counted from the first message to the last', () => {
     let now = 1_000
     const stats = createStats(() => now)
     expect(stats.read().messagesPerSecond).toBe(0)

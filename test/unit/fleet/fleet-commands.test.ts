@@ -5,7 +5,7 @@ import { readBytes, readCount, readDuration, readShare } from '../../fleet/quant
 import { findTarget } from '../../fleet/target.ts'
 
 describe('the options of npm run simulate', () => {
-  it('have defaults for everything', () => {
+  it('npm run simulate has a default for every option', () => {
     expect(readOptions([])).toMatchObject({
       devices: 100,
       to: 'v1.1.0',
@@ -15,7 +15,7 @@ describe('the options of npm run simulate', () => {
     })
   })
 
-  it('are read with their units', () => {
+  it('npm run simulate reads options with their units', () => {
     const args = ['--devices', '1000', '--fail-download', '5%', '--offline', '0.1', '--offline-for', '2s']
     expect(readOptions([...args, '--size', '1MB', '--no-download', '--keep-session'])).toMatchObject({
       devices: 1000,
@@ -30,14 +30,14 @@ describe('the options of npm run simulate', () => {
     })
   })
 
-  it('are refused by name where they make no sense', () => {
+  it('npm run simulate names the option that makes no sense', () => {
     expect(() => readOptions(['--devices', 'many'])).toThrow('--devices: "many"')
     expect(() => readOptions(['--fail-write', '120%'])).toThrow('--fail-write: "120%"')
     expect(() => readOptions(['--topics', 'other'])).toThrow('--topics: "other"')
     expect(() => readOptions(['--colour'])).toThrow('--colour')
   })
 
-  it('are all in the help', () => {
+  it('the help of npm run simulate has every option', () => {
     expect(readOptions(['--help'])).toBeUndefined()
     for (const name of ['devices', 'mqtt', 'key', 'product', 'fail-download', 'offline', 'seed']) {
       expect(helpText()).toContain(`--${name} `)
@@ -45,14 +45,14 @@ describe('the options of npm run simulate', () => {
   })
 })
 
-it('reads quantities as people write them', () => {
+it('quantities are read as people write them', () => {
   expect(['5%', '0.05', '100%', '0'].map(readShare)).toEqual([0.05, 0.05, 1, 0])
   expect(['500ms', '2s', '1.5m', '1h', '3'].map(readDuration)).toEqual([500, 2_000, 90_000, 3_600_000, 3_000])
   expect(['512', '100KB', '1.5MB', '2 mb'].map(readBytes)).toEqual([512, 100_000, 1_500_000, 2_000_000])
   expect(readCount('12')).toBe(12)
 })
 
-it('refuses quantities that are none', () => {
+it('texts that are not quantities are refused', () => {
   for (const text of ['', '5', '-1%', 'five']) expect(() => readShare(text)).toThrow('is no share')
   for (const text of ['', '5 days', '-1s', 's']) expect(() => readDuration(text)).toThrow('is no time')
   for (const text of ['', '5GB', '1e9']) expect(() => readBytes(text)).toThrow('is no number of bytes')
@@ -60,7 +60,7 @@ it('refuses quantities that are none', () => {
 })
 
 describe('the target of a command', () => {
-  it('is what npm start does with the same environment', () => {
+  it('the target of a command follows the environment of npm start', () => {
     expect(findTarget({}, { ADMIN_KEY: 'k', PORT: '8788', MQTT_PORT: '1884' })).toEqual({
       url: 'http://127.0.0.1:8788',
       mqttUrl: 'mqtt://127.0.0.1:1884',
@@ -73,7 +73,7 @@ describe('the target of a command', () => {
     })
   })
 
-  it('is what the command line says before all else', () => {
+  it('the command line overrides the environment for the target of a command', () => {
     const given = { url: 'https://ota.example.com/', mqtt: 'mqtts://broker:8883', key: 'mine' }
     expect(findTarget(given, { ADMIN_KEY: 'k', PORT: '1' })).toEqual({
       url: 'https://ota.example.com',
@@ -93,7 +93,7 @@ describe('the display', () => {
     return { display, written, pass: (ms: number) => (now += ms) }
   }
 
-  it('draws its block again in its place in a terminal', () => {
+  it('the display redraws its block in place in a terminal', () => {
     const { display, written } = record(true)
     display.update(['one', 'two'], 'line')
     display.update(['three', 'four'], 'line')
@@ -103,7 +103,7 @@ describe('the display', () => {
     expect(written.join('')).not.toContain('line')
   })
 
-  it('writes a line every few seconds elsewhere, without control characters, and the last one', () => {
+  it('the display writes plain lines every few seconds outside a terminal, and the last one', () => {
     const { display, written, pass } = record(false)
     display.update(['block'], 'first')
     display.update(['block'], 'too soon')
@@ -114,7 +114,7 @@ describe('the display', () => {
     expect(written).toEqual(['first\n', 'later\n', 'last\n'])
   })
 
-  it('shows the states as bars and in one line', () => {
+  it('the display shows the states as bars and in one line', () => {
     expect(bars(counts)).toHaveLength(6)
     expect(bars(counts).join('\n')).toMatch(/success +█+░+ +3/)
     expect(inOneLine(counts)).toBe('1 pending, 3 success')

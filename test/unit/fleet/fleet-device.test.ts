@@ -32,7 +32,7 @@ const versions = () =>
 const ALL_STEPS = ['10', '20', '30', '40', '50', '60', '70', '80', '90', '100']
 
 describe('a simulated device', () => {
-  it('reports its version, upgrades at a notice, and reports the new one after 100 %', async () => {
+  it('a simulated device reports its version, upgrades on a notice, and reports the new version after 100 %', async () => {
     const running = await start()
     expect(server.heard).toEqual([
       {
@@ -52,7 +52,7 @@ describe('a simulated device', () => {
     expect(running.stats).toMatchObject({ connects: 2, acknowledged: 12, notices: 1, lostConnections: 0 })
   })
 
-  it('resumes a download that was cut half-way by asking for the rest', async () => {
+  it('a simulated device resumes a cut download by asking for the rest', async () => {
     const running = await start({ cutDownload: true })
     await server.notify(DEVICE, 'v1.1.0')
     await running.finished()
@@ -60,7 +60,7 @@ describe('a simulated device', () => {
     expect(truthOf(running)).toMatchObject({ state: 'success', resumes: 1 })
   })
 
-  it('asks for one piece after another where it is told to', async () => {
+  it('a simulated device can download in pieces', async () => {
     const running = await start({}, { chunkBytes: 200_000 })
     await server.notify(DEVICE, 'v1.1.0')
     await running.finished()
@@ -68,7 +68,7 @@ describe('a simulated device', () => {
     expect(truthOf(running).state).toBe('success')
   })
 
-  it('does not resume with another file', async () => {
+  it('a simulated device does not resume with another file', async () => {
     server.refuse = () => {
       if (server.requests.length > 1) server.etag = '"2"'
       return false
@@ -83,7 +83,7 @@ describe('a simulated device', () => {
     })
   })
 
-  it('reports −3 where the digest is another', async () => {
+  it('a simulated device reports −3 if the digest differs', async () => {
     const running = await start()
     await server.notify(DEVICE, 'v1.1.0', { sign: '0'.repeat(64) })
     await running.finished()
@@ -91,7 +91,7 @@ describe('a simulated device', () => {
     expect(truthOf(running)).toMatchObject({ state: 'failure', step: -3, version: 'v1.0.0' })
   })
 
-  it('reports −2 for an expired link, and upgrades at a fresh notice', async () => {
+  it('a simulated device reports −2 for an expired link and upgrades on a fresh notice', async () => {
     server.refuse = (response) => {
       response.writeHead(403).end('<Error/>')
       return true
@@ -106,7 +106,7 @@ describe('a simulated device', () => {
     expect(truthOf(running).attempts).toBe(2)
   })
 
-  it('tries again where the server is busy', async () => {
+  it('a simulated device tries again if the server is busy', async () => {
     server.refuse = (response) => {
       if (server.requests.length > 1) return false
       response.writeHead(503).end()
@@ -118,7 +118,7 @@ describe('a simulated device', () => {
     expect(truthOf(running)).toMatchObject({ state: 'success', resumes: 0 })
   })
 
-  it('ignores repeats of the notice that it works on, and says its version where it runs it already', async () => {
+  it('a simulated device ignores repeats of its notice, and reports its version if it already runs the target', async () => {
     const held: { destroy(): void }[] = []
     server.refuse = (response) => held.push(response) === 1
     const running = await start({}, { download: false })
@@ -126,7 +126,7 @@ describe('a simulated device', () => {
     await until(() => expect(held).toHaveLength(1))
     await server.notify(DEVICE, 'v1.1.0')
     await until(() => expect(truthOf(running).repeats).toBe(1))
-    held[0]!.destroy() // and it asks again
+    held[0]!.destroy() // the device asks again
     await running.finished()
     expect(truthOf(running).attempts).toBe(1)
     await server.notify(DEVICE, 'v1.1.0')
@@ -134,7 +134,7 @@ describe('a simulated device', () => {
     expect(truthOf(running)).toMatchObject({ attempts: 1, repeats: 2 })
   })
 
-  it('turns to a newer version in the middle of an upgrade', async () => {
+  it('a simulated device turns to a newer version in the middle of an upgrade', async () => {
     const running = await start({}, { bytesPerSecond: 1000 })
     await server.notify(DEVICE, 'v1.0.9')
     await until(() => expect(truthOf(running).state).toBe('working'))
@@ -149,7 +149,7 @@ describe('a simulated device', () => {
     [-4, 'failure', [...ALL_STEPS.slice(0, 7), '-4']],
     ['rollBack', 'rolledBack', ALL_STEPS],
     ['silent', 'silent', ALL_STEPS.slice(0, 4)],
-  ] as const)('with the fate %s ends as %s', async (fate, state, said) => {
+  ] as const)('a simulated device with the fate %s ends as %s', async (fate, state, said) => {
     const running = await start({ fate })
     await server.notify(DEVICE, 'v1.1.0')
     await running.finished()
@@ -158,7 +158,7 @@ describe('a simulated device', () => {
     expect(versions()).toEqual(fate === 'rollBack' ? ['v1.0.0', 'v1.0.0'] : ['v1.0.0'])
   })
 
-  it('escapes its fate once it was met often enough', async () => {
+  it('a simulated device succeeds after as many failures as its fate has', async () => {
     const running = await start({ fate: -4 }, { fateTimes: 1 })
     await server.notify(DEVICE, 'v1.1.0')
     await running.finished()
@@ -166,7 +166,7 @@ describe('a simulated device', () => {
     await until(() => expect(truthOf(running)).toMatchObject({ state: 'success', attempts: 2 }))
   })
 
-  it('goes offline in the middle and takes the download up where it was', async () => {
+  it('a simulated device that goes offline resumes its download where it was', async () => {
     const running = await start({ offlineMs: 50 })
     await server.notify(DEVICE, 'v1.1.0')
     await running.finished()
@@ -175,7 +175,7 @@ describe('a simulated device', () => {
     expect(running.stats).toMatchObject({ connects: 3, lostConnections: 0 })
   })
 
-  it('connects again when the connection breaks, and says again what was not acknowledged', async () => {
+  it('a simulated device reconnects after a broken connection and repeats what was not acknowledged', async () => {
     const running = await start()
     server.onHeard = ({ message }) => {
       if (message.step !== '30') return
@@ -191,18 +191,21 @@ describe('a simulated device', () => {
   it.each([
     ['devices', 'ota/devices/inform', 'ota/devices/progress', 'ota/devices/inform/n1'],
     ['infrom', 'ota/device/infrom', PROGRESS, `${INFORM}/token-1`],
-  ] as const)('of the family %s uses its topics', async (topics, inform, progress, downlink) => {
-    const running = await start({}, { topics, steps: 1, download: false })
-    await server.publish(downlink, await noticeText())
-    await running.finished()
-    expect(server.heard.filter(({ username }) => username !== '').map(({ topic }) => topic)).toEqual([
-      inform,
-      progress,
-      inform,
-    ])
-  })
+  ] as const)(
+    'a simulated device of the family %s uses its topics',
+    async (topics, inform, progress, downlink) => {
+      const running = await start({}, { topics, steps: 1, download: false })
+      await server.publish(downlink, await noticeText())
+      await running.finished()
+      expect(server.heard.filter(({ username }) => username !== '').map(({ topic }) => topic)).toEqual([
+        inform,
+        progress,
+        inform,
+      ])
+    },
+  )
 
-  it('disconnects for good once it has succeeded, where it is told to', async () => {
+  it('a simulated device can disconnect for good once it has succeeded', async () => {
     const running = await start({ fate: -1 }, { fateTimes: 1, leaveWhenDone: true })
     await server.notify(DEVICE, 'v1.1.0')
     await until(() => expect(truthOf(running).state).toBe('failure'))
@@ -211,7 +214,7 @@ describe('a simulated device', () => {
     await until(() => expect(server.connections()).toBe(0))
   })
 
-  it('counts what is no notice as the protocol has it, and does nothing', async () => {
+  it('a simulated device counts an unreadable notice and does nothing', async () => {
     const running = await start()
     const good = JSON.parse(await noticeText())
     for (const bad of [
@@ -226,7 +229,7 @@ describe('a simulated device', () => {
     expect(truthOf(running)).toMatchObject({ state: 'waiting', notices: 0 })
   })
 
-  it('shows those who wait that the fleet was stopped', async () => {
+  it('waiting for a fleet ends with an error if the fleet is stopped', async () => {
     const running = await start()
     const waiting = running.finished()
     running.stop()

@@ -18,7 +18,7 @@ afterEach(() => {
   for (const close of closings.splice(0)) close()
 })
 
-/** A server of the file; `answer` may do something else with a request, by its number from 1. */
+/** Serves the file. `answer` gets each request with its number from 1, and returns true if it answered it itself. */
 async function serve(
   answer?: (count: number, request: IncomingMessage, response: ServerResponse) => boolean,
 ) {
@@ -85,13 +85,13 @@ const faultOf = async (download: Promise<unknown>) => {
   return error as UpgradeFault
 }
 
-it('gives the digest by the method of the notice', async () => {
+it('a download returns the digest by the method of the notice', async () => {
   const { url } = await serve()
   expect(await downloadDigest(optionsFor(url).options)).toBe(digest('sha256'))
   expect(await downloadDigest(optionsFor(url, { signMethod: 'MD5' }).options)).toBe(digest('md5'))
 })
 
-it('cuts itself off half-way and goes on from there', async () => {
+it('a download with a planned cut goes on from there', async () => {
   const { url, ranges } = await serve()
   const { options, resumedAt } = optionsFor(url, { cutAt: 50_000 })
   expect(await downloadDigest(options)).toBe(digest('sha256'))
@@ -100,7 +100,7 @@ it('cuts itself off half-way and goes on from there', async () => {
   expect(options.stats.counts.downloadedBytes).toBe(FILE.byteLength)
 })
 
-it('resumes after the server broke the connection', async () => {
+it('a download resumes after the server broke the connection', async () => {
   const { url, ranges } = await serve((count, _request, response) => {
     if (count === 1) sendPart(response, 30_000)
     return count === 1
@@ -111,7 +111,7 @@ it('resumes after the server broke the connection', async () => {
   expect(ranges[1]).toBe(`bytes=${resumedAt[0]}-99999`)
 })
 
-it('resumes with the newest link', async () => {
+it('a download resumes with the newest link', async () => {
   const old = await serve()
   const fresh = await serve()
   let used = 0
@@ -120,13 +120,13 @@ it('resumes with the newest link', async () => {
   expect(fresh.ranges).toEqual(['bytes=50000-99999'])
 })
 
-it('downloads piece by piece where it is told to', async () => {
+it('a download can go in pieces', async () => {
   const { url, ranges } = await serve()
   expect(await downloadDigest(optionsFor(url, { chunkBytes: 40_000 }).options)).toBe(digest('sha256'))
   expect(ranges).toEqual(['bytes=0-39999', 'bytes=40000-79999', 'bytes=80000-99999'])
 })
 
-it('fails with −2 when the file has changed meanwhile', async () => {
+it('a download fails with −2 if the file has changed meanwhile', async () => {
   const { url } = await serve((count, request, response) => {
     if (count === 2) sendFile(request, response, '"two"')
     return count === 2
@@ -135,7 +135,7 @@ it('fails with −2 when the file has changed meanwhile', async () => {
   expect(fault).toMatchObject({ step: -2, message: expect.stringContaining('changed') })
 })
 
-it('fails with −2 when the answer is another range than the one it asked for', async () => {
+it('a download fails with −2 if the answer has another range', async () => {
   const { url } = await serve((count, _request, response) => {
     if (count === 1) return false
     response.writeHead(206, { etag: '"one"', 'content-range': 'bytes 0-99999/100000' })
@@ -146,7 +146,7 @@ it('fails with −2 when the answer is another range than the one it asked for',
   expect(fault).toMatchObject({ step: -2, message: expect.stringContaining('range') })
 })
 
-it('fails with −2 when the whole file comes where a range was asked for', async () => {
+it('a download fails with −2 if the whole file comes instead of a range', async () => {
   const { url } = await serve((_count, _request, response) => {
     response.setHeader('etag', '"one"')
     response.end(FILE)
@@ -156,7 +156,7 @@ it('fails with −2 when the whole file comes where a range was asked for', asyn
   expect(fault).toMatchObject({ step: -2, message: expect.stringContaining('200') })
 })
 
-it('fails with −2 at once when the link has expired', async () => {
+it('a download fails with −2 at once if the link has expired', async () => {
   const { url, ranges } = await serve((_count, _request, response) => {
     response.writeHead(403).end()
     return true
@@ -166,7 +166,7 @@ it('fails with −2 at once when the link has expired', async () => {
   expect(ranges).toHaveLength(1)
 })
 
-it('tries again when the server is overloaded, and gives up in the end', async () => {
+it('a download tries again if the server is overloaded, and gives up in the end', async () => {
   const { url, ranges } = await serve((count, _request, response) => {
     if (count < 3) response.writeHead(503).end()
     return count < 3
@@ -181,13 +181,13 @@ it('tries again when the server is overloaded, and gives up in the end', async (
   expect(await faultOf(downloadDigest(optionsFor(down.url).options))).toMatchObject({ step: -2 })
 })
 
-it('fails with −2 when there are more bytes than the notice says', async () => {
+it('a download fails with −2 if there are more bytes than the notice says', async () => {
   const { url } = await serve()
   const fault = await faultOf(downloadDigest(optionsFor(url, { size: FILE.byteLength - 1 }).options))
   expect(fault.step).toBe(-2)
 })
 
-it('looks at a link with one byte', async () => {
+it('a link is checked with one byte', async () => {
   const { url, ranges } = await serve()
   await checkLink(optionsFor(url).options)
   expect(ranges).toEqual(['bytes=0-0'])
@@ -195,7 +195,7 @@ it('looks at a link with one byte', async () => {
   expect(fault.step).toBe(-2)
 })
 
-it('ends with its reason when it is stopped', async () => {
+it('a stopped download ends with the reason of the stop', async () => {
   const { url } = await serve(() => true) // never answers
   const ending = new AbortController()
   const { options } = optionsFor(url, { signal: ending.signal })

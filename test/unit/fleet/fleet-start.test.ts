@@ -21,18 +21,18 @@ afterEach(() => rmSync(directory, { recursive: true }))
 const mode = () => statSync(file).mode & 0o777
 
 describe('.dev.vars', () => {
-  it('is made for its owner alone, with both keys', () => {
+  it('.dev.vars is created with both keys and is readable by its owner alone', () => {
     const keys = keepKeys(file)
     expect(isKey(keys.adminKey) && isKey(keys.bridgeKey)).toBe(true)
     expect(readDevVars(file)).toEqual({ ADMIN_KEY: keys.adminKey, BRIDGE_KEY: keys.bridgeKey })
     expect(mode()).toBe(0o600)
   })
 
-  it('keeps its keys from start to start', () => {
+  it('.dev.vars keeps its keys from start to start', () => {
     expect(keepKeys(file)).toEqual(keepKeys(file))
   })
 
-  it('keeps all its other lines, and becomes its owner’s alone', () => {
+  it('.dev.vars keeps its other lines and becomes readable by its owner alone', () => {
     writeFileSync(file, '# mine\nFOO="a b"\n\nADMIN_KEY=nonsense\nMY_ADMIN_KEY=1\n')
     chmodSync(file, 0o644)
     const { adminKey, bridgeKey } = keepKeys(file)
@@ -42,7 +42,7 @@ describe('.dev.vars', () => {
     expect(mode()).toBe(0o600)
   })
 
-  it('gets a new key only in the place of the one that is missing', () => {
+  it('.dev.vars gets a new key only for one that is missing', () => {
     const before = keepKeys(file)
     writeDevVars(file, { ADMIN_KEY: '' })
     const after = keepKeys(file)
@@ -52,7 +52,7 @@ describe('.dev.vars', () => {
 })
 
 describe('the settings of npm start', () => {
-  it('are for this machine alone, unless HOST says otherwise', () => {
+  it('npm start listens on this machine alone unless HOST says otherwise', () => {
     expect(readSettings({ PORT: '' }, '/somewhere')).toMatchObject({
       host: '127.0.0.1',
       publicUrl: 'http://127.0.0.1:8787',
@@ -70,14 +70,14 @@ describe('the settings of npm start', () => {
     expect(readSettings({ HOST: '::1' }, '/').workerUrl).toBe('http://[::1]:8787')
   })
 
-  it('open no broker port where another broker is joined', () => {
+  it('npm start opens no broker port if it joins another broker', () => {
     expect(readSettings({ MQTT_URL: 'mqtt://broker' }, '/')).toMatchObject({
       mqttPort: undefined,
       mqttUrl: 'mqtt://broker',
     })
   })
 
-  it('name every fault', () => {
+  it('npm start names every fault of its settings', () => {
     expect(() => readSettings({ PORT: '99999', PUBLIC_URL: 'ota.example' }, '/')).toThrow(
       /PORT.*\n.*PUBLIC_URL/,
     )
