@@ -16,8 +16,8 @@ import { progressOf, uplinkHttp } from './uplink-http.ts'
 import { uplinkMqtt } from './uplink-mqtt.ts'
 import { type BrokerName, withBridge } from './with-bridge.ts'
 
-// `npm run bench`: the whole system on this machine, the load generator included. Each figure is the median of its runs,
-// with the least and the most.
+// `npm run bench`: measures the whole system on this machine, load generator included. Each figure is the median of its
+// runs, with the least and the most.
 
 const { quick, json } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } },
@@ -27,9 +27,9 @@ const LARGE_RUNS = quick ? 1 : 3
 const ROUNDS = quick ? 40 : 100
 const REQUESTS = quick ? 20 : 100
 const CAMPAIGN_DEVICES = quick ? 10_000 : 100_000
-/** Half of what HTTP batches of 100 reach here. */
+/** Messages/s: half of what HTTP batches of 100 reached here. */
 const HALF_LOAD = 5_000
-/** Messages of the profiled run. */
+/** Number of messages in the profiled run. */
 const PROFILED = 50_000
 
 const figures: Record<string, unknown> = {}
@@ -123,7 +123,7 @@ async function measureSpeed(): Promise<void> {
     'presigned links/s': spread(links),
   })
 
-  // From here on the real bridge holds the lease.
+  // The player gives up its lease, so that the real bridge gets it.
   await player.close()
   const brokers: BrokerName[] = hasMosquitto() ? ['embedded', 'mosquitto'] : ['embedded']
   const mqtt: Record<string, number[]> = {}
@@ -169,7 +169,7 @@ async function measureCost(): Promise<void> {
   const bill = perMillion(billOf(await local.counters(), CAMPAIGN_DEVICES), CAMPAIGN_DEVICES)
   figures.costPerMillionUsd = Math.round(totalOf(bill) * 100) / 100
   figures.billUsd = bill
-  say(`a campaign of a million devices, reckoned from ${CAMPAIGN_DEVICES}, USD`, {
+  say(`a campaign of a million devices, computed from ${CAMPAIGN_DEVICES}, USD`, {
     ...bill,
     total: figures.costPerMillionUsd as number,
   })

@@ -1,10 +1,10 @@
 import type { Counters } from './meter.ts'
 import { OBJECT_GB, PRICES } from './prices.ts'
 
-/** Dollars by part, for one device of what was counted. */
+/** US dollars by part of the bill. */
 export type Bill = Record<string, number>
 
-/** `downloads`: files that devices fetched, each one read of R2, which the Worker does not see. */
+/** The bill for counted work. `downloads`: files that devices fetched, each one R2 read that the Worker does not see. */
 export const billOf = (counters: Counters, downloads: number): Bill => ({
   'rows written in objects': counters.objectRowsWritten * PRICES.objectRowWritten,
   'rows written in D1': counters.d1RowsWritten * PRICES.d1RowWritten,
@@ -18,7 +18,7 @@ export const billOf = (counters: Counters, downloads: number): Bill => ({
 
 export const totalOf = (bill: Bill) => Object.values(bill).reduce((sum, part) => sum + part, 0)
 
-/** Dollars for a million devices, where `devices` cost this. */
+/** The bill for a million devices, from the bill for `devices`. */
 export const perMillion = (bill: Bill, devices: number): Bill =>
   Object.fromEntries(
     Object.entries(bill).map(([part, cost]) => [
@@ -27,7 +27,7 @@ export const perMillion = (bill: Bill, devices: number): Bill =>
     ]),
   )
 
-/** What a later count has more than an earlier one. */
+/** What was counted between two readings. */
 export function difference(later: Counters, earlier: Counters): Counters {
   const result: Counters = structuredClone(later)
   for (const key of Object.keys(result) as (keyof Counters)[]) {

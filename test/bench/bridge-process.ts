@@ -3,17 +3,17 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../e2e/mosquitto.ts'
 
-/** The bridge as the process that it is in production, and what it says of itself. */
+/** The bridge as a process, as in production, with its metrics. */
 export interface BridgeProcess {
   mqttUrl: string
-  /** A figure of /metrics, by its whole name; throws where there is none. */
+  /** A figure of /metrics by its full name; throws if there is none. */
   figure(name: string): Promise<number>
   kill(): Promise<void>
 }
 
 const STARTS_WITHIN_MS = 30_000
 
-/** Resolves when it is the active bridge of its name. */
+/** Starts the bridge; resolves when it is the active one of its name. */
 export async function startBridge(
   worker: { url: string; key: string },
   directory: string,

@@ -10,8 +10,8 @@ import { connectPublishers, type Publishers, USERNAMES } from './publishers.ts'
 import { measureSpool } from './spool.ts'
 import { printTable } from './table.ts'
 
-// `npm run bench:bridge`: the bridge alone, with a Worker that takes everything at once. Its files are in TMPDIR, which
-// has to be on a disk for SPOOL_SYNC to mean anything.
+// `npm run bench:bridge`: measures the bridge alone, with a Worker that takes everything at once. The spool is in TMPDIR,
+// which must be on a disk for SPOOL_SYNC to have an effect.
 
 const { quick, json } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } },
@@ -25,7 +25,7 @@ const MIB = 1024 * 1024
 const rate = (count: number, since: number) => Math.round(count / ((performance.now() - since) / 1000))
 const depth = (bridge: BridgeProcess) => bridge.figure('edge_ota_bridge_spool_depth')
 
-/** A bridge of its own, with a Worker that is away until `use` says otherwise. */
+/** Runs `use` with a new bridge, whose Worker is away until `use` changes that. */
 async function withBridge<T>(
   directory: string,
   env: Record<string, string>,
@@ -39,7 +39,7 @@ async function withBridge<T>(
   const place = mkdtempSync(join(directory, 'run-'))
   const bridge = await startBridge(worker, place, env)
   const publishers = await connectPublishers(bridge.mqttUrl)
-  // What is said of who came is gone first.
+  // The presence of the publishers is handed over first, so that only messages are measured.
   while ((await depth(bridge)) > 0) await sleep(20)
   worker.away = true
   try {
@@ -52,7 +52,7 @@ async function withBridge<T>(
   }
 }
 
-/** First the Worker is away until all is in the spool; then it takes it. */
+/** Measures filling the spool while the Worker is away, then emptying it. */
 const throughput = (directory: string, env: Record<string, string>) =>
   withBridge(directory, env, async (bridge, publishers, worker) => {
     const received = () => bridge.figure('edge_ota_bridge_messages_total')
@@ -63,7 +63,7 @@ const throughput = (directory: string, env: Record<string, string>) =>
     while ((await received()) - before < MESSAGES) await sleep(20)
     const publishToSpool = rate(MESSAGES, since)
     worker.away = false
-    // It tries again within seconds: counted is from the first batch that is taken.
+    // The bridge retries within seconds; the time counts from the first batch that is taken.
     while (worker.taken === takenBefore) await sleep(1)
     since = performance.now()
     const left = MESSAGES - (worker.taken - takenBefore)
@@ -75,7 +75,7 @@ const throughput = (directory: string, env: Record<string, string>) =>
     }
   })
 
-/** Resident memory (MiB) of the bridge: at rest, most while the spool fills, most while it empties, and a moment later. */
+/** Resident memory of the bridge in MiB: at rest, the most while the spool fills and empties, and right after. */
 const memory = (directory: string) =>
   withBridge(directory, {}, async (bridge, publishers, worker) => {
     const resident = async () => Math.round((await bridge.figure('process_resident_memory_bytes')) / MIB)
@@ -102,7 +102,7 @@ const memory = (directory: string) =>
 
 type Figures = Record<string, number[]>
 
-/** One after the other, each figure by its name. */
+/** Runs a measurement several times; returns the values of each figure by its name. */
 async function repeat(times: number, run: () => Promise<Record<string, number>>): Promise<Figures> {
   const figures: Figures = {}
   for (let n = 0; n < times; n++) {

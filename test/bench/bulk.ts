@@ -8,7 +8,7 @@ const LINKS = 5_000
 const UPLOAD_BYTES = 64 * 1024 * 1024
 const MB = 1e6
 
-/** Presigned links a second, each for another file, so that none is shared; in Node, the same code as in the Worker. */
+/** Presigned links a second, each for another file so that none is shared; the Worker's code, run in Node. */
 export async function presign(): Promise<number> {
   const env = {
     R2_S3_ENDPOINT: 'https://account.r2.cloudflarestorage.com',
@@ -24,7 +24,7 @@ export async function presign(): Promise<number> {
 
 let version = 0
 
-/** A direct upload, its digest reckoned on the way, until the package is ready: MB a second. */
+/** MB a second of an upload in one request, its digest included, until the package is ready. */
 export async function upload({ api }: Local, { productId }: BenchFleet): Promise<number> {
   const name = `v9.0.${++version}`
   const pkg = await api.createPackage({ productId, name, version: name })

@@ -3,19 +3,19 @@ import { type BenchFleet, rate, startTask } from './fleet.ts'
 import type { Local } from './local.ts'
 import type { Player, Said } from './player.ts'
 
-/** What a device says on its way to Success. */
+/** The progress that a device reports on its way to Success. */
 const STEPS = [5, 20, 40, 60, 80, 100]
 
 export interface Campaign {
   taskId: string
-  /** Seconds: until the last notice, until the last message was taken, until all outcomes stood in D1. */
+  /** Seconds from the task's creation to the last notice, to the last message taken, and to all outcomes in D1. */
   seconds: { notices: number; messages: number; finished: number }
   messagesPerSecond: number
 }
 
 const POLL_MS = 250
 
-/** A whole task, all devices of which succeed; each says six things, a batch at a time. */
+/** Plays a whole task in which every device sends six progress messages and succeeds. */
 export async function playCampaign(
   local: Local,
   player: Player,
@@ -46,7 +46,7 @@ function* says({ devices }: BenchFleet, step: number): Generator<Said> {
   }
 }
 
-/** Each device says what it runs. */
+/** A version report of each device. */
 export function* reports({ devices }: BenchFleet, version: string): Generator<Said> {
   for (const { accessToken } of devices) {
     yield { username: accessToken, topic: 'inform', body: { id: '2', params: { version } } }

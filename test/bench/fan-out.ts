@@ -2,14 +2,14 @@ import { makeFleet, rate, startTask } from './fleet.ts'
 import type { Local } from './local.ts'
 import type { Player } from './player.ts'
 
-/** From the task's creation: devices a second until all have their notice, and when the first and the last came (ms). */
+/** Measured from the task's creation: notices a second over all devices, and the times of the first and last in ms. */
 export interface FanOut {
   devicesPerSecond: number
   firstMs: number
   lastMs: number
 }
 
-/** A fleet of its own each time: what a device went through before would count. */
+/** Uses a new fleet each time, since earlier upgrades of a device would cost time. */
 export async function fanOut(local: Local, player: Player, devices: number) {
   const fleet = await makeFleet(local, devices)
   const before = player.notices.size

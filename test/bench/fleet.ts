@@ -3,12 +3,12 @@ import { makeFirmware } from '../fleet/firmware.ts'
 import { identitiesOf, toCsv } from '../fleet/identities.ts'
 import type { Local } from './local.ts'
 
-/** A product of its own, with devices and a package that is ready. */
+/** A new product with devices and a ready package. */
 export interface BenchFleet {
   productId: string
   packageId: string
   devices: DeviceIdentity[]
-  /** CSV rows a second. */
+  /** CSV rows imported a second. */
   importRate: number
 }
 

@@ -1,6 +1,6 @@
 import WebSocket from 'ws'
 
-/** The Worker's own debugger (Chrome DevTools Protocol). */
+/** A connection to the Worker's debugger (Chrome DevTools Protocol). */
 export interface Inspector {
   call(method: string, params?: object): Promise<unknown>
   close(): void

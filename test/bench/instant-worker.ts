@@ -5,13 +5,13 @@ import { WebSocketServer } from 'ws'
 import { FRAME_VERSION, PING, PONG } from '../../src/protocol/bridge.ts'
 import { credentialKey, type FeedPage } from '../../src/protocol/credentials-feed.ts'
 
-/** A Worker that takes every batch at once, so that what is measured is the bridge. */
+/** Stands in for the Worker and takes every batch at once, so that only the bridge is measured. */
 export interface InstantWorker {
   url: string
   key: string
-  /** Items that were taken. */
+  /** Number of items taken. */
   taken: number
-  /** Takes nothing, until it is set to false. */
+  /** While true, batches are answered with 503. */
   away: boolean
   close(): Promise<void>
 }
@@ -33,7 +33,7 @@ const credentialsOf = (usernames: string[]): FeedPage => ({
   })),
 })
 
-/** `usernames`: the devices that there are. */
+/** `usernames`: the devices that may connect. */
 export async function startInstantWorker(usernames: string[]): Promise<InstantWorker> {
   const worker: InstantWorker = { url: '', key: KEY, taken: 0, away: false, close }
   const server = createServer(async (request, response) => {

@@ -10,17 +10,17 @@ import { percentiles } from './statistics.ts'
 import { progressOf } from './uplink-http.ts'
 import { untilHandedOver, withBridge } from './with-bridge.ts'
 
-/** Milliseconds. */
+/** Latencies in milliseconds. */
 export interface Latency {
-  /** From the call that creates the task to the notice at the device. */
+  /** From the call that creates the task until the notice is at the device. */
   notice: ReturnType<typeof percentiles>
   /** From the device's publish until the API shows it. */
   api: ReturnType<typeof percentiles>
-  /** From the device's publish until the task page's socket has it. */
+  /** From the device's publish until the socket of the task page shows it. */
   page: ReturnType<typeof percentiles>
 }
 
-/** One device over real MQTT, a task of its own each time. */
+/** Measures one device over real MQTT, with a new task in each round. */
 export const latency = (local: Local, fleet: BenchFleet, rounds: number): Promise<Latency> =>
   withBridge(local, 'embedded', async (bridge) => {
     const { number, accessToken } = fleet.devices[0]!
@@ -60,7 +60,7 @@ export const latency = (local: Local, fleet: BenchFleet, rounds: number): Promis
 const say = (device: MqttClient, topic: string, body: object) =>
   device.publishAsync(`ota/device/${topic}`, JSON.stringify(body), { qos: 1 })
 
-/** The socket that the task page has open. */
+/** Opens the socket that the task page uses. */
 async function watch({ url }: Local, cookie: string, taskId: string) {
   const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/tasks/${taskId}/live`, {
     headers: { cookie, origin: url },
@@ -73,7 +73,7 @@ async function watch({ url }: Local, cookie: string, taskId: string) {
   return { untilUpgrading: () => upgrading.promise, close: () => socket.close() }
 }
 
-/** Says as much as this (messages a second, in batches of 100) until `stop`. */
+/** Sends `perSecond` messages a second, in batches of 100, until `stop`. */
 export function load(player: Player, fleet: BenchFleet, perSecond: number): { stop(): Promise<void> } {
   let isOver = false
   const running = (async () => {

@@ -8,7 +8,7 @@ import { freePort } from '../e2e/mosquitto.ts'
 import { type Api, createApi } from '../fleet/api-client.ts'
 import type { Counters } from './meter.ts'
 
-/** The Worker with D1, R2 and objects on disk, in a place of its own. */
+/** A local Worker with D1, R2 and objects in a temporary directory. */
 export interface Local {
   url: string
   api: Api
@@ -16,14 +16,14 @@ export interface Local {
   bridgeKey: string
   directory: string
   inspectorPort: number
-  /** What was billed since the last `resetCounters`; only where it is counted. */
+  /** What Cloudflare would bill since the last `resetCounters`; only if `isMetered`. */
   counters(): Promise<Counters>
   resetCounters(): Promise<void>
   /** Resident memory of workerd in MiB. */
   memoryMiB(): number
   /** Bytes on disk: D1 and the objects. */
   stored(): { d1: number; objects: number }
-  /** Seconds of processor time that workerd has used. */
+  /** Processor time that workerd has used, in seconds. */
   cpuSeconds(): number
   close(): Promise<void>
 }
@@ -31,7 +31,7 @@ export interface Local {
 const KIB = 1024
 const TICKS_PER_SECOND = 100
 
-/** `isMetered`: what Cloudflare would bill is counted (`metered.ts`), which takes some time itself. */
+/** `isMetered`: counts what Cloudflare would bill (`metered.ts`); the counting itself takes some time. */
 export async function startLocal({ isMetered }: { isMetered: boolean }): Promise<Local> {
   const inspectorPort = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'bench-'))
@@ -73,7 +73,7 @@ export async function startLocal({ isMetered }: { isMetered: boolean }): Promise
   }
 }
 
-/** Those that were started by this process, however many processes are between. */
+/** The workerd processes that are descendants of this process. */
 function workerdPids(): number[] {
   const parents = new Map<number, { parent: number; name: string }>()
   for (const entry of readdirSync('/proc')) {
@@ -82,7 +82,7 @@ function workerdPids(): number[] {
       const [, name, rest] = /^\d+ \((.*)\) (.*)$/s.exec(readFileSync(`/proc/${entry}/stat`, 'utf8'))!
       parents.set(Number(entry), { name: name!, parent: Number(rest!.split(' ')[1]) })
     } catch {
-      // It has ended meanwhile.
+      // The process has ended meanwhile.
     }
   }
   const isOurs = (pid: number): boolean => {
@@ -110,7 +110,7 @@ function bytesUnder(directory: string): number {
   return bytes
 }
 
-/** The cookie of a console's session. */
+/** Signs in to the console and returns the cookie of the session. */
 export async function signIn({ url, adminKey }: Local): Promise<string> {
   const response = await fetch(`${url}/sign-in`, {
     method: 'POST',
@@ -119,6 +119,6 @@ export async function signIn({ url, adminKey }: Local): Promise<string> {
     redirect: 'manual',
   })
   const [cookie] = response.headers.getSetCookie()
-  if (!cookie) throw new Error(`nobody is signed in: ${response.status}`)
+  if (!cookie) throw new Error(`the sign-in failed: ${response.status}`)
   return cookie.split(';')[0]!
 }

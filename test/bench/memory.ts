@@ -3,16 +3,16 @@ import { inspect } from './inspector.ts'
 import type { Local } from './local.ts'
 
 export interface Peak {
-  /** V8's heap of the Worker and all its objects, which here share one isolate, after a collection. */
+  /** V8's heap after a collection: the Worker and all objects, which share one isolate here. */
   heapMiB: number
-  /** Of the whole process: D1, R2 and SQLite's caches too. */
+  /** Resident memory of the whole process, with D1, R2 and SQLite's caches. */
   residentMiB: number
 }
 
 const EVERY_MS = 2_000
 const MIB = 1024 * 1024
 
-/** The most that the Worker holds until `stop`. */
+/** Watches the Worker's memory; `stop` returns the peak. */
 export function watchMemory(local: Local): { stop(): Promise<Peak> } {
   const peak: Peak = { heapMiB: 0, residentMiB: 0 }
   let isOver = false

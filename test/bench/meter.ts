@@ -1,16 +1,16 @@
 import type { Env } from '../../src/common/env.ts'
 
-// Counts what Cloudflare bills, where it happens: every statement, object call and R2 operation of this isolate.
-// Only for measuring: it puts itself before the platform's own methods.
+// Counts what Cloudflare bills: every statement, object call and R2 operation of this isolate. For measuring only, since
+// it wraps the platform's own methods.
 
-/** What is billed, by what billed it. */
+/** The billed quantities. */
 export interface Counters {
   workerRequests: number
   /** RPC calls, requests and alarms. */
   objectRequests: number
-  /** From clients to objects; 20 count as a request. */
+  /** Messages from clients to objects; 20 are billed as one request. */
   webSocketMessages: number
-  /** While an object works or waits, in ms. */
+  /** Time in which an object works or waits, in ms. */
   objectMs: number
   objectRowsWritten: number
   objectRowsRead: number
@@ -40,7 +40,7 @@ const zero = (): Counters => ({
 
 export const counters = zero()
 
-/** The figures up to now; what is still being read is counted as far as it got. */
+/** A copy of the figures; an open cursor counts with what it has read so far. */
 export function readCounters(): Counters {
   for (const open of cursors.splice(0)) settle(open)
   return structuredClone(counters)
@@ -53,7 +53,7 @@ export function resetCounters(): void {
 
 const names = new Map<string, string>()
 
-/** The beginning of a statement, by which it is known. */
+/** A short name for a statement: its beginning. */
 function nameOf(statement: string): string {
   const known = names.get(statement)
   if (known !== undefined) return known
@@ -77,7 +77,7 @@ interface Open {
   cursor: Cursor
 }
 
-/** A cursor tells how much it read only once it was read. */
+/** Cursors that are not counted yet: a cursor knows its rows only after it was read. */
 const cursors: Open[] = []
 const MOST_CURSORS = 100
 
@@ -89,7 +89,7 @@ function settle({ statement, cursor }: Open): void {
 
 const metered = new WeakSet<object>()
 
-/** `setAlarm` and each put or delete of a key are a row (Cloudflare, Durable Objects, Pricing). */
+/** `setAlarm` and each put or delete of a key are billed as one row written (Durable Objects, Pricing). */
 export function meterStorage({ storage }: DurableObjectState): void {
   const sql = Object.getPrototypeOf(storage.sql)
   const kv = Object.getPrototypeOf(storage.kv)
@@ -131,7 +131,7 @@ function noteMeta(statement: string, meta: Meta | undefined): void {
   noteWritten(statement, meta?.rows_written ?? 0)
 }
 
-/** All databases of this isolate are counted from now on. */
+/** Counts all D1 databases of this isolate from now on. */
 export function meterD1(db: D1Database): void {
   const database = Object.getPrototypeOf(db)
   const statement = Object.getPrototypeOf(db.prepare('SELECT 1'))
@@ -145,7 +145,7 @@ export function meterD1(db: D1Database): void {
     })
     return results
   }
-  // The answers of `first` and `raw` have no figures: these are only counted.
+  // Results of `first` and `raw` have no figures: only the queries are counted.
   for (const method of ['all', 'run', 'first', 'raw']) {
     const original = statement[method]
     statement[method] = async function (this: { statement: string }, ...args: unknown[]) {
@@ -160,7 +160,7 @@ export function meterD1(db: D1Database): void {
 
 const underWay = new WeakMap<object, { calls: number; since: number }>()
 
-/** Time in which an object does something, or waits for what it asked; overlapping calls count once. */
+/** Counts the time of a call in an object, waiting included; overlapping calls count once. */
 export function duringCall<T>(object: object, work: () => T): T {
   const state = underWay.get(object) ?? { calls: 0, since: 0 }
   underWay.set(object, state)
@@ -198,7 +198,7 @@ function meterBucket(bucket: R2Bucket): R2Bucket {
 
 const meteredEnvs = new WeakMap<D1Database, Env>()
 
-/** The bindings, counted. The calls of an object are counted where they arrive (`metered.ts`). */
+/** The bindings with counting; calls of objects are counted in the object that is called (`metered.ts`). */
 export function meterEnv(env: Env): Env {
   const known = meteredEnvs.get(env.DB)
   if (known) return known

@@ -2,11 +2,11 @@ import type { Env } from '../../src/common/env.ts'
 import worker, { BridgeHub, PackageVerifier, UpgradeTask, WebhookSender } from '../../src/index.ts'
 import { counters, duringCall, meterEnv, meterStorage, readCounters, resetCounters } from './meter.ts'
 
-// The Worker itself, counted: `GET /bench/counters` says what was billed since the last `DELETE`.
+// The Worker with counting: `GET /bench/counters` returns what was counted since the last `DELETE`.
 
 type ObjectClass = new (ctx: DurableObjectState, env: Env) => object
 
-/** The same object class; each of its calls is counted where it arrives, with the time it takes. */
+/** Returns the object class with each of its calls counted and timed. */
 function metered<T extends ObjectClass>(base: T): T {
   const counted = class extends (base as ObjectClass) {
     constructor(ctx: DurableObjectState, env: Env) {

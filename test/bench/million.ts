@@ -7,7 +7,7 @@ import { watchMemory } from './memory.ts'
 import { connectPlayer } from './player.ts'
 import { PRICES_OF } from './prices.ts'
 
-// `npm run bench:million`: one task over a million devices, and the same at a thousandth, a hundredth and a tenth of it.
+// `npm run bench:million`: one task over a million devices, after the same with 1,000, 10,000 and 100,000.
 
 const { sizes, batch } = parseArgs({
   options: {
@@ -22,7 +22,7 @@ async function run(devices: number) {
   const local = await startLocal({ isMetered: true })
   const player = await connectPlayer(local)
   const fleet = await makeFleet(local, devices)
-  // As in the field: every device has been heard, and says what it runs, before.
+  // As in the field, every device has reported its version before.
   await player.say(reports(fleet, 'v1.0.0'), 1000, 2)
   const before = local.stored()
   await local.resetCounters()

@@ -6,17 +6,17 @@ import {
   MAX_CREDIT,
 } from '../../src/protocol/bridge.ts'
 
-/** Plays the bridge and all its devices by HTTP batches alone: what is measured is the Worker. */
+/** Plays a bridge with all its devices by HTTP batches, so that only the Worker is measured. */
 export interface Player {
-  /** Notices by username, as they came. */
+  /** The latest notice of each username. */
   notices: Map<string, Notice>
-  /** Resolves once so many devices have a notice. */
+  /** Resolves once `count` devices have a notice. */
   untilNoticed(count: number): Promise<void>
-  /** Resolves once what became of all notices has gone up. */
+  /** Resolves once `sent` and `taken` of all notices were posted. */
   settled(): Promise<void>
-  /** Posts what these devices say, in batches of this size, so many at a time. */
+  /** Posts messages of devices in batches, `inFlight` batches at a time. Returns the number of messages. */
   say(items: Iterable<Said>, batchSize: number, inFlight: number): Promise<number>
-  /** Called for each new notice, with the time (ms, monotonic). */
+  /** Called for each new notice, with the time by `performance.now()`. */
   onNotice: ((username: string, at: number) => void) | undefined
   close(): Promise<void>
 }
@@ -38,8 +38,8 @@ const TAKEN_EVERY_MS = 5
 const RETRIES = 5
 
 /**
- * One username of a batch is one device: a message goes up as a bridge's spool would give it. `isActive: false`: another
- * bridge holds the lease and gets the notices; this one only says what devices say.
+ * Connects as a bridge. With `isActive: false` another bridge holds the lease and gets the notices, and this one only
+ * posts messages of devices.
  */
 export async function connectPlayer(
   local: { url: string; bridgeKey: string },
@@ -77,7 +77,7 @@ export async function connectPlayer(
 
   const mark = () => ({ id: `b${++seq}`, ...(isActive && { lease: 1, seq }) })
 
-  /** As the real bridge: what became of the notices of a moment goes up together, then the credit comes back. */
+  /** As the real bridge does: posts `sent` and `taken` of several notices together, then returns their credit. */
   async function settle(): Promise<void> {
     while (taken.length > 0 && !isClosed) {
       const items = taken.splice(0, MAX_CREDIT)

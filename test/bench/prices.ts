@@ -1,6 +1,6 @@
 /**
- * What Cloudflare's paid plan charges past what it includes, in US dollars (developers.cloudflare.com: Workers, Durable
- * Objects, D1 and R2, Pricing), as of 2026-11-01.
+ * Prices of Cloudflare's paid plan beyond what it includes, in US dollars, as of 2026-11-01 (developers.cloudflare.com,
+ * Pricing of Workers, Durable Objects, D1 and R2).
  */
 export const PRICES_OF = '2026-11-01'
 
@@ -18,10 +18,10 @@ export const PRICES = {
   d1RowRead: 0.001 / MILLION,
   r2ClassA: 4.5 / MILLION,
   r2ClassB: 0.36 / MILLION,
-  /** A month. */
+  /** GB stored for a month. */
   objectGbStored: 0.2,
   d1GbStored: 0.75,
 }
 
-/** An object is billed for 128 MB while it is in memory and works. */
+/** An object is billed for 128 MB while it works. */
 export const OBJECT_GB = 0.128

@@ -1,10 +1,10 @@
 import { inspect } from './inspector.ts'
 
-/** Where the Worker's processor time goes, by V8's own sampling profiler. */
+/** The Worker's processor time by function, from V8's sampling profiler. */
 export interface Profile {
-  /** Milliseconds of each function itself, the most first. */
+  /** Milliseconds in each function itself, the largest first. */
   self: { name: string; ms: number }[]
-  /** Milliseconds of each function and all that it calls, the most first. */
+  /** Milliseconds in each function and all that it calls, the largest first. */
   total: { name: string; ms: number }[]
 }
 
@@ -41,7 +41,7 @@ function sum({
 }): Profile {
   const own = new Map<number, number>()
   samples.forEach((node, index) => {
-    // Between two runs of the Worker nothing is sampled: that gap is nobody's time.
+    // While the Worker is idle nothing is sampled; such a gap belongs to no function.
     own.set(node, (own.get(node) ?? 0) + Math.min(timeDeltas[index] ?? 0, 2 * INTERVAL_US) / 1000)
   })
   const byId = new Map(nodes.map((node) => [node.id, node]))
@@ -49,7 +49,7 @@ function sum({
     functionName === '' ? `(anonymous, line ${lineNumber + 1})` : functionName
   const self = new Map<string, number>()
   const total = new Map<string, number>()
-  // A function that calls itself counts once.
+  // A recursive function counts once.
   const walk = (node: ProfileNode, above: Set<string>): number => {
     const name = nameOf(node)
     const isInner = above.has(name)

@@ -1,15 +1,15 @@
 import { connect, type MqttClient } from 'mqtt'
 
-/** A few devices that say as much as they can. */
+/** A few devices that publish as fast as they can. */
 export interface Publishers {
-  /** Resolves when so many messages, of all together, are acknowledged. */
+  /** Publishes `count` messages from all devices together; resolves when all are acknowledged. */
   publish(count: number): Promise<void>
   end(): void
 }
 
 export const USERNAMES = ['bench-0', 'bench-1', 'bench-2', 'bench-3']
 
-/** Of each: messages without an acknowledgement. */
+/** Messages of each device that may wait for their acknowledgement. */
 const IN_FLIGHT = 250
 const PAYLOAD = JSON.stringify({ step: '42', desc: 'Upgrade Progress 42%' })
 
@@ -26,13 +26,13 @@ export async function connectPublishers(mqttUrl: string): Promise<Publishers> {
   }
 }
 
-/** A device that tries until it is let in. */
+/** Connects a device; tries until the broker accepts it. */
 export function connectDevice(mqttUrl: string, username: string): Promise<MqttClient> {
   const client = connect(mqttUrl, {
     username,
     password: '',
     clientId: username,
-    // The plugin lets nobody in before the bridge has read the credentials.
+    // The plugin refuses every device until the bridge has read the credentials.
     reconnectPeriod: 100,
     reconnectOnConnackError: true,
   })

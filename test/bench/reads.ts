@@ -1,13 +1,13 @@
 import { type Local, signIn } from './local.ts'
 import { percentile } from './statistics.ts'
 
-/** First byte of a page or list in ms, over so many requests. */
+/** Time to the first byte of a page or list, in ms. */
 export interface Reads {
   p50: number
   p99: number
 }
 
-/** Every page of the console, and the lists of the API. */
+/** The pages of the console and the lists of the API. */
 const pathsOf = (ids: { productId: string; packageId: string; taskId: string; deviceId: string }) => [
   '/',
   '/products',
@@ -42,7 +42,7 @@ export async function reads(
         headers: path.startsWith('/api/') ? { authorization: `Bearer ${local.adminKey}` } : { cookie },
         redirect: 'manual',
       })
-      // Answered with its headers: that is the first byte.
+      // `fetch` resolves with the headers: the first byte. Request 0 only warms up.
       if (n > 0) times.push(performance.now() - since)
       await response.arrayBuffer()
       if (response.status !== 200) throw new Error(`${path}: ${response.status}`)
@@ -55,5 +55,5 @@ export async function reads(
   return result
 }
 
-/** Ids change with each run. */
+/** The path without its ids, which differ in each run. */
 const nameOf = (path: string) => path.replace(/[a-z]{3}_[0-9a-z]{26}/g, '…')

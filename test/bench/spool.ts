@@ -2,10 +2,10 @@ import { join } from 'node:path'
 import { openSpool, type SpoolEntry } from '../../bridge/spool.ts'
 
 const MIB = 1024 * 1024
-/** As the bridge reads them, for a batch. */
+/** The bridge reads as many entries for a batch. */
 const BATCH_ITEMS = 1000
 
-/** What an entry of a device's progress looks like. */
+/** A spool entry of a device's progress. */
 const ENTRY: SpoolEntry = {
   key: 'bench-0',
   at: 1_764_000_000_000,
@@ -17,7 +17,7 @@ const ENTRY: SpoolEntry = {
   }),
 }
 
-/** Messages/s into the spool alone, so many in each transaction; and out of it again, in batches. */
+/** Messages/s into the spool alone, `together` in each transaction, and out of it again in batches. */
 export function measureSpool(
   directory: string,
   sync: 'normal' | 'full',

@@ -6,7 +6,7 @@ export function percentile(values: number[], share: number): number {
 
 export const median = (values: number[]) => percentile(values, 0.5)
 
-/** As in the tables: the median, the least and the most. */
+/** The median with the least and the most, as in the tables. */
 export const spread = (values: number[]) =>
   `${median(values)} (${Math.min(...values)}–${Math.max(...values)})`
 

@@ -12,7 +12,7 @@ const WORDS: Record<string, string> = {
   after: 'after',
 }
 
-/** Prints figures as a table of markdown: a row each, the median of the runs and their spread in each column. */
+/** Prints a Markdown table: for each row and column the median of the runs and their spread. */
 export function printTable(what: string, rows: Record<string, Record<string, number[]>>): void {
   const columns = Object.keys(Object.values(rows)[0] ?? {})
   console.log(`| ${[what, ...columns.map((column) => WORDS[column] ?? column)].join(' | ')} |`)

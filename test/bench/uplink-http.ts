@@ -2,7 +2,7 @@ import type { BenchFleet } from './fleet.ts'
 import { rate } from './fleet.ts'
 import type { Player, Said } from './player.ts'
 
-/** Messages of one measurement, and batches in flight at a time, by batch size. */
+/** What is measured for each batch size: messages in all, and batches in flight at a time. */
 const LOADS = [
   { batchSize: 1, messages: 1_000, inFlight: 8 },
   { batchSize: 10, messages: 5_000, inFlight: 8 },
@@ -10,7 +10,7 @@ const LOADS = [
   { batchSize: 1000, messages: 40_000, inFlight: 2 },
 ]
 
-/** Progress of each device in turn, in steps that grow with each round. */
+/** Progress of the devices in turn; the step grows with each round. */
 export function* progressOf({ devices }: BenchFleet, messages: number, firstStep = 1): Generator<Said> {
   for (let n = 0; n < messages; n++) {
     const step = firstStep + (Math.floor(n / devices.length) % 90)
@@ -23,14 +23,14 @@ export function* progressOf({ devices }: BenchFleet, messages: number, firstStep
   }
 }
 
-/** Progress messages a second by HTTP batches alone, each durable in the task's object when it is answered. */
+/** Progress messages a second by HTTP batches; a batch is answered when it is durable in the task's object. */
 export async function uplinkHttp(
   player: Player,
   fleet: BenchFleet,
   runs: number,
 ): Promise<Record<string, number[]>> {
   const rates: Record<string, number[]> = {}
-  // The first messages run code that is not compiled yet.
+  // Warm-up: V8 compiles the code during the first messages.
   await player.say(progressOf(fleet, 20_000), 1000, 2)
   for (let run = 0; run < runs; run++) {
     for (const { batchSize, messages, inFlight } of LOADS) {

@@ -7,7 +7,7 @@ import { progressOf } from './uplink-http.ts'
 import { type BrokerName, untilHandedOver, withBridge } from './with-bridge.ts'
 
 const CONNECTIONS = 500
-/** Of each: messages without an acknowledgement. */
+/** Messages of each device that may wait for their acknowledgement. */
 const IN_FLIGHT = 8
 const MESSAGES = 30_000
 
@@ -30,14 +30,14 @@ export const uplinkMqtt = (local: Local, fleet: BenchFleet, broker: BrokerName, 
       const since = performance.now()
       await Promise.all(clients.map((client, index) => publish(client, bodies, index)))
       await untilHandedOver(bridge)
-      // The first one runs code that is not compiled yet.
+      // Run 0 is a warm-up: V8 compiles the code.
       if (run > 0) rates.push(rate(MESSAGES, since))
     }
     for (const client of clients) client.end(true)
     return rates
   })
 
-/** The bodies of one device: each one of so many. */
+/** Publishes the bodies of one device: every `CONNECTIONS`th from `index` on. */
 async function publish(client: MqttClient, bodies: string[], index: number): Promise<void> {
   const waiting = new Set<Promise<unknown>>()
   for (let n = index; n < bodies.length; n += CONNECTIONS) {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { startLocal } from './local.ts'
 
-// `npm run bench:upload`: a file in parts, until its background verification has made the package ready.
+// `npm run bench:upload`: uploads a file in parts and waits until its verification has made the package ready.
 
 const { size: text } = parseArgs({ options: { size: { type: 'string', default: '5' } } }).values
 const GB = 1024 ** 3
@@ -20,7 +20,7 @@ const path = `/api/v1/packages/${packageId}/uploads`
 const block = randomBytes(1024 * 1024)
 const digest = createHash('sha256')
 
-/** A part's bytes: no two parts are alike. */
+/** The bytes of a part; each part differs by its number. */
 function bytesOf(part: number, length: number): Uint8Array<ArrayBuffer> {
   const bytes = Buffer.alloc(length)
   for (let at = 0; at < length; at += block.length)

@@ -7,7 +7,7 @@ import type { Local } from './local.ts'
 
 export type BrokerName = 'embedded' | 'mosquitto'
 
-/** The real bridge as a process, with its own broker or joined to a Mosquitto with the plugin, while `use` runs. */
+/** Runs `use` with a real bridge: with its own broker, or joined to a Mosquitto with the plugin. */
 export async function withBridge<T>(
   local: Local,
   broker: BrokerName,
@@ -48,7 +48,7 @@ export async function withBridge<T>(
   }
 }
 
-/** Nothing that the bridge holds is still to be handed over. */
+/** Waits until the spool of the bridge is empty. */
 export async function untilHandedOver(bridge: BridgeProcess): Promise<void> {
   while ((await bridge.figure('edge_ota_bridge_spool_depth')) > 0) await sleep(10)
 }

@@ -14,11 +14,11 @@ export interface Fault {
 }
 
 const LOOK_EVERY_MS = 500
-/** As long as the Worker takes messages, or another device comes to stand as it says, it is waited for. */
+/** Waiting ends if for so long the Worker took no message and no further device came to the expected state. */
 const STUCK_MS = 45_000
 const SETTLE_WITHIN_MS = 900_000
 
-/** Waits until every device stands in its task as it says; answers what does not come to be so. */
+/** Waits until every device has the expected state in the task. Returns the devices that never reach it. */
 export async function settle({ api, tap }: SoakSystem, taskId: string, players: Player[]): Promise<Fault[]> {
   const ids = await deviceIds(api, taskId)
   let faults = players.map((player) => ({ player, text: 'was not looked at' }))
@@ -48,7 +48,7 @@ async function deviceIds(api: SoakSystem['api'], taskId: string): Promise<Map<st
   return ids
 }
 
-/** Null where state, step and the end of the history are what the device said last. */
+/** Null if state, step and the end of the history are what the device said last. */
 function faultOf({ script }: Player, { status, step, events }: DeviceState): string | null {
   const { ends, messages } = script
   if (status !== ends.status) return `is ${status}, not ${ends.status}`
@@ -57,7 +57,7 @@ function faultOf({ script }: Player, { status, step, events }: DeviceState): str
     .filter(({ kind }) => kind === 'progress' || kind === 'version')
     .map(({ detail }) => detail)
   const said = messages.slice(-3).map(({ heardAs }) => heardAs)
-  // What came twice stands there twice.
+  // A message that came twice may be in the history twice.
   const distinct = heard.filter((detail, at) => detail !== heard[at - 1]).slice(-said.length)
   return distinct.join() === said.join() ? null : `ends with ${distinct.join(', ')}, not ${said.join(', ')}`
 }

@@ -8,7 +8,7 @@ export interface Kill {
   at: number
 }
 
-/** How far all has come: what devices have an acknowledgement for, and what the Worker has taken of it. */
+/** How many messages were acknowledged to devices, and how many of them the Worker has taken. */
 export interface Progress {
   said(): number
   taken(): number
@@ -18,8 +18,8 @@ const POLL_MS = 10
 const STUCK_MS = 15_000
 
 /**
- * Kills each kind about as often as the others, spread over the messages' way to the broker and on to the Worker, each
- * at a random moment of its share and never twice without messages in between. `done` has them as they happen.
+ * Kills each kind of process about equally often, spread evenly over the progress of the messages: each kill comes at a
+ * random moment of its share, and never without messages since the one before. `done` gets each kill as it happens.
  */
 export async function killAtRandom(
   kill: SoakSystem['kill'],
@@ -31,7 +31,7 @@ export async function killAtRandom(
   const random = createRandom(seed)
   const progress = () => (said() + taken()) / 2
   const share = messages / Math.max(1, kills)
-  /** Something is said, and handed over, before the next one. */
+  /** The progress that must be reached before the next kill. */
   let after = { progress: 0, said: 0 }
   let left: string[] = []
   for (let n = 0; n < kills; n++) {
@@ -50,7 +50,7 @@ export async function killAtRandom(
   }
 }
 
-/** Waits until it is due, or nothing comes on any more: what the broker lost never arrives. */
+/** Waits until `isDue`, or until progress stands still: messages that the broker lost never arrive. */
 async function until(isDue: () => boolean, progress: () => number): Promise<void> {
   let last = progress()
   let lastAt = Date.now()

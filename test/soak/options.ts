@@ -2,13 +2,13 @@ import { parseArgs } from 'node:util'
 
 export interface SoakOptions {
   broker: 'embedded' | 'mosquitto'
-  /** How Mosquitto is ended when it is its turn: `graceful` must lose nothing. */
+  /** How Mosquitto is ended: after `graceful` no message may be lost. */
   brokerKill: 'graceful' | 'sigkill'
   kills: number
   devices: number
   messages: number
   seed: number
-  /** Prints what is wrong and the last line, nothing else. */
+  /** Prints only faults and the last line. */
   quiet: boolean
 }
 
@@ -18,10 +18,10 @@ const HELP = `npm run soak -- [options]
   --kills N                       (20)
   --devices N                     (2000)
   --messages N                    in all (200000)
-  --seed N                        what happens when (1)
-  --quiet                         only what is wrong, and the last line`
+  --seed N                        the same seed draws the same kills (1)
+  --quiet                         print only faults and the last line`
 
-/** Throws an Error that says what is wrong, or how it is meant. */
+/** Throws an Error that names the wrong option, or has the help as its text. */
 export function readOptions(args: string[]): SoakOptions {
   const { values } = parseArgs({
     args,
@@ -61,5 +61,5 @@ export function readOptions(args: string[]): SoakOptions {
   }
 }
 
-/** Of a device: a version, some progress, and an end. */
+/** The fewest messages of a device: a version, some progress, and an end. */
 export const MIN_MESSAGES = 6

@@ -1,6 +1,6 @@
 import type { Progress } from './kills.ts'
 
-/** Keeps devices from running away from the Worker, so that messages are in flight wherever something is killed. */
+/** Keeps devices from getting far ahead of the Worker, so that messages are in flight at every kill. */
 export interface Pace {
   /** Resolves when a device may say its next message. */
   turn(): Promise<void>
@@ -8,10 +8,10 @@ export interface Pace {
 }
 
 const LOOK_EVERY_MS = 20
-/** What a killed broker lost is never taken: longer than a Worker is away, nobody waits for it. */
+/** Longer than a restart of the Worker. After it devices go on: messages that a killed broker lost are never taken. */
 const WAIT_MS = 10_000
 
-/** `window`: how many messages may be acknowledged and not taken by the Worker. */
+/** `window`: how many messages may be acknowledged but not yet taken by the Worker. */
 export function startPace({ said, taken }: Progress, window: number): Pace {
   let waiting: (() => void)[] = []
   let last = 0

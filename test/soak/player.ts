@@ -1,16 +1,16 @@
 import { connect, type MqttClient } from 'mqtt'
 import { GREETING, type Script } from './script.ts'
 
-/** Plays one device: it waits for its notice, then says one message after the other, each until it is acknowledged. */
+/** Plays one device: waits for its notice, then publishes its messages one by one, each until it is acknowledged. */
 export interface Player {
   username: string
   script: Script
-  /** Settles with the notice. */
+  /** Resolves when the notice arrives. */
   told: Promise<void>
-  /** `turn` is waited for before each message. */
+  /** Publishes all messages; waits for `turn` before each. */
   play(turn: () => Promise<void>): Promise<void>
   counts: { published: number; acknowledged: number }
-  /** By mark: when it was acknowledged (ms since 1970). */
+  /** When each message was acknowledged, in ms since 1970, by its mark. */
   acknowledged: Map<string, number>
   end(): void
 }
@@ -27,14 +27,12 @@ export function startPlayer(mqttUrl: string, username: string, script: Script): 
     password: '',
     clientId: username,
     clean: false,
-    ...{
-      reconnectPeriod: RECONNECT_MS,
-      connectTimeout: 10_000,
-      keepalive: 30,
-      reconnectOnConnackError: true,
-    },
+    reconnectPeriod: RECONNECT_MS,
+    connectTimeout: 10_000,
+    keepalive: 30,
+    reconnectOnConnackError: true,
   })
-  // It comes again; what is wrong for good shows in what never arrives.
+  // The client reconnects by itself; a lasting fault shows in messages that never arrive.
   client.on('error', () => {})
   client.on('connect', ({ sessionPresent }) => {
     if (!sessionPresent) client.subscribe(`ota/device/inform/${username}`, { qos: 1 })

@@ -4,14 +4,14 @@ import type { SoakOptions } from './options.ts'
 import type { Player } from './player.ts'
 import type { Tap } from './tap.ts'
 
-/** What is shown of faults. */
+/** At most so many faults are printed. */
 const MAX_SHOWN = 20
-/** Mosquitto saves each second what it has: what is older was on its disk when it was killed. */
+/** Mosquitto saves every second; messages older than this were on its disk when it was killed. */
 const BROKER_MEMORY_MS = 10_000
-/** Acknowledgements that were on their way when it was killed. */
+/** Acknowledgements that arrive this long after a kill were sent before it. */
 const ON_THE_WAY_MS = 100
 
-/** Prints how it went, as JSON in the last line; answers whether nothing was lost that must not be. */
+/** Prints the result, with JSON in the last line. True if every message that must arrive did. */
 export function report(
   { taken }: Tap,
   { broker, brokerKill }: SoakOptions,
@@ -31,14 +31,14 @@ export function report(
   const brokerLost = lostBy.reduce((total, count) => total + count, 0)
   const lost = missing.length - brokerLost
 
-  // Such a broker also forgets, and hands out older messages once more: then the device's last is not what came last.
+  // A broker that was killed with SIGKILL may deliver older messages once more, after a device's last one.
   const isExcused = ({ player }: Fault) =>
     isRough && [...(taken.get(player.username)?.keys() ?? [])].at(-1) !== player.script.messages.at(-1)?.mark
   const ours = faults.filter((fault) => !isExcused(fault))
   for (const { player, text } of ours.slice(0, MAX_SHOWN)) console.log(`${player.username}: ${text}`)
-  if (ours.length > 0) console.log(`${ours.length} devices ended otherwise than they said`)
-  else if (faults.length === 0) print('Every device ended as it said.')
-  else print(`${faults.length} devices ended otherwise, by what the broker lost.`)
+  if (ours.length > 0) console.log(`${ours.length} devices ended in another state than they reported`)
+  else if (faults.length === 0) print('Every device ended in the state that it reported.')
+  else print(`${faults.length} devices ended in another state, because the broker lost messages.`)
 
   const repeated = [...taken.values()]
     .flatMap((marks) => [...marks.values()])
@@ -54,13 +54,13 @@ export function report(
   return lost === 0 && ours.length === 0
 }
 
-/** When what was acknowledged, and never taken by the Worker, was acknowledged. */
+/** The times of acknowledgement of the messages that the Worker never took. */
 const missingOf = (players: Player[], taken: Tap['taken']): number[] =>
   players.flatMap(({ username, acknowledged }) =>
     [...acknowledged].filter(([mark]) => !taken.get(username)?.has(mark)).map(([, at]) => at),
   )
 
-/** By kill: what was acknowledged shortly before it, and after the one before. */
+/** For each kill, how many of these messages were acknowledged shortly before it and after the kill before it. */
 function attribute(missing: number[], kills: Kill[]): number[] {
   return kills.map(({ at }, n) => {
     const since = Math.max(at - BROKER_MEMORY_MS, kills[n - 1]?.at ?? 0)

@@ -1,11 +1,11 @@
-/** What one device says, from its notice on, and what its task has to say of it afterwards. */
+/** The messages of one device after its notice, and its expected state in the task afterwards. */
 export interface Script {
-  /** `heardAs`: how the device's history says it. */
+  /** `heardAs`: the message as the device's history shows it. */
   messages: { topic: string; body: object; mark: string; heardAs: string }[]
   ends: { status: 'success' | 'failure' | 'upgrading'; step: number }
 }
 
-/** The id of what a device says before its script begins. */
+/** The id of the version report that a device sends before its script. */
 export const GREETING = 'hello'
 
 const INFORM = 'ota/device/inform'
@@ -13,7 +13,10 @@ const PROGRESS = 'ota/device/progress'
 const FAILS_EVERY = 10
 const STAYS_EVERY = 7
 
-/** Progress never goes back, and each message says which one it is: what is lost or out of order shows at the end. */
+/**
+ * Makes the script of a device. Progress never goes back and each message has a mark of its own, so that a lost or
+ * misplaced message shows in the end.
+ */
 export function scriptOf(device: number, count: number, target: string): Script {
   const fails = device % FAILS_EVERY === 1
   const stays = !fails && device % STAYS_EVERY === 2

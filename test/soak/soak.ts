@@ -9,14 +9,14 @@ import { report } from './report.ts'
 import { scriptOf } from './script.ts'
 import { type SoakSystem, startSystem } from './system.ts'
 
-// Kills what can be killed while devices talk, and compares what they said with what their task says of them.
+// `npm run soak`: kills processes while devices publish, then compares what the devices said with what their task has.
 
 const TARGET = 'v2.0.0'
 const CONNECT_AT_ONCE = 100
 const TOLD_WITHIN_MS = 180_000
-/** For a device to be let in again and have its acknowledgement. */
+/** The longest time without an acknowledgement to any device: enough to reconnect after a kill. */
 const SILENT_MS = 180_000
-/** Of all messages, so many may wait for the Worker at a time. */
+/** The part of all messages that may wait for the Worker at a time. */
 const WINDOW = 1 / 4
 
 async function run(options: SoakOptions): Promise<boolean> {
@@ -46,7 +46,7 @@ async function run(options: SoakOptions): Promise<boolean> {
   }
 }
 
-/** Devices, package and task; resolves with the task's id when every device has its notice. */
+/** Creates devices, package and task. Returns the task's id when every device has its notice. */
 async function prepare(
   { api, mqttUrl }: SoakSystem,
   options: SoakOptions,
@@ -71,17 +71,17 @@ async function prepare(
   const task = await api.createTask({ packageId: pkg.id, name: 'Soak', devices: 'all' })
   const late = sleep(TOLD_WITHIN_MS, 'late', { ref: false })
   const told = await Promise.race([Promise.all(players.map((player) => player.told)), late])
-  if (told === 'late') throw new Error('not every device was told in time')
+  if (told === 'late') throw new Error('not every device got its notice in time')
   return task.id
 }
 
-/** Rejects when nobody has had an acknowledgement for long. */
+/** Rejects when no device has had an acknowledgement for `SILENT_MS`. */
 async function silence(said: () => number): Promise<never> {
   for (let last = -1; said() !== last; await sleep(SILENT_MS, undefined, { ref: false })) last = said()
   throw new Error(`devices wait for acknowledgements that do not come, after ${said()} messages`)
 }
 
-// With this process its children end too.
+// The exit handlers end this process's children.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 try {
   const isWell = await run(readOptions(process.argv.slice(2)))

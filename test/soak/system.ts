@@ -10,12 +10,12 @@ import { type Api, createApi } from '../fleet/api-client.ts'
 import type { SoakOptions } from './options.ts'
 import { startTap, type Tap } from './tap.ts'
 
-/** Worker, bridge and broker as processes of their own, which can be killed and come back with what they kept. */
+/** Worker, bridge and broker as processes that can be killed and restarted with what they stored. */
 export interface SoakSystem {
   api: Api
   mqttUrl: string
   tap: Tap
-  /** What can be killed; each resolves when it runs again. */
+  /** Kills and restarts a process, by its name; resolves when it runs again. */
   kill: Record<string, () => Promise<void>>
   close(): Promise<void>
 }
@@ -25,7 +25,7 @@ const BRIDGE_STOPS_WITHIN_MS = 12_000
 const ANSWERS_WITHIN_MS = 10_000
 const WORKER_TRIES = 3
 
-/** On a busy machine the local platform's proxy was seen to stand still right after its first answer, for good. */
+/** Tries again: on a busy machine the local platform's proxy was seen to hang for good right after its first answer. */
 async function startAnswering(settings: LocalSettings): Promise<LocalWorker> {
   for (let tries = 1; ; tries++) {
     const worker = await startWorker(settings)
@@ -60,7 +60,7 @@ export async function startSystem({ broker, brokerKill }: SoakOptions): Promise<
         })
       : undefined
   let bridge: ChildProcess = await startBridge()
-  // However this process ends, nothing of it stays behind.
+  // No child process or file stays behind, however this process ends.
   let isClosed = false
   process.on('exit', () => {
     if (isClosed) return

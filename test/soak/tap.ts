@@ -3,12 +3,12 @@ import { type AddressInfo, connect } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { GREETING } from './script.ts'
 
-/** Stands between bridge and Worker, and notes every device message that the Worker says it has taken. */
+/** A proxy between bridge and Worker that records every device message that the Worker answered as taken. */
 export interface Tap {
   url: string
-  /** By username: mark → how often it was taken, in the order in which they were taken last. */
+  /** For each username, how often each mark was taken; marks are in the order in which they were last taken. */
   taken: Map<string, Map<string, number>>
-  /** Of all devices, each once. */
+  /** The number of taken messages of all devices, each counted once. */
   count: number
   close(): Promise<void>
 }
@@ -42,12 +42,12 @@ export async function startTap(worker: URL): Promise<Tap> {
     }
   }
 
-  /** Ends each of the sockets that were upgraded: the server no longer knows them. */
+  /** Functions that end the upgraded sockets, which `closeAllConnections` does not reach. */
   const open = new Set<() => void>()
 
   async function forward(incoming: IncomingMessage): Promise<{ status: number; type: string; body: Buffer }> {
     const sent = await buffer(incoming)
-    // As it is, so that it can be read here.
+    // Without compression, so that the answer can be read here.
     const { 'accept-encoding': _, ...headers } = incoming.headers
     return new Promise((resolve, reject) => {
       const outgoing = request(
