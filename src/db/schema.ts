@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import type { Reason } from '../reasons/reason.ts'
 
 // Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query says so.
 // The tables marked "WITHOUT ROWID" get that by hand in their migration: drizzle-kit cannot say it.
@@ -238,7 +239,9 @@ export const tasks = sqliteTable(
     selection: text({ mode: 'json' }).notNull(),
     policy: text({ mode: 'json' }).notNull(),
     status: text({ enum: ['scheduled', 'running', 'paused', 'finished', 'cancelled'] }).notNull(),
+    /** In the API's English, for releases that know no `pausedBecause`. */
     pausedReason: text(),
+    pausedBecause: text({ mode: 'json' }).$type<Reason>(),
     startAt: integer().notNull(),
     endAt: integer(),
     /** Orders tasks by newness: the later `startAt`, of equals the later created (PROTOCOL.md, 5). */
@@ -294,7 +297,9 @@ export const outcomes = sqliteTable(
     fromVersion: text(),
     targetVersion: text().notNull(),
     status: text({ enum: ['success', 'failure', 'cancelled'] }).notNull(),
+    /** The device's own words, or `reason` in the API's English. */
     description: text(),
+    reason: text({ mode: 'json' }).$type<Reason>(),
     rolledBack: integer({ mode: 'boolean' }).notNull(),
     attempt: integer().notNull(),
     finishedAt: integer().notNull(),

@@ -4,6 +4,7 @@ import { notFound } from '../common/errors.ts'
 import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
 import { createRouter, idParam, json, listOf, listQuery, page, problems, withKey } from '../http/openapi.ts'
+import { reasonAnswer } from '../http/reason.ts'
 import { readRejections } from './read-rejections.ts'
 import { activeUpgrades, endedUpgrades, findDevice } from './store.ts'
 
@@ -18,6 +19,7 @@ const upgradeAnswer = z
     targetVersion: z.string(),
     status: z.enum(['active', 'success', 'failure', 'cancelled']),
     description: z.string().nullable(),
+    because: reasonAnswer.nullable(),
     rolledBack: z.boolean(),
     attempt: z.number().int().nullable().openapi({ description: 'Null while active; the task has it' }),
     finishedAt: z.string().nullable(),
@@ -34,6 +36,7 @@ const rejectionsAnswer = z
 const NOT_ENDED = {
   status: 'active' as const,
   description: null,
+  because: null,
   rolledBack: false,
   attempt: null,
   finishedAt: null,

@@ -170,6 +170,7 @@ export const endedUpgrades = (db: Db, tenantId: string, deviceId: string, limit:
       targetVersion: outcomes.targetVersion,
       status: outcomes.status,
       description: outcomes.description,
+      because: outcomes.reason,
       rolledBack: outcomes.rolledBack,
       attempt: outcomes.attempt,
       finishedAt: outcomes.finishedAt,

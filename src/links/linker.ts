@@ -1,4 +1,5 @@
 import type { Env } from '../common/env.ts'
+import { inEnglish, type Reason, reason } from '../reasons/reason.ts'
 import { createLinkCache, type DownloadLink } from './links.ts'
 import { importTokenKey, makeToken, TOKEN_LENGTH, type TokenKey } from './token.ts'
 
@@ -28,11 +29,11 @@ export const downloadsMode = (env: Env, ofProduct: DownloadsMode | null): Downlo
   ofProduct ?? (env.DOWNLOADS === 'worker' ? 'worker' : 'r2')
 
 /** Why the Worker can make no links of its own here; null where it can. */
-export function workerLinksFault({ DOWNLOAD_SIGNING_KEY, PUBLIC_URL }: Env): string | null {
-  if (!DOWNLOAD_SIGNING_KEY) return 'downloads through the Worker need the secret DOWNLOAD_SIGNING_KEY'
+export function workerLinksFault({ DOWNLOAD_SIGNING_KEY, PUBLIC_URL }: Env): Reason | null {
+  if (!DOWNLOAD_SIGNING_KEY) return reason('no_signing_key')
   const { length } = baseOf(PUBLIC_URL)
   if (length > 0 && length <= MAX_BASE_LENGTH) return null
-  return `downloads through the Worker need a PUBLIC_URL of at most ${MAX_BASE_LENGTH} characters`
+  return reason('no_public_url', { maxLength: MAX_BASE_LENGTH })
 }
 
 const baseOf = (publicUrl = '') => publicUrl.replace(/\/+$/, '')
@@ -44,7 +45,7 @@ export function createLinker(env: Env): Linker {
   return async ({ mode, taskId, deviceId, packageIndex, storageKey, ttlSeconds, now }) => {
     if (mode === 'r2') return presigned(env, storageKey, ttlSeconds, now)
     const fault = workerLinksFault(env)
-    if (fault !== null) throw new Error(fault)
+    if (fault !== null) throw new Error(inEnglish(fault))
     key ??= downloadKey(env)
     const expiresAt = (Math.floor(now / 1000) + ttlSeconds) * 1000
     const token = await makeToken(await key, { taskId, deviceId, packageIndex, expiresAt })

@@ -17,6 +17,7 @@ import {
   withKey,
 } from '../http/openapi.ts'
 import { workerLinksFault } from '../links/linker.ts'
+import { inEnglish } from '../reasons/reason.ts'
 import { wakeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
 import { freezeProduct } from './freeze-product.ts'
 import {
@@ -50,7 +51,7 @@ const answerOr404 = (product: Product | undefined) => {
 /** 409 `downloads.not_set_up` if the product is to have links that this installation cannot make. */
 function assertDownloadsPossible(env: Env, downloads: Product['downloads'] | undefined): void {
   const fault = downloads === 'worker' ? workerLinksFault(env) : null
-  if (fault !== null) throw conflict('downloads.not_set_up', `Not here: ${fault}.`)
+  if (fault !== null) throw conflict('downloads.not_set_up', `Not here: ${inEnglish(fault)}.`)
 }
 
 export const productRoutes = createRouter()

@@ -178,7 +178,9 @@ async function previewLines(form, body) {
   return [
     fill(previewText, { devices, willReceive }),
     willReceive > 0 && fill(previewBytes, { size: sizeText(bytes) }),
-    ...skipped.map(({ count, reason }) => fill(previewSkipped, { count, reason: reasons[reason] ?? reason })),
+    ...skipped.map(({ code, count, reason }) =>
+      fill(previewSkipped, { count, reason: reasons[code] ?? reason }),
+    ),
     endsAt && fill(previewEnds, { at: format.format(new Date(endsAt)) }),
     notReached > 0 && fill(previewNotReached, { count: notReached }),
   ].filter(Boolean)

@@ -2,9 +2,10 @@ import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
 import type { Device, DeviceModule } from '../../devices/device.ts'
 import type { Product } from '../../products/product.ts'
+import { type Reason, reason } from '../../reasons/reason.ts'
 import type { DeviceView } from '../../tasks/object/task-view.ts'
 import { useMay, usePage } from '../layout/page.tsx'
-import { Card, Dialog, DialogEnd, Field, Said, StateBadge, Table, Time } from '../layout/parts.tsx'
+import { Card, Dialog, DialogEnd, Field, StateBadge, Table, Time, Why } from '../layout/parts.tsx'
 import { TaskHistory } from '../tasks/task-history.tsx'
 import { Online } from './online.tsx'
 
@@ -16,6 +17,7 @@ interface UpgradeRow {
   targetVersion: string
   status: 'success' | 'failure' | 'cancelled' | null
   description: string | null
+  because: Reason | null
   finishedAt: number | null
 }
 
@@ -115,7 +117,12 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, messages, rej
               <tr>
                 <td>{module}</td>
                 <td>
-                  {version} {rolledBack !== null && <span class="badge bad">{rolledBack}</span>}
+                  {version}{' '}
+                  {rolledBack !== null && (
+                    <span class="badge bad">
+                      <Why reason={reason('rolled_back', { version })} />
+                    </span>
+                  )}
                 </td>
                 <td>
                   <Time at={iso(reportedAt)} />
@@ -136,7 +143,7 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, messages, rej
             t('page.updated'),
           ]}
           rows={upgrades.map(
-            ({ taskId, taskName, fromVersion, targetVersion, status, description, finishedAt }) => (
+            ({ taskId, taskName, fromVersion, targetVersion, status, description, because, finishedAt }) => (
               <tr>
                 <td>
                   <a href={`/tasks/${taskId}/devices/${device.id}`}>{taskName}</a>
@@ -147,7 +154,7 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, messages, rej
                   {status ? <StateBadge of={status} /> : <span class="badge busy">{t('device.active')}</span>}
                 </td>
                 <td>
-                  <Said text={description} />
+                  <Why reason={because} said={description} />
                 </td>
                 <td>
                   <Time at={iso(finishedAt)} />

@@ -69,7 +69,7 @@ export const devicePages = new Hono<ConsoleEnv>()
       findProduct(db, tenantId, device.productId),
     ])
     const upgrades = [
-      ...active.map((row) => ({ ...row, status: null, description: null, finishedAt: null })),
+      ...active.map((row) => ({ ...row, status: null, description: null, because: null, finishedAt: null })),
       ...ended.slice(0, MAX_UPGRADES),
     ]
     const messages = await latestMessages(c.env, upgrades[0]?.taskId, device.id)

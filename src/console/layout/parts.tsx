@@ -1,7 +1,8 @@
 import type { Child, FC, PropsWithChildren } from 'hono/jsx'
+import type { Part, Reason } from '../../reasons/reason.ts'
 import type { TaskCounts, TaskStatus } from '../../tasks/rules/task.ts'
 import type { UpgradeStatus } from '../../tasks/rules/upgrade.ts'
-import { phrase } from '../phrases.ts'
+import { reasonParts } from '../reasons.ts'
 import { usePage } from './page.tsx'
 
 // The components that all pages share.
@@ -10,14 +11,25 @@ import { usePage } from './page.tsx'
 export const Time: FC<{ at: string | null }> = ({ at }) =>
   at === null ? <>–</> : <time datetime={at}>{at.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')}</time>
 
-const TIMES = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)/
-
-/** What the API said, in the visitor's language, with the times in it as times. */
-export const Said: FC<{ text: string | null }> = ({ text }) => {
+/** The parts of a text, with its times as times and its reasons in the visitor's language. */
+export const Parts: FC<{ of: Part[] }> = ({ of: parts }) => {
   const { language } = usePage()
-  if (text === null) return null
-  const parts = phrase(text, language).split(TIMES)
-  return <>{parts.map((part, index) => (index % 2 === 1 ? <Time at={part} /> : part))}</>
+  return (
+    <>
+      {parts.map((part) => {
+        if (typeof part === 'string') return part
+        const { name, value } = part
+        if (typeof value === 'object') return <Parts of={reasonParts(value, language)} />
+        return name === 'at' ? <Time at={String(value)} /> : String(value)
+      })}
+    </>
+  )
+}
+
+/** Why something is as it is: a reason in the visitor's language; without one, what somebody said. */
+export const Why: FC<{ reason: Reason | null; said?: string | null }> = ({ reason, said = null }) => {
+  const { language } = usePage()
+  return reason === null ? said : <Parts of={reasonParts(reason, language)} />
 }
 
 const STATE_LOOKS: Record<UpgradeStatus, string> = {

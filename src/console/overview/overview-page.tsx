@@ -4,7 +4,7 @@ import type { RejectedDevice, VersionShare } from '../../fleet/store.ts'
 import type { TaskRow } from '../../tasks/database/tasks.ts'
 import { usePage } from '../layout/page.tsx'
 import { Card, CountsBar, ShareBar, TaskBadge, Time } from '../layout/parts.tsx'
-import { phrase } from '../phrases.ts'
+import { reasonText } from '../reasons.ts'
 
 export const Overview: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
   const { t } = usePage()
@@ -122,10 +122,13 @@ interface AttentionProps {
 export const Attention: FC<AttentionProps> = ({ stopped, rolledBack, rejected, bridges }) => {
   const { t, language } = usePage()
   const lines = [
-    ...stopped.map(({ id, name, pausedReason }) => (
+    ...stopped.map(({ id, name, pausedBecause, pausedReason }) => (
       <li>
         <a href={`/tasks/${id}`}>
-          {t('overview.halted', { name, reason: phrase(pausedReason ?? '', language) })}
+          {t('overview.halted', {
+            name,
+            reason: pausedBecause ? reasonText(pausedBecause, language) : (pausedReason ?? ''),
+          })}
         </a>
       </li>
     )),

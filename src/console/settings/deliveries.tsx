@@ -3,7 +3,7 @@ import { iso } from '../../common/time.ts'
 import type { Delivery, SenderStatus } from '../../webhooks/delivery.ts'
 import type { Webhook } from '../../webhooks/webhook.ts'
 import { usePage } from '../layout/page.tsx'
-import { Card, NextPage, Said, Table, Time } from '../layout/parts.tsx'
+import { Card, NextPage, Table, Time } from '../layout/parts.tsx'
 import { Settings } from './settings.tsx'
 
 interface Props {
@@ -45,9 +45,7 @@ export const Deliveries: FC<Props> = ({ webhook, status, deliveries, cursor }) =
                 <Time at={iso(at)} />
               </td>
               <td>{type}</td>
-              <td>
-                <Said text={state} />
-              </td>
+              <td>{t(`delivery.${state}`)}</td>
               <td>{attempts}</td>
               <td>{error}</td>
               <td>

@@ -1,16 +1,17 @@
 import type { FC } from 'hono/jsx'
 import type { Package } from '../../packages/package.ts'
-import { SKIP_REASONS } from '../../tasks/api/preview.ts'
+import { reason } from '../../reasons/reason.ts'
+import { SKIP_CODES } from '../../tasks/api/preview.ts'
 import { usePage } from '../layout/page.tsx'
 import { Dialog, Field } from '../layout/parts.tsx'
-import { phrase } from '../phrases.ts'
+import { reasonText } from '../reasons.ts'
 import { NewTaskDevices } from './new-task-devices.tsx'
 import { NewTaskPolicy } from './new-task-policy.tsx'
 
 /** The form of a new task: packages, time, devices and policy. It shows a preview before the task is created. */
 export const NewTask: FC<{ pkg: Package; beside: Package[] }> = ({ pkg, beside }) => {
   const { t, language } = usePage()
-  const reasons = Object.fromEntries(SKIP_REASONS.map((reason) => [reason, phrase(reason, language)]))
+  const reasons = Object.fromEntries(SKIP_CODES.map((code) => [code, reasonText(reason(code), language)]))
   return (
     <Dialog id="new-task" title={t('task.add')}>
       <form

@@ -3,7 +3,7 @@ import type { TaskView } from '../../tasks/object/task-view.ts'
 import { NO_COUNTS } from '../../tasks/rules/task.ts'
 import type { Sample } from '../../tasks/storage/task-journal.ts'
 import { useMay, usePage } from '../layout/page.tsx'
-import { Card, Said, ShareBar, Table, Time } from '../layout/parts.tsx'
+import { Card, ShareBar, Table, Time, Why } from '../layout/parts.tsx'
 import { ProgressChart } from './progress-chart.tsx'
 
 /** Adds the task's start, without counts, and its present counts: the latest sample is up to a minute old. */
@@ -28,10 +28,10 @@ export const Charts: FC<{ task: TaskView; samples: Sample[] }> = ({ task, sample
       <Card title={t('task.failures')}>
         {failed === 0 && <p class="quiet">{t('task.noFailures')}</p>}
         <ul class="shares">
-          {task.failures.map(({ code, cause, description, count }) => (
+          {task.failures.map(({ code, cause, description, because, count }) => (
             <li>
               <span>
-                {code} <Said text={description ?? cause} />
+                {code} <Why reason={because} said={description || cause} />
               </span>
               <ShareBar share={count / failed} label={`${description ?? cause}: ${count}`} />
               <span>{count}</span>

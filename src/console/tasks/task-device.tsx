@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { DeviceView, TaskView } from '../../tasks/object/task-view.ts'
 import { useMay, usePage } from '../layout/page.tsx'
-import { Card, Said, StateBadge } from '../layout/parts.tsx'
+import { Card, StateBadge, Why } from '../layout/parts.tsx'
 import { DeviceAction } from './task-devices.tsx'
 import { TaskHistory } from './task-history.tsx'
 
@@ -21,9 +21,9 @@ export const TaskDevicePage: FC<{ task: TaskView; device: DeviceView }> = ({ tas
         </h1>
         {mayWrite && <DeviceAction taskId={task.id} device={device} then="" />}
       </div>
-      {device.waitingFor !== null && (
+      {device.waiting !== null && (
         <p>
-          {t('task.waitsFor')} <Said text={device.waitingFor} />
+          {t('task.waitsFor')} <Why reason={device.waiting} />
         </p>
       )}
       <Card title={t('task.history')}>

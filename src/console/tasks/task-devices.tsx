@@ -3,7 +3,7 @@ import type { DeviceModule } from '../../devices/device.ts'
 import type { DevicePage, DeviceSummary } from '../../tasks/object/task-view.ts'
 import type { UpgradeStatus } from '../../tasks/rules/upgrade.ts'
 import { useMay, usePage } from '../layout/page.tsx'
-import { Said, ShareBar, StateBadge, Table, Time } from '../layout/parts.tsx'
+import { ShareBar, StateBadge, Table, Time, Why } from '../layout/parts.tsx'
 
 export interface DeviceFilter {
   status: UpgradeStatus | undefined
@@ -71,7 +71,7 @@ export const DeviceTable: FC<Props> = ({ taskId, devices, filter }) => {
               <StateBadge of={device.status} />
             </td>
             <td>
-              <Said text={device.description} />
+              <Why reason={device.because} said={device.description} />
             </td>
             {mayWrite && (
               <td>

@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import type { TaskView } from '../../tasks/object/task-view.ts'
 import { useMay, usePage } from '../layout/page.tsx'
-import { Said, TaskBadge, Time } from '../layout/parts.tsx'
+import { TaskBadge, Time, Why } from '../layout/parts.tsx'
 
 /** A task's state, why it is paused or waits, and the buttons for it. */
 export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
@@ -64,14 +64,14 @@ export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
           </div>
         )}
       </div>
-      {task.pausedReason !== null && (
+      {task.pausedBecause !== null && (
         <p class="fault">
-          <Said text={task.pausedReason} />
+          <Why reason={task.pausedBecause} />
         </p>
       )}
-      {task.waitingFor !== null && task.pausedReason === null && (
+      {task.waiting !== null && task.pausedBecause === null && (
         <p class="quiet">
-          <Said text={task.waitingFor} />
+          <Why reason={task.waiting} />
         </p>
       )}
       <p class="quiet">

@@ -2,7 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { requireRole, tenantOf } from '../../auth/middleware.ts'
 import { newId } from '../../common/ids.ts'
 import { createRouter, json, jsonBody, problems, withKey } from '../../http/openapi.ts'
-import { previewTask, SKIP_REASONS } from './preview.ts'
+import { previewTask, SKIP_CODES } from './preview.ts'
 import { newTaskBody, toNewTask } from './schemas.ts'
 
 const count = z.number().int()
@@ -13,7 +13,8 @@ const previewAnswer = z
     willReceive: count.openapi({ description: 'That would be sent a notice, as things are now' }),
     skipped: z.array(
       z.object({
-        reason: z.enum(SKIP_REASONS),
+        code: z.enum(SKIP_CODES),
+        reason: z.string(),
         count,
         outcome: z.string().openapi({ description: 'What becomes of them' }),
       }),

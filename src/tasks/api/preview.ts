@@ -1,24 +1,26 @@
 import type { Env } from '../../common/env.ts'
 import { iso } from '../../common/time.ts'
+import { inEnglish, type ReasonCode, reason } from '../../reasons/reason.ts'
 import { DEVICE_FILTER_SQL, filterBindings, filterOf } from '../database/selection.ts'
 import { estimate } from '../rules/estimate.ts'
 import type { TaskPackage, TaskSpec } from '../rules/task.ts'
 import { type NewTask, resolveTask } from './create-task.ts'
 
 /** A device counts once, for the first of these that it is. */
-export const SKIP_REASONS = [
+export const SKIP_CODES = [
   'disabled',
-  'already on the target version',
-  'wrong source version',
+  'already_on_target',
+  'wrong_source_version',
   'busy',
-] as const
-type SkipReason = (typeof SKIP_REASONS)[number]
+] as const satisfies ReasonCode[]
+type SkipCode = (typeof SKIP_CODES)[number]
 
 export interface Preview {
   devices: number
   /** Devices that would be sent a notice now. */
   willReceive: number
-  skipped: { reason: SkipReason; count: number; outcome: string }[]
+  /** `reason` and `outcome` in English. */
+  skipped: { code: SkipCode; reason: string; count: number; outcome: string }[]
   waves: { percent: number; devices: number; opensAt: string | null }[]
   endsAt: string | null
   notReached: number
@@ -29,8 +31,8 @@ export interface Preview {
 
 /** What the database says of a group of devices: why they would be skipped, or which package they would get. */
 interface Group {
-  skip: SkipReason | null
-  /** 1 where it is on the target version already, and so no part of a wave. */
+  skip: SkipCode | null
+  /** 1 if they are on the target version already, and so are part of no wave. */
   there: number
   /** The version that their differential package starts from; null for the full one. */
   source: string | null
@@ -40,7 +42,7 @@ interface Group {
 /** Ids in one query: its parameter stays below D1's 2 MB. */
 const IDS_PAGE_SIZE = 20_000
 
-/** What a task would do, were it created now (API.md: `POST /api/v1/tasks/preview`). Changes nothing. */
+/** What a task would do if it were created now. Changes nothing. */
 export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
   const { spec, listed } = await resolveTask(env, task)
   const groups = (await Promise.all(pagesOf(listed).map((ids) => readGroups(env.DB, spec, ids)))).flat()
@@ -48,9 +50,11 @@ export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
     groups.filter(is).reduce((sum, group) => sum + group.count, 0)
   const devices = count(() => true)
   const willReceive = count(({ skip }) => skip === null)
-  const skipped = SKIP_REASONS.map((reason) => ({
-    ...{ reason, count: count(({ skip }) => skip === reason) },
-    outcome: outcomeOf(reason, spec.policy),
+  const skipped = SKIP_CODES.map((code) => ({
+    code,
+    reason: inEnglish(reason(code)),
+    count: count(({ skip }) => skip === code),
+    outcome: outcomeOf(code, spec.policy),
   }))
   const inWaves = count(({ there }) => !there)
   const { waves, endsAt, notReached } = estimate(spec, inWaves, willReceive)
@@ -70,11 +74,11 @@ export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
   }
 }
 
-/** What becomes of the devices that are skipped, for operators (PROTOCOL.md, 4 and 5). */
-function outcomeOf(reason: SkipReason, { onBusy }: TaskSpec['policy']): string {
-  if (reason === 'disabled') return 'waits until it is enabled'
-  if (reason === 'already on the target version') return 'succeeds without a notice'
-  if (reason === 'wrong source version') return 'waits until it reports a version that a package fits'
+/** What becomes of the devices that are skipped, for operators (src/protocol/README.md#slots). */
+function outcomeOf(code: SkipCode, { onBusy }: TaskSpec['policy']): string {
+  if (code === 'disabled') return 'waits until it is enabled'
+  if (code === 'already_on_target') return 'succeeds without a notice'
+  if (code === 'wrong_source_version') return 'waits until it reports a version that a package fits'
   if (onBusy === 'fail') return 'fails: another upgrade is active'
   if (onBusy === 'wait') return 'waits until the other upgrade has ended'
   return 'replaces the other upgrade, or waits for its end where the device has begun it'
@@ -95,9 +99,9 @@ async function readGroups(db: D1Database, spec: TaskSpec, ids: string[] | null):
     .prepare(
       `SELECT CASE
            WHEN NOT d.enabled THEN 'disabled'
-           WHEN m.version = ?7 THEN 'already on the target version'
-           WHEN NOT ?9 AND m.version IS NULL THEN 'wrong source version'
-           WHEN NOT ?9 AND m.version NOT IN (SELECT value FROM json_each(?8)) THEN 'wrong source version'
+           WHEN m.version = ?7 THEN 'already_on_target'
+           WHEN NOT ?9 AND m.version IS NULL THEN 'wrong_source_version'
+           WHEN NOT ?9 AND m.version NOT IN (SELECT value FROM json_each(?8)) THEN 'wrong_source_version'
            WHEN u.active THEN 'busy'
          END AS skip,
          coalesce(m.version = ?7, 0) AS there,

@@ -1,3 +1,4 @@
+import { stringify } from 'csv-stringify/sync'
 import type { DevicePage, DeviceSummary } from '../object/task-view.ts'
 
 const COLUMNS = [
@@ -24,21 +25,24 @@ export function reportCsv(readPage: (after: string, limit: number) => Promise<De
   let after: string | null = ''
   const encoder = new TextEncoder()
   return new ReadableStream({
-    start: (controller) => controller.enqueue(encoder.encode(`${COLUMNS.join(',')}\r\n`)),
+    start: (controller) => controller.enqueue(encoder.encode(toCsv([COLUMNS]))),
     async pull(controller) {
       const { items, nextCursor }: DevicePage = await readPage(after ?? '', PAGE_SIZE)
       after = nextCursor
-      if (items.length > 0) controller.enqueue(encoder.encode(items.map(line).join('')))
+      if (items.length > 0) controller.enqueue(encoder.encode(toCsv(items.map(toRecord))))
       if (nextCursor === null) controller.close()
     },
   })
 }
 
-const line = (device: DeviceSummary) => `${COLUMNS.map((column) => cell(device[column])).join(',')}\r\n`
+/** As texts, so that a negative step is escaped too: a spreadsheet would run it as a formula. */
+const toRecord = (device: DeviceSummary): string[] => COLUMNS.map((column) => String(device[column] ?? ''))
 
-/** A cell that a spreadsheet would run as a formula gets a leading `'`, a negative step too (API.md). */
-function cell(value: string | number | boolean | null): string {
-  const plain = value === null ? '' : String(value)
-  const text = /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
-}
+const toCsv = (records: readonly (readonly string[])[]): string =>
+  stringify(records as string[][], {
+    record_delimiter: 'windows',
+    // The library quotes a field only for the whole record delimiter.
+    quoted_match: /[\r\n]/,
+    // A cell that begins with = + - @, a tab or CR gets a leading '.
+    escape_formulas: true,
+  })

@@ -205,7 +205,7 @@ export const taskRoutes = createRouter()
       const { id, deviceId } = c.req.valid('param')
       const task = await taskOf(c, id)
       await deviceOf(task, deviceId)
-      const refusal = await task.cancelDevices([deviceId], 'cancelled by an operator')
+      const refusal = await task.cancelDevices([deviceId], 'cancelled_by_operator')
       if (refusal) throw conflict(refusal.code, refusal.detail)
       return c.json(await deviceOf(task, deviceId), 200)
     },
@@ -258,9 +258,18 @@ async function deviceOf(task: ReturnType<typeof taskStub>, deviceId: string) {
 
 function listed(row: TaskRow): TaskSummary {
   const { id, productId, packageIds, module, targetVersion, name, description } = row
-  const { status, pausedReason, policy, counts, selection } = row
+  const { status, pausedReason, pausedBecause, policy, counts, selection } = row
   return {
-    ...{ id, productId, packageIds, module, targetVersion, name, description, status, pausedReason },
+    id,
+    productId,
+    packageIds,
+    module,
+    targetVersion,
+    name,
+    description,
+    status,
+    pausedReason,
+    pausedBecause,
     startAt: iso(row.startAt),
     endAt: iso(row.endAt),
     devices: selection,

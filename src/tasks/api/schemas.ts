@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { description, label, listQuery, name, text } from '../../http/openapi.ts'
+import { params, reasonAnswer } from '../../http/reason.ts'
 import { haltOn, ratePerMinute, taskPolicy } from '../rules/task.ts'
 import { UPGRADE_STATES } from '../rules/upgrade.ts'
 import type { NewTask } from './create-task.ts'
@@ -107,6 +108,7 @@ export const taskAnswer = z
     description: z.string().nullable(),
     status,
     pausedReason: z.string().nullable(),
+    pausedBecause: reasonAnswer.nullable(),
     startAt: z.string(),
     endAt: z.string().nullable(),
     devices: z.union([
@@ -154,9 +156,16 @@ export const taskDetail = taskAnswer
     ),
     rolledBack: count,
     failures: z.array(
-      z.object({ code: count.nullable(), cause: z.string(), description: z.string(), count }),
+      z.object({
+        code: count.nullable(),
+        cause: z.string(),
+        description: z.string(),
+        because: reasonAnswer.nullable(),
+        count,
+      }),
     ),
     waitingFor: z.string().nullable().openapi({ description: 'Why nothing is sent now' }),
+    waiting: reasonAnswer.nullable(),
   })
   .openapi('Task')
 
@@ -177,6 +186,7 @@ export const taskDeviceAnswer = z
     status: deviceStatus,
     step: count.nullable(),
     description: z.string().nullable(),
+    because: reasonAnswer.nullable(),
     code: count.nullable().openapi({ description: 'The negative step by which the device said so' }),
     cause: z.string().nullable(),
     pushes: count,
@@ -191,18 +201,21 @@ export const taskDeviceDetail = taskDeviceAnswer
     events: z.array(
       z.object({
         at: z.string(),
+        code: z.string(),
+        params,
         kind: z.string(),
         detail: z.string().nullable(),
         status: deviceStatus.nullable(),
       }),
     ),
     waitingFor: z.string().nullable(),
+    waiting: reasonAnswer.nullable(),
   })
   .openapi('TaskDeviceDetail')
 
 export const retryAnswer = z.object({
   retried: count,
-  skipped: z.array(z.object({ reason: z.string(), count })),
+  skipped: z.array(z.object({ code: z.string(), reason: z.string(), count })),
 })
 
 export const taskListQuery = listQuery.extend({

@@ -1,4 +1,6 @@
 import type { Env } from '../../common/env.ts'
+import { logError, toError } from '../../common/log.ts'
+import type { ReasonCode } from '../../reasons/reason.ts'
 import {
   findActiveSlots,
   findDynamicTasks,
@@ -7,7 +9,7 @@ import {
 } from '../database/tasks.ts'
 import { taskStub } from './task-stub.ts'
 
-/** However many tasks a product has, so many are called at once. */
+/** So many tasks of a product are called at once, however many it has. */
 const CALLS_AT_ONCE = 20
 const TRIES = 3
 
@@ -26,20 +28,20 @@ export async function wakeTasksOfProduct(
 }
 
 /**
- * The product was frozen: tells its open tasks, so that also what one of them is about to send stays. Answers the tasks
- * that could not be told; they find out when they next look, before each page of notices.
+ * The product was frozen: tells its open tasks, so that a notice that one of them is about to send stays too. Returns the
+ * tasks that could not be told; they find out before their next page of notices.
  */
 export async function freezeTasksOfProduct(env: Env, productId: string): Promise<string[]> {
   return tellEach(await findTasksOfProduct(env.DB, productId), (taskId) => taskStub(env, taskId).freeze())
 }
 
-/** A package was recalled: tells these tasks, which no longer send it. Answers those that could not be told. */
+/** A package was recalled: tells these tasks, which no longer send it. Returns those that could not be told. */
 export const recallFromTasks = (env: Env, taskIds: string[], packageId: string): Promise<string[]> =>
   tellEach(taskIds, (taskId) => taskStub(env, taskId).recalled(packageId))
 
 /**
- * Devices of the product changed, and may match a dynamic task by now: answers who tells those tasks which ones. The
- * tasks are looked up once, however many devices there are to tell of.
+ * Devices of the product changed, and may match a dynamic task by now: returns a function that tells those tasks which
+ * ones. The tasks are looked up once, however many devices there are.
  */
 export async function tellingDynamicTasks(
   env: Env,
@@ -53,42 +55,42 @@ export async function tellingDynamicTasks(
 
 /** A device was deleted: every task that still has something to do for it turns it Cancelled, "device deleted". */
 export async function deviceDeleted(env: Env, device: { id: string; productId: string }): Promise<void> {
-  await cancelEverywhere(env, device, 'device deleted')
+  await cancelEverywhere(env, device, 'device_deleted')
 }
 
 /**
  * May the device leave its product (PROTOCOL.md, 6)? False with an active upgrade; otherwise it was turned
- * Cancelled wherever it was Pending without a slot.
+ * Cancelled in every task where it was Pending without a slot.
  */
 export async function deviceLeavesProduct(
   env: Env,
   device: { id: string; productId: string },
 ): Promise<boolean> {
   if ((await findActiveSlots(env.DB, device.id)).length > 0) return false
-  await cancelEverywhere(env, device, 'moved to another product')
+  await cancelEverywhere(env, device, 'device_moved')
   return true
 }
 
 async function cancelEverywhere(
   env: Env,
   device: { id: string; productId: string },
-  reason: string,
+  why: ReasonCode,
 ): Promise<void> {
   const taskIds = await findTasksOfDevice(env.DB, device)
-  // A task that the device ended in, or is not in, refuses, and that is well.
-  await Promise.all(taskIds.map((taskId) => taskStub(env, taskId).cancelDevices([device.id], reason)))
+  // A task in which the device has ended, or is not, refuses; that is fine.
+  await Promise.all(taskIds.map((taskId) => taskStub(env, taskId).cancelDevices([device.id], why)))
 }
 
-/** Calls every task, a bounded number at once; one that cannot be reached holds up no other. Answers which those are. */
+/** Calls every task, a bounded number at once; returns those that could not be reached, which hold up no other. */
 async function tellEach(taskIds: string[], tell: (taskId: string) => Promise<void>): Promise<string[]> {
   const left = [...taskIds]
   const untold: string[] = []
   const tellOneByOne = async () => {
     for (let taskId = left.pop(); taskId !== undefined; taskId = left.pop()) {
       try {
-        await insistently(tell, taskId)
+        await withRetries(tell, taskId)
       } catch (error) {
-        console.error(JSON.stringify({ code: 'task.not_told', task: taskId, error: `${error}` }))
+        logError('task.not_told', { task: taskId, error: toError(error) })
         untold.push(taskId)
       }
     }
@@ -98,7 +100,7 @@ async function tellEach(taskIds: string[], tell: (taskId: string) => Promise<voi
 }
 
 /** The platform says of an error whether the call may be made again; never where the object has too much to do. */
-async function insistently(tell: (taskId: string) => Promise<void>, taskId: string): Promise<void> {
+async function withRetries(tell: (taskId: string) => Promise<void>, taskId: string): Promise<void> {
   for (let tried = 1; ; tried++) {
     try {
       return await tell(taskId)

@@ -1,5 +1,6 @@
 import { hubOf, numberIsTopic } from '../../hub/scope.ts'
 import type { DeviceAddress, TopicFamily } from '../../protocol/device.ts'
+import type { Reason } from '../../reasons/reason.ts'
 import type { DueDevice, Slot } from '../rules/slot.ts'
 import type { TaskSpec } from '../rules/task.ts'
 import type { UpgradeStatus } from '../rules/upgrade.ts'
@@ -195,11 +196,12 @@ export interface Ended {
   status: Extract<UpgradeStatus, 'success' | 'failure' | 'cancelled'>
   fromVersion: string | null
   description: string | null
+  because: Reason | null
   rolledBack: boolean
   attempt: number
   finishedAt: number
   /** A notice went out and nobody knows what the device made of it (PROTOCOL.md, 4, *unsure*). */
-  doubtful: boolean
+  isUnknown: boolean
 }
 
 const NEWLY_SUCCEEDED = `j.value ->> 'status' = 'success' AND coalesce(succeeded_rank, '') < ?5`
@@ -224,7 +226,7 @@ export async function settleUpgrades(
            succeeded_rank = iif(${NEWLY_SUCCEEDED}, ?5, succeeded_rank),
            doubt_version = CASE
              WHEN j.value ->> 'status' = 'success' THEN NULL
-             WHEN NOT (j.value ->> 'doubtful') THEN doubt_version
+             WHEN NOT (j.value ->> 'isUnknown') THEN doubt_version
              WHEN coalesce(doubt_version, ?4) = ?4 THEN ?4 ELSE '*' END
          FROM json_each(?1) j
          WHERE upgrades.device_id = j.value ->> 'deviceId' AND module = ?2 AND task_id = ?3 AND (
@@ -255,12 +257,12 @@ export async function settleUpgrades(
     db
       .prepare(
         `INSERT INTO outcomes (device_id, task_id, tenant_id, module, from_version, target_version, status,
-           description, rolled_back, attempt, finished_at)
+           description, reason, rolled_back, attempt, finished_at)
          SELECT j.value ->> 'deviceId', ?2, ?3, ?4, j.value ->> 'fromVersion', ?5, j.value ->> 'status',
-           j.value ->> 'description', j.value ->> 'rolledBack', j.value ->> 'attempt', j.value ->> 'finishedAt'
+           j.value ->> 'description', j.value -> 'because', j.value ->> 'rolledBack', j.value ->> 'attempt', j.value ->> 'finishedAt'
          FROM json_each(?1) j WHERE true
          ON CONFLICT (device_id, task_id) DO UPDATE SET status = excluded.status,
-           description = excluded.description, rolled_back = excluded.rolled_back, attempt = excluded.attempt,
+           description = excluded.description, reason = excluded.reason, rolled_back = excluded.rolled_back, attempt = excluded.attempt,
            finished_at = excluded.finished_at
          WHERE (status, description, rolled_back, attempt) IS NOT
            (excluded.status, excluded.description, excluded.rolled_back, excluded.attempt)`,

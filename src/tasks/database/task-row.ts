@@ -1,3 +1,4 @@
+import { inEnglish } from '../../reasons/reason.ts'
 import type { TaskSpec } from '../rules/task.ts'
 import type { TaskRun } from '../rules/task-run.ts'
 
@@ -13,13 +14,13 @@ export async function writeTaskRow(
   const { meta } = await db
     .prepare(
       `INSERT INTO tasks (id, tenant_id, product_id, package_ids, module, target_version, name, description, selection,
-       policy, status, paused_reason, start_at, end_at, rank, counts, created_at, finished_at)
-     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
+       policy, status, paused_reason, paused_because, start_at, end_at, rank, counts, created_at, finished_at)
+     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?20, ?13, ?14, ?15, ?16, ?17, ?18
      WHERE EXISTS (SELECT 1 FROM tasks WHERE id = ?1) OR (
        SELECT count(*) FROM packages
        WHERE id IN (SELECT value FROM json_each(?4)) AND tenant_id = ?2 AND state = 'ready') = ?19
      ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, status = excluded.status,
-       paused_reason = excluded.paused_reason, policy = excluded.policy, end_at = excluded.end_at, counts = excluded.counts,
+       paused_reason = excluded.paused_reason, paused_because = excluded.paused_because, policy = excluded.policy, end_at = excluded.end_at, counts = excluded.counts,
        finished_at = excluded.finished_at`,
     )
     .bind(
@@ -34,7 +35,7 @@ export async function writeTaskRow(
       JSON.stringify(spec.selection),
       JSON.stringify(spec.policy),
       run.status,
-      run.pausedReason,
+      run.pausedBecause && inEnglish(run.pausedBecause),
       spec.startAt,
       spec.endAt,
       rank,
@@ -42,6 +43,7 @@ export async function writeTaskRow(
       spec.createdAt,
       run.finishedAt,
       spec.packages.length,
+      run.pausedBecause && JSON.stringify(run.pausedBecause),
     )
     .run()
   return meta.changes > 0

@@ -1,13 +1,7 @@
-import { and, desc, eq, gt, ne, type SQL, sql } from 'drizzle-orm'
+import { and, desc, eq, gt, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../../db/client.ts'
 import { tasks } from '../../db/schema.ts'
-import {
-  PAUSED_BY_OPERATOR,
-  type TaskCounts,
-  type TaskPolicy,
-  type TaskSelection,
-  type TaskStatus,
-} from '../rules/task.ts'
+import type { TaskCounts, TaskPolicy, TaskSelection, TaskStatus } from '../rules/task.ts'
 
 /** A task's row; the schema does not know the shapes of its JSON. */
 export type TaskRow = Omit<typeof tasks.$inferSelect, 'selection' | 'policy' | 'counts'> & {
@@ -56,18 +50,22 @@ export const listNewestTasks = (
 
 export const newestCursor = ({ createdAt, id }: TaskRow) => `${createdAt}.${id}`
 
-/** What is no cursor comes after nothing. */
+/** A text that is no cursor stands after every task. */
 function before(cursor: string): SQL {
   const [at, id = ''] = cursor.split('.', 2)
   return sql`(${tasks.createdAt}, ${tasks.id}) < (${Number(at) || 0}, ${id})`
 }
+
+/** Rows of earlier releases have only the sentence. */
+const STOPPED_BY_ITSELF = sql`coalesce(${tasks.pausedBecause} ->> 'code', ${tasks.pausedReason})
+  NOT IN ('paused_by_operator', 'paused by an operator')`
 
 const matching = (tenantId: string, { productId, packageId, status, hasStopped }: TaskListFilter) =>
   and(
     eq(tasks.tenantId, tenantId),
     productId === undefined ? undefined : eq(tasks.productId, productId),
     status === undefined ? undefined : eq(tasks.status, status),
-    hasStopped ? and(eq(tasks.status, 'paused'), ne(tasks.pausedReason, PAUSED_BY_OPERATOR)) : undefined,
+    hasStopped ? and(eq(tasks.status, 'paused'), STOPPED_BY_ITSELF) : undefined,
     packageId === undefined
       ? undefined
       : sql`EXISTS (SELECT 1 FROM json_each(${tasks.packageIds}) WHERE value = ${packageId})`,

@@ -1,19 +1,20 @@
+import { inEnglish, type Reason } from '../../reasons/reason.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { type Plan, planRollout } from '../rules/rollout.ts'
 import { openWave } from '../rules/task-run.ts'
 import type { TaskContext } from './task-context.ts'
-import { announce } from './webhook-events.ts'
+import { queueWebhookEvent } from './webhook-events.ts'
 
 /**
- * What the rules say now, carried out as far as it concerns the task itself: it halts, or opens its next wave.
- * Whoever sends asks here first, so that nothing goes out that a halt should have stopped.
+ * Carries out what the rules say now about the task itself: it halts the task or opens the next wave. Returns what
+ * may be sent after that. Every step that sends calls this first, so that nothing goes out after a halt.
  */
-export function currentPlan(task: TaskContext, now: number): Plan {
-  const { spec, run } = task
+export function applyPlan(task: TaskContext): Plan {
+  const { spec, run, now } = task
   for (;;) {
-    const plan = planRollout(spec, run, now)
-    if (plan.halt !== null) halt(task, plan.halt, now)
-    else if (plan.opensWave) openNextWave(task, now)
+    const plan = planRollout(spec, run, now())
+    if (plan.halt !== null) halt(task, plan.halt)
+    else if (plan.opensWave) openNextWave(task)
     else {
       keepGoodSince(task, plan.goodSince)
       return plan
@@ -21,35 +22,36 @@ export function currentPlan(task: TaskContext, now: number): Plan {
   }
 }
 
-function halt(task: TaskContext, reason: string, now: number): void {
-  const { run } = task
+function halt(task: TaskContext, why: Reason): void {
+  const { run, save } = task
   run.status = 'paused'
-  run.pausedReason = reason
+  run.pausedBecause = why
   run.halted = true
   run.unwritten = 'status'
-  announce(task, 'task.halted', { reason, ...reachedTotals(run) }, now)
-  task.storage.writeRun(run)
+  queueWebhookEvent(task, 'task.halted', { reason: inEnglish(why), because: why, ...reachedTotals(run) })
+  save()
 }
 
-/** The devices of the next wave have their first turn; an empty one is passed over. False where there is none. */
-export function openNextWave(task: TaskContext, now: number): boolean {
-  const { run } = task
+/** Opens the next wave; an empty one is passed over. Returns false if all waves are open. */
+export function openNextWave(task: TaskContext): boolean {
+  const { run, now, save } = task
   const index = openWave(run) + 1
   const wave = run.waves[index]
   if (!wave || run.cuts === null) return false
-  wave.openedAt = now
+  wave.openedAt = now()
   run.sendCursor = ''
-  if (wave.devices === 0 && index > 0 && openNextWave(task, now)) return true
+  if (wave.devices === 0 && index > 0 && openNextWave(task)) return true
   if (run.waves.length > 1) {
-    announce(task, 'task.wave_opened', { wave: index + 1, of: run.waves.length, devices: wave.devices }, now)
+    const { devices } = wave
+    queueWebhookEvent(task, 'task.wave_opened', { wave: index + 1, of: run.waves.length, devices })
   }
-  task.storage.writeRun(run)
+  save()
   return true
 }
 
-function keepGoodSince({ run, storage }: TaskContext, goodSince: number | null): void {
+function keepGoodSince({ run, save }: TaskContext, goodSince: number | null): void {
   const wave = run.waves[openWave(run)]
   if (!wave || wave.goodSince === goodSince) return
   wave.goodSince = goodSince
-  storage.writeRun(run)
+  save()
 }

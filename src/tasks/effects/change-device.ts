@@ -1,3 +1,4 @@
+import { type EventCode, isSameReason, type Params } from '../../reasons/reason.ts'
 import { isWaveOpen, recount } from '../rules/counts.ts'
 import { earliest } from '../rules/rollout.ts'
 import { transition } from '../rules/transition.ts'
@@ -6,40 +7,36 @@ import { placeOf, waveOfPlace } from '../rules/waves.ts'
 import { type DeviceRow, NEXT_PAGE, owedAt } from '../storage/device-row.ts'
 import type { HistoryEvent } from '../storage/history.ts'
 import type { TaskContext } from './task-context.ts'
-import { announce } from './webhook-events.ts'
+import { queueWebhookEvent } from './webhook-events.ts'
 
 /** How an event stands in the device's history. */
 export interface Note {
-  kind: string
-  detail?: string | null
-  /** The fingerprint of the message behind the event: the same one again changes nothing. */
+  code: EventCode
+  params?: Params
+  /** The fingerprint of the message behind the event: the same message again changes nothing. */
   key?: string
-  /** Kept also where nothing changed: what a device said belongs to its history. */
+  /** Kept even if nothing changed: what a device said belongs to its history. */
   always?: boolean
 }
 
 /**
- * Lets an event happen to a device: state, counts, history and what has to be written to D1, in memory. Answers
- * the row to write, or the same one where nothing happened.
+ * Lets an event happen to a device, in memory: its state, the task's counts, its history, and what is to be written
+ * to D1. Returns the row to write, or the same row if nothing happened.
  */
-export function changeDevice(
-  task: TaskContext,
-  row: DeviceRow,
-  event: UpgradeEvent,
-  note: Note,
-  now: number,
-): DeviceRow {
-  if (note.key !== undefined && row.events.some((past) => past.key === note.key)) return row
+export function changeDevice(task: TaskContext, row: DeviceRow, event: UpgradeEvent, note: Note): DeviceRow {
+  const { code, params = {}, key } = note
+  if (key !== undefined && row.events.some((past) => past.key === key)) return row
+  const now = task.now()
   const before = row.upgrade
   const changed = transition(before, event, rulesOf(task, now))
   if (changed === before && !note.always) return row
   const after = recount(task.run, waveOf(task, row), before, changed)
   const past: HistoryEvent = {
     at: now,
-    kind: note.kind,
-    detail: note.detail ?? null,
+    code,
+    params,
     ...(after.status !== before.status && { status: after.status }),
-    ...(note.key !== undefined && { key: note.key }),
+    ...(key !== undefined && { key }),
   }
   const next: DeviceRow = {
     ...row,
@@ -47,91 +44,80 @@ export function changeDevice(
     updatedAt: after === before ? row.updatedAt : now,
     outbox: endedAnew(before, after) ? NEXT_PAGE : row.outbox,
     fromVersion: event.type === 'version' && after.status === 'pending' ? event.version : row.fromVersion,
-    // That it still waits for the same is nothing new.
+    // A device that waits for the same thing as before has no new event.
     events: isHeldAsBefore(event, before) ? row.events : [...row.events, past],
   }
-  noteEnd(task, next, before, now)
+  noteEnd(task, next, before)
   return next
 }
 
 const isHeldAsBefore = (event: UpgradeEvent, before: Upgrade) =>
-  event.type === 'held' && before.heldBy === event.by
+  event.type === 'held' && isSameReason(before.heldBy, event.by)
 
 const rulesOf = ({ spec, run }: TaskContext, now: number): UpgradeRules => ({
   targetVersion: spec.targetVersion,
   confirm: spec.policy.confirm,
   mismatchPushes: spec.policy.mismatchPushes,
-  // Past its end the task begins nothing.
+  // After its end the task begins nothing.
   autoRetry: run.endCursor === null ? spec.policy.autoRetry : undefined,
   linksAreDead: run.linksStop && run.status === 'paused',
   now,
 })
 
-/** The wave that a device falls into; −1 before the devices are spread over them. */
+/** The device's wave, from 0; −1 before the devices are spread over the waves. */
 export const waveOf = ({ spec, run }: TaskContext, row: Pick<DeviceRow, 'deviceId' | 'wave'>): number =>
   row.wave ?? (run.cuts ? waveOfPlace(run.cuts, placeOf(spec.id, row.deviceId)) : -1)
 
-/** A Failure goes into the breakdown, what an operator wants to hear of to the webhooks. */
-function noteEnd(
-  task: TaskContext,
-  { deviceId, number, upgrade }: DeviceRow,
-  before: Upgrade,
-  now: number,
-): void {
-  const failed = upgrade.status === 'failure'
+/** Counts a Failure in the task's breakdown, and tells webhooks of a Failure or a rollback. */
+function noteEnd(task: TaskContext, { deviceId, number, upgrade }: DeviceRow, before: Upgrade): void {
+  const { attempt, cause, description, reason: because, rolledBack, status } = upgrade
+  const failed = status === 'failure'
   const hadFailed = before.status === 'failure'
-  if (hadFailed && !failed) task.journal.countFailure(before.cause, before.description, -1)
-  const { description, attempt, rolledBack } = upgrade
+  if (hadFailed && !failed) task.journal.countFailure(before, -1)
   if (failed && !hadFailed) {
-    task.journal.countFailure(upgrade.cause, description, 1)
-    const code = codeOf(upgrade.cause)
-    announce(task, 'device.failed', { deviceId, number, attempt, code, description }, now)
+    task.journal.countFailure(upgrade, 1)
+    const code = codeOf(cause)
+    queueWebhookEvent(task, 'device.failed', { deviceId, number, attempt, code, description, because })
   }
   if (rolledBack && !before.rolledBack) {
-    announce(task, 'device.rolled_back', { deviceId, number, attempt, description }, now)
+    queueWebhookEvent(task, 'device.rolled_back', { deviceId, number, attempt, description, because })
   }
 }
 
-/** Loads, changes and writes one device. Answers whether anything happened. */
-export function changeStored(
-  task: TaskContext,
-  deviceId: string,
-  event: UpgradeEvent,
-  note: Note,
-  now: number,
-): boolean {
+/** Reads, changes and writes one device. Returns whether anything happened. */
+export function changeStored(task: TaskContext, deviceId: string, event: UpgradeEvent, note: Note): boolean {
   const row = task.storage.readRow(deviceId)
   if (!row) return false
-  const changed = changeDevice(task, row, event, note, now)
+  const changed = changeDevice(task, row, event, note)
   if (changed === row) return false
   writeDevice(task, changed)
   return true
 }
 
-/** `silentAt` (ms) where a silence is to be looked at later than the device's own messages say. */
+/** `silentAt` (ms since 1970): its silence is to be looked at then, if that is later than its own messages say. */
 export function writeDevice(task: TaskContext, row: DeviceRow, silentAt = 0): void {
   const sendAt = isWaveOpen(task.run, waveOf(task, row)) ? owedAt(row.upgrade) : null
-  // What an ended device's timer said of its silence says nothing of its retry.
+  // A timer of the attempt that ended is not the timer of its retry.
   const present = isEnded(row.upgrade.status) ? { ...row, timerAt: null } : row
   task.storage.writeRow(present, sendAt, timerAt(row.upgrade, timeoutMs(task), silentAt))
 }
 
 export const timeoutMs = (task: TaskContext) => task.spec.policy.deviceTimeoutMinutes * 60_000
 
-/** When a device is to be looked at although it says nothing: its notice's lease, its silence, its retry. */
+/** When a silent device is to be looked at: its notice's lease, its silence or its retry. */
 function timerAt(upgrade: Upgrade, timeout: number, silentAt: number): number | null {
   if (isEnded(upgrade.status)) return upgrade.retryAt
   const lease = upgrade.offer && upgrade.owed === 'no' ? upgrade.offer.leaseUntil : null
-  const silence = isListenedFor(upgrade) ? Math.max(lastHeardAt(upgrade) + timeout, silentAt) : null
+  const silence = isSilenceWatched(upgrade) ? Math.max(lastHeardAt(upgrade) + timeout, silentAt) : null
   return earliest(lease, silence)
 }
 
-/** Its silence means something: it has begun, or has a notice and was seen since. */
-export const isListenedFor = (upgrade: Upgrade) =>
+/** Does the device's silence mean something? It has begun, or it has a notice and was seen since. */
+export const isSilenceWatched = (upgrade: Upgrade) =>
   upgrade.status === 'upgrading' ||
   (upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone)
 
-/** Its latest message; of a device that has said nothing, when it got its notice. */
+/** The time of its latest message; of a Pushed device that has said nothing, when it got its notice. */
 export const lastHeardAt = ({ status, lastMessageAt, lastTakenAt, reachedAt }: Upgrade) =>
   status === 'upgrading'
     ? (lastMessageAt ?? 0)

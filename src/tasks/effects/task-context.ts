@@ -6,17 +6,21 @@ import type { TaskJournal } from '../storage/task-journal.ts'
 import type { TaskQueues } from '../storage/task-queues.ts'
 import type { TaskStorage } from '../storage/task-storage.ts'
 
-/** What every step of a task works with. The object makes one each time its memory is new. */
+/** What every step of a task works with. The object makes one each time it is loaded into memory. */
 export interface TaskContext {
   env: Env
   storage: TaskStorage
   journal: TaskJournal
   queues: TaskQueues
   spec: TaskSpec
-  /** As stored; whoever changes it writes it before the next `await`. */
+  /** In memory; a step that changes it calls `save` before its next `await`. */
   run: TaskRun
   rank: string
   link: Linker
-  /** How often the product was frozen since the object's memory is: what was being prepared then is not sent. */
+  /** How often the product was frozen since the object was loaded: a notice prepared before a freeze is not sent. */
   freezes: number
+  /** Milliseconds since 1970. */
+  now: () => number
+  /** Writes `run`. It commits together with the rows that were written since the last `await`. */
+  save: () => void
 }

@@ -1,45 +1,43 @@
-import { currentPlan } from '../effects/apply-plan.ts'
+import { applyPlan } from '../effects/apply-plan.ts'
 import { changeDevice, waveOf, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { sendTo } from './send-notices.ts'
-import { foundFrozen } from './turn.ts'
+import { isKnownFrozen } from './turn.ts'
 
 /**
- * Devices ask over MQTT what is due (PROTOCOL.md, 3): the notice goes out where there is one, as far as the rate
- * goes; the others stay owed. Answers the devices that need no "nothing is due".
+ * Devices ask over MQTT what is due (src/protocol/README.md#messages): the notice goes out if there is one, as far as
+ * the rate allows; the rest stay owed. Returns the devices that need no "nothing is due".
  */
-export async function askForNotices(
+export async function answerRequests(
   task: TaskContext,
-  asks: { deviceId: string; key: string }[],
-  now: () => number,
+  requests: { deviceId: string; key: string }[],
 ): Promise<string[]> {
-  const { run, storage } = task
+  const { run, storage, save } = task
   const rows: DeviceRow[] = []
-  for (const { deviceId, key } of asks) {
+  for (const { deviceId, key } of requests) {
     const row = storage.readRow(deviceId)
     if (!row) continue
     const event = { type: 'asked', viaBridge: true } as const
-    const changed = changeDevice(task, row, event, { kind: 'asked', detail: 'MQTT', key }, now())
+    const changed = changeDevice(task, row, event, { code: 'asked', params: { via: 'MQTT' }, key })
     if (changed !== row) writeDevice(task, changed)
     rows.push(changed)
   }
-  storage.writeRun(run)
-  const { open, asks: mayAsk, quota } = currentPlan(task, now())
+  save()
+  const { open, asks, quota } = applyPlan(task)
   const isDue = (row: DeviceRow) => {
     const { owed } = row.upgrade
-    return (mayAsk && owed === 'asked') || (open && owed !== 'no' && isWaveOpen(run, waveOf(task, row)))
+    return (asks && owed === 'asked') || (open && owed !== 'no' && isWaveOpen(run, waveOf(task, row)))
   }
   const toSend = rows.filter(isDue).slice(0, quota)
   await sendTo(
     task,
     toSend.map(({ deviceId }) => deviceId),
-    now,
   )
-  const frozen = foundFrozen(task, now())
+  const isFrozen = isKnownFrozen(task)
   /** It lacks only a bridge with credit, or its share of the rate, or its slot was given up just now. */
-  const isNext = (row: DeviceRow) => !frozen && row.upgrade.heldUntil === null && isDue(row)
+  const isNext = (row: DeviceRow) => !isFrozen && row.upgrade.heldUntil === null && isDue(row)
   return rows
     .map(({ deviceId }) => storage.readRow(deviceId)!)
     .filter((row) => row.upgrade.offer !== null || isNext(row))

@@ -6,62 +6,62 @@ import { type AddressedDevice, type DueProduct, raiseNoticeIds, readDueDevices }
 import { changeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
-import type { Farewell } from '../storage/task-queues.ts'
-import { LEASE_MS } from './send-notices.ts'
+import type { QueuedCancellation } from '../storage/task-queues.ts'
+import { LEASE_MS } from './prepare-notices.ts'
 
-// A device whose upgrade was cancelled is told so, where its product says `notifyCancel` (PROTOCOL.md, 3).
+// A device whose upgrade was cancelled is told so if its product says `notifyCancel` (src/protocol/README.md#messages).
 
-const FAREWELL_PAGE_SIZE = 200
+const PAGE_SIZE = 200
 const MAX_TRIES = 5
 /** No bridge, or none with credit. */
 const NO_CREDIT_TRY_AGAIN_MS = 30_000
-/** Nobody subscribed for it. */
+/** Nobody subscribes for the device. */
 const OFFLINE_TRY_AGAIN_MS = 15 * 60_000
 
-/** Who may have a notice is to hear that it was cancelled. */
-export function sayFarewell({ queues }: TaskContext, { deviceId, upgrade }: DeviceRow, now: number): void {
-  if (upgrade.status === 'cancelled' && upgrade.mayHaveNotice) queues.insertFarewell(deviceId, now)
+/** Queues the message if the upgrade was cancelled after a notice may have reached the device. */
+export function queueCancellation({ queues, now }: TaskContext, { deviceId, upgrade }: DeviceRow): void {
+  if (upgrade.status === 'cancelled' && upgrade.mayHaveNotice) queues.insertCancellation(deviceId, now())
 }
 
 /**
- * Tells a page of cancelled devices. Its entry goes once the broker took the message, or where there is nothing to
- * say (any more). Answers whether there may be more.
+ * Tells a page of devices. An entry is deleted once the broker took the message, or if there is nothing to say any
+ * more. Returns whether there may be more.
  */
-export async function farewellPage(task: TaskContext, now: () => number): Promise<boolean> {
-  const { env, spec, queues } = task
-  const due = queues.readFarewells(now(), FAREWELL_PAGE_SIZE)
+export async function cancellationsPage(task: TaskContext): Promise<boolean> {
+  const { env, spec, queues, now } = task
+  const due = queues.readCancellations(now(), PAGE_SIZE)
   if (due.length === 0) return false
   const { product, devices } = await readDueDevices(
     env.DB,
     spec,
     due.map(({ deviceId }) => deviceId),
   )
-  const farewells = new Map(due.map((farewell) => [farewell.deviceId, farewell]))
-  const told = devices.filter((device) => isToBeTold(task, product, device, farewells.get(device.id)!))
-  for (const { id } of devices) if (!told.some((device) => device.id === id)) queues.deleteFarewell(id)
+  const queued = new Map(due.map((cancellation) => [cancellation.deviceId, cancellation]))
+  const told = devices.filter((device) => isToBeTold(task, product, device, queued.get(device.id)!))
+  for (const { id } of devices) if (!told.some((device) => device.id === id)) queues.deleteCancellation(id)
   if (product === null || told.length === 0) return true
   const hub = hubStub(env, product.hub)
   const above = Math.max(...told.map((device) => device.lastNoticeId))
   const { credit, firstNoticeId } = await hub.prepare(told.length, above, spec.id)
-  for (const { id } of told.slice(credit)) queues.waitWithFarewell(id, now() + NO_CREDIT_TRY_AGAIN_MS)
-  const notices = told.slice(0, credit).map((device, index) => {
-    const again = farewells.get(device.id)!.noticeId
+  for (const { id } of told.slice(credit)) queues.waitWithCancellation(id, now() + NO_CREDIT_TRY_AGAIN_MS)
+  const messages = told.slice(0, credit).map((device, index) => {
+    const again = queued.get(device.id)!.noticeId
     return {
       device,
       deviceId: device.id,
       noticeId: again === device.lastNoticeId ? again : firstNoticeId + index,
     }
   })
-  if (notices.length === 0) return true
+  if (messages.length === 0) return true
   await raiseNoticeIds(
     env.DB,
     spec.module,
-    notices.map(({ deviceId, noticeId }) => ({ deviceId, noticeId })),
+    messages.map(({ deviceId, noticeId }) => ({ deviceId, noticeId })),
   )
-  const frames = notices.flatMap(({ device, noticeId }) => offerFarewell(task, device, noticeId, now()))
+  const frames = messages.flatMap(({ device, noticeId }) => offerCancellation(task, device, noticeId))
   const taken = frames.length === 0 ? 0 : await hub.offer(frames, spec.id)
   for (const { notice } of frames.slice(taken)) {
-    queues.postponeFarewell(notice.device, Number(notice.id), now() + NO_CREDIT_TRY_AGAIN_MS)
+    queues.postponeCancellation(notice.device, Number(notice.id), now() + NO_CREDIT_TRY_AGAIN_MS)
   }
   return true
 }
@@ -70,10 +70,10 @@ function isToBeTold(
   task: TaskContext,
   product: DueProduct | null,
   { id, productId, address, slot }: AddressedDevice,
-  { tries }: Farewell,
+  { tries }: QueuedCancellation,
 ): boolean {
   if (!product?.notifyCancel || address === null || productId !== task.spec.productId) return false
-  // A newer upgrade has the device: to it, the cancellation would be of that one.
+  // A newer upgrade has the device, which would take the cancellation for that one's.
   if (slot?.active && slot.taskId !== task.spec.id) return false
   return tries < MAX_TRIES && isCancelled(task, id)
 }
@@ -82,18 +82,17 @@ function isToBeTold(
 const isCancelled = ({ storage }: TaskContext, deviceId: string) =>
   storage.readRow(deviceId)?.upgrade.status === 'cancelled'
 
-function offerFarewell(
+function offerCancellation(
   task: TaskContext,
   { id, address }: AddressedDevice,
   noticeId: number,
-  now: number,
 ): NoticeFrame[] {
-  const { env, spec, queues } = task
+  const { env, spec, queues, now } = task
   if (!isCancelled(task, id) || address === null) {
-    queues.deleteFarewell(id)
+    queues.deleteCancellation(id)
     return []
   }
-  queues.offerFarewell(id, noticeId, now + LEASE_MS)
+  queues.offerCancellation(id, noticeId, now() + LEASE_MS)
   return [
     {
       notice: { task: spec.id, device: id, id: formatNoticeId(noticeId) },
@@ -106,24 +105,23 @@ function offerFarewell(
   ]
 }
 
-/** What the bridge says of a message to a cancelled device. Answers the row to write, or the same one. */
-export function farewellAnswered(
+/** The bridge says what became of a message to a cancelled device. Returns the row to write, or the same row. */
+export function cancellationAnswered(
   task: TaskContext,
   row: DeviceRow,
   event: { type: 'sent' | 'taken' | 'offline' | 'returned'; noticeId: number },
-  now: number,
 ): DeviceRow {
-  const { queues } = task
+  const { queues, now } = task
   const { deviceId } = row
-  const farewell = queues.readFarewell(deviceId)
-  if (farewell?.noticeId !== event.noticeId || event.type === 'sent') return row
+  const queued = queues.readCancellation(deviceId)
+  if (queued?.noticeId !== event.noticeId || event.type === 'sent') return row
   if (event.type !== 'taken') {
     const wait = event.type === 'offline' ? OFFLINE_TRY_AGAIN_MS : 0
-    queues.postponeFarewell(deviceId, event.noticeId, now + wait)
+    queues.postponeCancellation(deviceId, event.noticeId, now() + wait)
     return row
   }
-  queues.deleteFarewell(deviceId)
-  const note = { kind: 'cancellation taken', detail: formatNoticeId(event.noticeId), always: true }
-  // Changes nothing but the history.
-  return changeDevice(task, row, { type: 'notRetried' }, note, now)
+  queues.deleteCancellation(deviceId)
+  const params = { noticeId: formatNoticeId(event.noticeId) }
+  // The event changes nothing but the history.
+  return changeDevice(task, row, { type: 'notRetried' }, { code: 'cancellation_taken', params, always: true })
 }

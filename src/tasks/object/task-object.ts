@@ -1,12 +1,14 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../../common/env.ts'
+import { logError, toError } from '../../common/log.ts'
 import type { Waiter } from '../../hub/waiter.ts'
 import { createLinker } from '../../links/linker.ts'
 import type { Notice } from '../../protocol/device.ts'
+import { type ReasonCode, toReason } from '../../reasons/reason.ts'
 import { writeTaskRow } from '../database/task-row.ts'
 import type { SlotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { askForNotices } from '../notices/answer-requests.ts'
+import { answerRequests } from '../notices/answer-requests.ts'
 import { handOut } from '../notices/hand-out.ts'
 import { freeze } from '../notices/turn.ts'
 import { type TaskSpec, taskRank } from '../rules/task.ts'
@@ -43,13 +45,13 @@ import {
 } from './task-view.ts'
 import { acceptWatcher, createWatchers } from './watchers.ts'
 
-/** How soon the alarm tries again what threw. */
-const FAILED_LOOK_AGAIN_MS = 5_000
+/** How soon the alarm tries again after an error. */
+const RETRY_AFTER_ERROR_MS = 5_000
 const IN_CASE_MS = 60_000
 
 /**
- * One upgrade task: the only owner of its devices' states. A thin shell over the steps beside it; losing its
- * memory at any point loses nothing.
+ * One upgrade task: the only owner of its devices' states. A thin shell over the steps in the rooms beside it; losing
+ * its memory at any point loses nothing.
  */
 export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter {
   #storage: TaskStorage
@@ -63,14 +65,14 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
 
   // ---- For operators ------------------------------------------------------------------------------------
 
-  /** Makes the task, or finds that it is made. False where one of its packages is not ready. */
+  /** Makes the task, or finds that it is made. Returns false if one of its packages is not ready. */
   async create(spec: TaskSpec, selection: string[][]): Promise<boolean> {
     if (!this.#storage.hasTask()) {
       this.#storage.insertSelection(selection)
       this.#storage.insertTask(spec, newRun(spec))
     }
     const task = this.#task()
-    // Before there is a row of it: cut off after that, the task is looked after all the same.
+    // Before its row exists: if the object is cut off after that, the task is looked after all the same.
     await this.ctx.storage.setAlarm(Date.now() + IN_CASE_MS)
     if (!(await writeTaskRow(this.env.DB, task))) {
       await this.ctx.storage.deleteAlarm()
@@ -82,7 +84,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   view(): TaskView {
-    return taskView(this.#task(), Date.now())
+    return taskView(this.#task())
   }
 
   devices(query: DeviceListQuery): DevicePage {
@@ -90,7 +92,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   device(deviceId: string): DeviceView | null {
-    return deviceView(this.#task(), deviceId, Date.now())
+    return deviceView(this.#task(), deviceId)
   }
 
   /** The counts over time, the oldest first. */
@@ -113,28 +115,30 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   async cancel(): Promise<Answer<TaskView>> {
-    return this.#answered(cancelTask(this.#task(), Date.now()))
+    return this.#answered(cancelTask(this.#task()))
   }
 
   async nextWave(): Promise<Answer<TaskView>> {
-    return this.#answered(nextWave(this.#task(), Date.now()))
+    return this.#answered(nextWave(this.#task()))
   }
 
   async retry(which: { deviceId: string } | { includeCancelled: boolean }): Promise<Answer<RetryAnswer>> {
     try {
-      return await retryDevices(this.#task(), which, Date.now)
+      return await retryDevices(this.#task(), which)
     } finally {
       await this.#rearm()
     }
   }
 
-  async cancelDevices(deviceIds: string[], reason: string): Promise<Refusal | null> {
-    const refusals = deviceIds.map((deviceId) => cancelDevice(this.#task(), deviceId, reason, Date.now()))
+  /** `why` is the code of a reason; a Worker of an earlier release sends a sentence. */
+  async cancelDevices(deviceIds: string[], why: ReasonCode): Promise<Refusal | null> {
+    const because = toReason(why)
+    const refusals = deviceIds.map((deviceId) => cancelDevice(this.#task(), deviceId, because))
     await this.#rearm()
     return refusals.find((refusal) => refusal !== null) ?? null
   }
 
-  // ---- For who watches ----------------------------------------------------------------------------------
+  // ---- For the console ----------------------------------------------------------------------------------
 
   /** A console's socket: it is told the figures as they move, at most once a second. */
   override async fetch(): Promise<Response> {
@@ -144,7 +148,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   override async webSocketMessage(): Promise<void> {
-    // Who watches has nothing to say.
+    // A watcher has nothing to say.
   }
 
   override async webSocketClose(socket: WebSocket): Promise<void> {
@@ -154,36 +158,25 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   // ---- For devices --------------------------------------------------------------------------------------
 
   async deliver(messages: TaskMessage[]): Promise<void> {
-    if (!this.#storage.hasTask()) return
-    const task = this.#task()
-    try {
-      this.ctx.storage.transactionSync(() => deliver(task, messages, Date.now()))
-    } catch (error) {
-      // A part of the batch must not stay: what was written is undone, and so are the counts in memory.
-      Object.assign(task.run, this.#storage.readTask()!.run)
-      throw error
-    }
-    await this.#rearm()
+    await this.#call(undefined, (task) => {
+      try {
+        this.ctx.storage.transactionSync(() => deliver(task, messages))
+      } catch (error) {
+        // No part of the batch may stay: what was written is undone, and so are the counts in memory.
+        Object.assign(task.run, this.#storage.readTask()!.run)
+        throw error
+      }
+    })
   }
 
-  /** Devices that ask over MQTT. Answers those for which a notice is due here, and is or will be sent. */
-  async ask(asks: { deviceId: string; key: string }[]): Promise<string[]> {
-    if (!this.#storage.hasTask()) return []
-    try {
-      return await askForNotices(this.#task(), asks, Date.now)
-    } finally {
-      await this.#rearm()
-    }
+  /** Devices ask over MQTT. Returns those for which a notice is due here, and is or will be sent. */
+  async ask(requests: { deviceId: string; key: string }[]): Promise<string[]> {
+    return this.#call([], (task) => answerRequests(task, requests))
   }
 
-  /** The due notice for a device that asks over HTTPS; null where none is due here. */
+  /** The due notice for a device that asks over HTTPS; null if none is due here. */
   async handOut(deviceId: string): Promise<Notice | null> {
-    if (!this.#storage.hasTask()) return null
-    try {
-      return await handOut(this.#task(), deviceId, Date.now)
-    } finally {
-      await this.#rearm()
-    }
+    return this.#call<Notice | null>(null, (task) => handOut(task, deviceId))
   }
 
   async openDownload(deviceId: string, packageIndex: number): Promise<DownloadAnswer> {
@@ -191,67 +184,50 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   async noteDownload(deviceId: string, packageIndex: number, what: 'began' | 'completed'): Promise<void> {
-    if (!this.#storage.hasTask()) return
-    noteDownload(this.#task(), deviceId, packageIndex, what, Date.now())
-    await this.#rearm()
+    await this.#call(undefined, (task) => noteDownload(task, deviceId, packageIndex, what))
   }
 
   // ---- For the catalogue --------------------------------------------------------------------------------
 
-  /** The product is frozen: what is being prepared is not sent. */
+  /** The product is frozen: a notice that is being prepared is not sent. */
   async freeze(): Promise<void> {
-    if (!this.#storage.hasTask()) return
-    const task = this.#task()
-    freeze(task, Date.now())
-    this.#storage.writeRun(task.run)
-    await this.#rearm()
+    await this.#call(undefined, (task) => {
+      freeze(task)
+      task.save()
+    })
   }
 
   async recalled(packageId: string): Promise<void> {
-    if (!this.#storage.hasTask()) return
-    packageRecalled(this.#task(), packageId)
-    await this.#rearm()
+    await this.#call(undefined, (task) => packageRecalled(task, packageId))
   }
 
   /** These devices changed: a dynamic task may take them in. */
   async newcomers(deviceIds: string[]): Promise<void> {
-    if (!this.#storage.hasTask()) return
-    noteNewcomers(
-      this.#task(),
-      deviceIds.filter((deviceId) => !this.#storage.readRow(deviceId)),
+    await this.#call(undefined, (task) =>
+      noteNewcomers(
+        task,
+        deviceIds.filter((deviceId) => !this.#storage.readRow(deviceId)),
+      ),
     )
-    await this.#rearm()
   }
 
   // ---- For the hub and other tasks ----------------------------------------------------------------------
 
-  /** A bridge has credit, or a product was unfrozen, or a device enabled. */
+  /** A bridge has credit, the product was unfrozen, or these devices were enabled. */
   async wake(deviceIds: string[] = []): Promise<void> {
-    if (!this.#storage.hasTask()) return
-    const task = this.#task()
-    task.run.blockedUntil = 0
-    lookAgain(task, deviceIds, Date.now())
-    this.#storage.writeRun(task.run)
-    await this.#rearm()
+    await this.#lookAgain(deviceIds, 'enabled')
   }
 
   async slotsFreed(deviceIds: string[]): Promise<void> {
-    await this.wake(deviceIds)
+    await this.#lookAgain(deviceIds, 'slot_freed')
   }
 
   async yieldSlots(deviceIds: string[], by: string | null): Promise<string[]> {
-    if (!this.#storage.hasTask()) return deviceIds
-    try {
-      return await yieldSlots(this.#task(), deviceIds, by, Date.now)
-    } finally {
-      await this.#rearm()
-    }
+    return this.#call(deviceIds, (task) => yieldSlots(task, deviceIds, by))
   }
 
   async replaceDevices(deviceIds: string[], by: string): Promise<void> {
-    if (!this.#storage.hasTask()) return
-    replaceDevices(this.#task(), deviceIds, by, Date.now())
-    await this.#rearm()
+    await this.#call(undefined, (task) => replaceDevices(task, deviceIds, by))
   }
 
   // ---- The alarm ----------------------------------------------------------------------------------------
@@ -260,15 +236,35 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     if (!this.#storage.hasTask()) return
     let notBefore = 0
     try {
-      await work(this.#task(), Date.now)
+      await work(this.#task())
     } catch (error) {
-      console.error('task.work_failed', { task: this.#task().spec.id, error: String(error) })
-      notBefore = Date.now() + FAILED_LOOK_AGAIN_MS
+      logError('task.work_failed', { task: this.#task().spec.id, error: toError(error) })
+      notBefore = Date.now() + RETRY_AFTER_ERROR_MS
     } finally {
-      const next = nextAlarm(this.#task(), Date.now())
+      const next = nextAlarm(this.#task())
       if (next !== null) await this.ctx.storage.setAlarm(Math.max(next, notBefore))
       this.#watchers.tell(this.ctx, this.#task())
     }
+  }
+
+  // ---- The shell ----------------------------------------------------------------------------------------
+
+  /** A call to the task, and the alarm for what it left to do; `missing` if the task was never made. */
+  async #call<T>(missing: T, call: (task: TaskContext) => T | Promise<T>): Promise<T> {
+    if (!this.#storage.hasTask()) return missing
+    try {
+      return await call(this.#task())
+    } finally {
+      await this.#rearm()
+    }
+  }
+
+  async #lookAgain(deviceIds: string[], because: 'slot_freed' | 'enabled'): Promise<void> {
+    await this.#call(undefined, (task) => {
+      task.run.blockedUntil = 0
+      lookAgain(task, deviceIds, because)
+      task.save()
+    })
   }
 
   async #answered(refused: Refusal | null): Promise<Answer<TaskView>> {
@@ -277,10 +273,10 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     return { value: this.view() }
   }
 
-  /** The alarm rings at the earliest thing due. Writes nothing where it already does. */
+  /** The alarm rings at the earliest thing due. Writes nothing if it already does. */
   async #rearm(): Promise<void> {
     this.#watchers.tell(this.ctx, this.#task())
-    const next = nextAlarm(this.#task(), Date.now())
+    const next = nextAlarm(this.#task())
     if (next === null) return
     const present = await this.ctx.storage.getAlarm()
     if (present === null || present > next) await this.ctx.storage.setAlarm(next)
@@ -288,17 +284,22 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
 
   #task(): TaskContext {
     if (!this.#context) {
-      const stored = this.#storage.readTask()
+      const storage = this.#storage
+      const stored = storage.readTask()
       if (!stored) throw new Error('no such task')
+      const { spec, run } = stored
       this.#context = {
         env: this.env,
-        storage: this.#storage,
+        storage,
         journal: openTaskJournal(this.ctx.storage),
         queues: openTaskQueues(this.ctx.storage),
-        ...stored,
-        rank: taskRank(stored.spec),
+        spec,
+        run,
+        rank: taskRank(spec),
         link: createLinker(this.env),
         freezes: 0,
+        now: () => Date.now(),
+        save: () => storage.writeRun(run),
       }
     }
     return this.#context

@@ -1,8 +1,10 @@
 import { iso } from '../../common/time.ts'
+import { type EventCode, eventInEnglish, inEnglish, type Params, type Reason } from '../../reasons/reason.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { planRollout } from '../rules/rollout.ts'
 import type { TaskCounts, TaskSpec, TaskStatus } from '../rules/task.ts'
+import type { TaskRun } from '../rules/task-run.ts'
 import { codeOf, type FailureCause, type UpgradeStatus } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import type { HistoryEvent } from '../storage/history.ts'
@@ -20,7 +22,9 @@ export interface TaskSummary {
   name: string
   description: string | null
   status: TaskStatus
+  /** In English; `pausedBecause` is the same as data. */
   pausedReason: string | null
+  pausedBecause: Reason | null
   startAt: string
   endAt: string | null
   devices: TaskSpec['selection']
@@ -30,7 +34,7 @@ export interface TaskSummary {
   finishedAt: string | null
 }
 
-/** Devices that were told while connected, or turned up since; what opens waves and halts counts only these. */
+/** Devices that were told while connected, or seen since; waves and the halt rule count only these. */
 interface Reached {
   reached: number
   /** Settled well: a Success that was not rolled back. */
@@ -51,8 +55,9 @@ export interface TaskView extends TaskSummary, Reached {
   waves: WaveView[]
   rolledBack: number
   failures: (FailureCount & { code: number | null })[]
-  /** Why nothing is sent now; null while sending, or where nothing is left. */
+  /** Why nothing is sent now; null while sending, or if nothing is left. `waiting` is the same as data. */
   waitingFor: string | null
+  waiting: Reason | null
 }
 
 export interface DeviceSummary {
@@ -65,6 +70,8 @@ export interface DeviceSummary {
   status: UpgradeStatus
   step: number | null
   description: string | null
+  /** What `description` says, as data; null if it is the device's own words. */
+  because: Reason | null
   /** Of a Failure: the `step` by which the device said so; null for what the server found. */
   code: number | null
   cause: FailureCause | null
@@ -76,9 +83,20 @@ export interface DeviceSummary {
 }
 
 export interface DeviceView extends DeviceSummary {
-  events: { at: string; kind: string; detail: string | null; status: UpgradeStatus | null }[]
-  /** Why nothing happens, in plain words; null where nothing is waited for. */
+  events: EventView[]
+  /** Why nothing happens, in English; null if nothing is waited for. `waiting` is the same as data. */
   waitingFor: string | null
+  waiting: Reason | null
+}
+
+/** An event of a device's history: `kind` and `detail` in English, `code` and `params` as data. */
+export interface EventView {
+  at: string
+  code: EventCode
+  params: Params
+  kind: string
+  detail: string | null
+  status: UpgradeStatus | null
 }
 
 export interface DevicePage {
@@ -86,10 +104,10 @@ export interface DevicePage {
   nextCursor: string | null
 }
 
-export function taskView(task: TaskContext, now: number): TaskView {
-  const { spec, run, journal } = task
+export function taskView({ spec, run, journal, now }: TaskContext): TaskView {
   const isOver = run.status === 'finished' || run.status === 'cancelled'
-  const { closedBecause } = planRollout(spec, run, now)
+  const { closedBecause } = planRollout(spec, run, now())
+  const waiting = isOver ? null : (closedBecause ?? (now() < run.blockedUntil ? run.blockedBy : null))
   return {
     id: spec.id,
     productId: spec.productId,
@@ -99,7 +117,8 @@ export function taskView(task: TaskContext, now: number): TaskView {
     name: spec.name,
     description: spec.description,
     status: run.status,
-    pausedReason: run.pausedReason,
+    pausedReason: run.pausedBecause && inEnglish(run.pausedBecause),
+    pausedBecause: run.pausedBecause,
     startAt: iso(spec.startAt),
     endAt: iso(spec.endAt),
     devices: spec.selection,
@@ -108,15 +127,16 @@ export function taskView(task: TaskContext, now: number): TaskView {
     createdAt: iso(spec.createdAt),
     finishedAt: iso(run.finishedAt),
     ...reachedTotals(run),
-    waves: waveViews(task),
+    waves: waveViews(spec, run),
     rolledBack: run.rolledBack,
     failures: journal.readFailures().map((failure) => ({ ...failure, code: codeOf(failure.cause) })),
-    waitingFor: isOver ? null : (closedBecause ?? (now < run.blockedUntil ? run.blockedBy : null)),
+    waitingFor: waiting && inEnglish(waiting),
+    waiting,
   }
 }
 
 /** None for a task without waves. */
-const waveViews = ({ spec, run }: TaskContext): WaveView[] =>
+const waveViews = (spec: TaskSpec, run: TaskRun): WaveView[] =>
   (spec.policy.waves ?? []).map(({ percent }, index) => {
     const { devices, openedAt, reached, succeeded, failed } = run.waves[index]!
     return { percent, devices, openedAt: iso(openedAt), reached, succeeded, failed }
@@ -128,25 +148,28 @@ export function devicePage(task: TaskContext, query: DeviceListQuery): DevicePag
   return { items, nextCursor: rows.length > query.limit ? items.at(-1)!.deviceId : null }
 }
 
-export function deviceView(task: TaskContext, deviceId: string, now: number): DeviceView | null {
+export function deviceView(task: TaskContext, deviceId: string): DeviceView | null {
   const row = task.storage.readRow(deviceId)
   if (!row) return null
+  const waiting = waitingFor(task, row)
   return {
     ...summary(task, row),
     events: row.events.map(eventView),
-    waitingFor: waitingFor(task, row, now),
+    waitingFor: waiting && inEnglish(waiting),
+    waiting,
   }
 }
 
-const eventView = ({ at, kind, detail, status }: HistoryEvent) => ({
+const eventView = ({ at, code, params, status }: HistoryEvent): EventView => ({
   at: iso(at),
-  kind,
-  detail,
+  code,
+  params,
+  ...eventInEnglish(code, params),
   status: status ?? null,
 })
 
 function summary({ spec }: TaskContext, row: DeviceRow): DeviceSummary {
-  const { status, step, description, cause, pushes, attempt, rolledBack } = row.upgrade
+  const { status, step, description, reason, cause, pushes, attempt, rolledBack } = row.upgrade
   return {
     deviceId: row.deviceId,
     number: row.number,
@@ -157,6 +180,7 @@ function summary({ spec }: TaskContext, row: DeviceRow): DeviceSummary {
     status,
     step,
     description,
+    because: reason,
     code: codeOf(cause),
     cause,
     pushes,

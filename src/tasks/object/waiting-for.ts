@@ -1,4 +1,5 @@
 import { iso } from '../../common/time.ts'
+import { type Reason, reason } from '../../reasons/reason.ts'
 import { waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
@@ -7,59 +8,62 @@ import { openWave, wavePercents } from '../rules/task-run.ts'
 import { isEnded } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 
-/** Of those ahead of a device, so many are counted. */
+/** So many devices ahead of one are counted. */
 const MAX_AHEAD = 100_000
 
-/** Why nothing happens with a device, in plain words; null where nothing is waited for. */
-export function waitingFor(task: TaskContext, row: DeviceRow, now: number): string | null {
-  const { spec, run } = task
+/** Why nothing happens with a device; null if nothing is waited for. */
+export function waitingFor(task: TaskContext, row: DeviceRow): Reason | null {
+  const { spec, run, now } = task
   const { upgrade } = row
-  if (upgrade.retryAt !== null) return `its automatic retry at ${iso(upgrade.retryAt)}`
+  if (upgrade.retryAt !== null) return reason('retries_at', { at: iso(upgrade.retryAt) })
   if (isEnded(upgrade.status)) return null
-  const { closedBecause } = planRollout(spec, run, now)
+  const { closedBecause } = planRollout(spec, run, now())
   if (upgrade.status !== 'upgrading' && closedBecause !== null) return closedBecause
   const wave = waveOf(task, row)
-  if (upgrade.status === 'pending' && !isWaveOpen(run, wave)) return waveWaits(task, wave, now)
+  if (upgrade.status === 'pending' && !isWaveOpen(run, wave)) return waveWaits(task, wave)
   if (upgrade.heldBy !== null) return upgrade.heldBy
-  if (upgrade.offline) return `offline since ${since(row)}: it is told when it subscribes, reports or asks`
-  if (upgrade.gone) return `silent and not connected since its notice: gone since ${since(row)}`
-  if (upgrade.offer !== null) return 'the notice is on its way'
-  if (upgrade.owed !== 'no') return itsTurn(task, row, now)
-  return upgrade.status === 'pushed' ? 'the device to begin' : "the device's next message"
+  if (upgrade.offline) return reason('offline_since', { at: lastTime(row, 'notice_offline') })
+  if (upgrade.gone) return reason('gone_since', { at: lastTime(row, 'gone') })
+  if (upgrade.offer !== null) return reason('notice_on_its_way')
+  if (upgrade.owed !== 'no') return itsTurn(task, row)
+  return reason(upgrade.status === 'pushed' ? 'device_to_begin' : 'next_message')
 }
 
-/** The bridge's word, or the device's silence, came last. */
-const since = ({ events, updatedAt }: DeviceRow) =>
-  iso(events.findLast(({ kind }) => kind === 'notice offline' || kind.startsWith('gone'))?.at ?? updatedAt)
+/** When the history last says so. */
+const lastTime = ({ events, updatedAt }: DeviceRow, code: 'notice_offline' | 'gone') =>
+  iso(events.findLast((event) => event.code === code)?.at ?? updatedAt)
 
-function waveWaits({ spec, run }: TaskContext, wave: number, now: number): string {
-  const index = openWave(run)
-  const open = run.waves[index]
-  if (run.cuts === null || !open) return 'the devices are being taken in'
-  if (wave > index + 1) return `wave ${wave + 1} opens after wave ${wave}`
+/** Why the wave (from 0) is closed. Waves are numbered from 1 for people. */
+function waveWaits({ spec, run, now }: TaskContext, index: number): Reason {
+  const openIndex = openWave(run)
+  const open = run.waves[openIndex]
+  if (run.cuts === null || !open) return reason('enrolling')
+  const numbers = { wave: index + 1, open: openIndex + 1 }
+  if (index > openIndex + 1) return reason('wave_after_wave', { wave: index + 1, before: index })
   const { policy } = spec
-  const enough = `${successPercent(policy, index)} % of wave ${index + 1} succeeded`
-  if (open.reached === 0) return `wave ${wave + 1} opens when ${enough} (none was reached yet)`
-  if (!hasSucceeded(policy, open, index)) {
-    return `wave ${wave + 1} opens when ${enough} (now ${percentOf(open.succeeded, open.reached)})`
+  const percent = successPercent(policy, openIndex)
+  if (open.reached === 0) return reason('wave_needs_first_success', { ...numbers, percent })
+  if (!hasSucceeded(policy, open, openIndex)) {
+    const now = percentOf(open.succeeded, open.reached)
+    return reason('wave_needs_success', { ...numbers, percent, now })
   }
   if (open.goodSince !== null) {
-    const opensAt = open.goodSince + soakMs(policy, index)
-    return `wave ${wave + 1} opens at ${iso(Math.max(opensAt, now))}, if wave ${index + 1} stays as good`
+    const opensAt = open.goodSince + soakMs(policy, openIndex)
+    return reason('wave_opens_at', { ...numbers, at: iso(Math.max(opensAt, now())) })
   }
-  return `wave ${wave + 1} opens when all of wave ${index + 1} were sent their notice`
+  return reason('wave_needs_notices', numbers)
 }
 
-function itsTurn(task: TaskContext, { deviceId }: DeviceRow, now: number): string | null {
-  const { spec, run, storage } = task
-  if (now < run.blockedUntil) return run.blockedBy
+function itsTurn(task: TaskContext, { deviceId }: DeviceRow): Reason | null {
+  const { spec, run, storage, now } = task
+  if (now() < run.blockedUntil) return run.blockedBy
   const { ratePerMinute } = spec.policy
-  if (ratePerMinute === undefined) return 'its notice is next to be sent'
+  if (ratePerMinute === undefined) return reason('notice_is_next')
   const ahead = storage.countAhead(run.sendCursor ?? '', deviceId, MAX_AHEAD) * openShare(task)
-  return `rate: about ${Math.max(1, Math.ceil(ahead / ratePerMinute))} min`
+  return reason('rate_limited', { minutes: Math.max(1, Math.ceil(ahead / ratePerMinute)) })
 }
 
-/** Of the devices whose first turn has not come, about this part is of the open wave. */
+/** Of the devices whose first turn has not come, about this share is of the open wave. */
 function openShare({ spec, run }: TaskContext): number {
   const percents = wavePercents(spec.policy)
   const index = openWave(run)

@@ -1,6 +1,8 @@
+import { reason } from '../../reasons/reason.ts'
 import {
+  because,
+  causeOf,
   end,
-  type FailureCause,
   isEnded,
   isOutstanding,
   isWaiting,
@@ -18,13 +20,6 @@ import {
 
 /** A subscription this soon after a taken notice gets none, and a −2 may still speak of the notice before it. */
 const JUST_TOLD_MS = 60_000
-
-const FAILURES: Record<number, { cause: FailureCause; meaning: string }> = {
-  [-1]: { cause: 'upgrade_failed', meaning: 'upgrade failed' },
-  [-2]: { cause: 'download_failed', meaning: 'download failed' },
-  [-3]: { cause: 'verification_failed', meaning: 'verification failed' },
-  [-4]: { cause: 'write_failed', meaning: 'write failed' },
-}
 
 function heard(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
   return {
@@ -58,7 +53,7 @@ export function progressed(
   if (rules.confirm === 'version' || (upgrade.unsure && !upgrade.neverReported)) {
     return { ...reached, status: 'upgrading' }
   }
-  return end(reached, 'success', upgrade.unsure ? 'unverified' : description)
+  return end(reached, 'success', upgrade.unsure ? reason('unverified') : null)
 }
 
 const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
@@ -78,12 +73,12 @@ function linksHadExpired(upgrade: Upgrade, rules: UpgradeRules): boolean {
 function failed(before: Upgrade, next: Upgrade, rules: UpgradeRules): Upgrade {
   const step = next.step as number
   if (step === -2 && linksHadExpired(before, rules)) {
-    const stays = { ...heard(before, next.viaBridge, rules), description: 'its download link had expired' }
+    const stays = { ...heard(before, next.viaBridge, rules), ...because(reason('link_expired')) }
     if (isOutstanding(stays)) return stays
     if (before.repushes < rules.mismatchPushes) return { ...stays, owed: 'repush' }
   }
-  const { cause, meaning } = FAILURES[step]!
-  return end(next, 'failure', next.description ? `${meaning}: ${next.description}` : meaning, { cause })
+  const cause = causeOf(step)
+  return end(next, 'failure', reason(cause, { said: next.description || null }), { cause })
 }
 
 export function reportedTarget(
@@ -96,13 +91,9 @@ export function reportedTarget(
     case 'pending':
     case 'pushed':
     case 'upgrading':
-      return end(
-        next,
-        'success',
-        upgrade.pushes === 0 ? 'already on the target version' : upgrade.description,
-      )
+      return end(next, 'success', upgrade.pushes === 0 ? reason('already_on_target') : null)
     case 'failure':
-      return upgrade.cause === 'timed_out' && event.isHolder ? end(next, 'success', 'late') : upgrade
+      return upgrade.cause === 'timed_out' && event.isHolder ? end(next, 'success', reason('late')) : upgrade
     case 'success':
       return upgrade.reportedTarget ? upgrade : next
     case 'cancelled':
@@ -115,10 +106,12 @@ export function reportedOther(
   event: Extract<UpgradeEvent, { type: 'version' }>,
   rules: UpgradeRules,
 ): Upgrade {
-  const ran = `reported 100 %, runs ${event.version}`
+  const { version } = event
   if (upgrade.status === 'success') {
     const isRollback = event.isHolder && upgrade.reached100 && !upgrade.reportedTarget && !upgrade.rolledBack
-    return isRollback ? { ...upgrade, rolledBack: true, description: ran } : upgrade
+    return isRollback
+      ? { ...upgrade, ...because(reason('rolled_back', { version })), rolledBack: true }
+      : upgrade
   }
   if (isEnded(upgrade.status)) return upgrade
   const outstanding = isOutstanding(upgrade)
@@ -126,14 +119,16 @@ export function reportedOther(
   // What it waits for may be just this version: a differential package has one that it starts from.
   if (upgrade.status === 'pending') return outstanding ? released(next) : { ...next, owed: 'due' }
   if (rules.confirm === 'version' && upgrade.reached100 && !upgrade.unsure) {
-    return end(next, 'failure', `rolled back: ${ran}`, { cause: 'rolled_back', rolledBack: true })
+    return end(next, 'failure', reason('rolled_back_failure', { version }), {
+      cause: 'rolled_back',
+      rolledBack: true,
+    })
   }
   // Only a report that answers a notice counts: one that is still on its way, or owed, answers this one too.
   if (outstanding) return next
   if (upgrade.repushes < rules.mismatchPushes) return { ...next, owed: 'repush' }
-  return end(next, 'failure', `still reports ${event.version} after ${upgrade.repushes} more notices`, {
-    cause: 'wrong_version',
-  })
+  const why = reason('wrong_version', { version, notices: upgrade.repushes })
+  return end(next, 'failure', why, { cause: 'wrong_version' })
 }
 
 export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {

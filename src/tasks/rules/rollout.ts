@@ -1,6 +1,8 @@
+import { iso } from '../../common/time.ts'
+import { type Reason, reason } from '../../reasons/reason.ts'
 import type { TaskSpec } from './task.ts'
 import { openWave, type TaskRun, type WaveRun } from './task-run.ts'
-import { describeOpening, windowAt } from './window.ts'
+import { closedUntil, windowAt } from './window.ts'
 
 /** What the rules say at one moment: the one place that decides what is due in a task (PROTOCOL.md, 4). */
 export interface Plan {
@@ -15,9 +17,9 @@ export interface Plan {
   /** When the answer may change by itself, in ms; null where only an event changes it. */
   lookAgainAt: number | null
   /** Why nothing is sent, for operators; null while open. */
-  closedBecause: string | null
+  closedBecause: Reason | null
   /** Too many devices failed: the task is to pause, with this reason. */
-  halt: string | null
+  halt: Reason | null
   /** The next wave is to open. */
   opensWave: boolean
   /** Since when the open wave has what opens the next one; null where it has not, or there is none. */
@@ -44,18 +46,18 @@ export function planRollout(spec: Rules, run: TaskRun, now: number): Plan {
   const { quota, quotaAt } = rateQuota(spec, run, now)
   const goodSince = run.waves[openWave(run)]?.goodSince ?? null
   const shut = { open: false, asks: false, quota, quotaAt, halt: null, opensWave: false, goodSince }
-  const closed = (closedBecause: string, more: Partial<Plan> = {}): Plan => ({
+  const closed = (closedBecause: Reason, more: Partial<Plan> = {}): Plan => ({
     ...{ ...shut, closedBecause, lookAgainAt: null },
     ...more,
   })
-  if (status === 'cancelled') return closed('the task was cancelled')
-  if (status === 'finished') return closed('the task is finished')
-  if (spec.endAt !== null && now >= spec.endAt) return closed("the task's end was reached", { asks: true })
+  if (status === 'cancelled') return closed(reason('task_cancelled'))
+  if (status === 'finished') return closed(reason('task_finished'))
+  if (spec.endAt !== null && now >= spec.endAt) return closed(reason('end_reached'), { asks: true })
   if (now < spec.startAt) {
-    return closed(`the task starts at ${new Date(spec.startAt).toISOString()}`, { lookAgainAt: spec.startAt })
+    return closed(reason('starts_at', { at: iso(spec.startAt) }), { lookAgainAt: spec.startAt })
   }
   if (status === 'paused') {
-    const why = run.halted && run.pausedReason ? run.pausedReason : 'the task is paused'
+    const why = (run.halted && run.pausedBecause) || reason('task_paused')
     return closed(why, { lookAgainAt: spec.endAt, asks: true })
   }
   const halt = haltReason(spec, run)
@@ -65,7 +67,7 @@ export function planRollout(spec: Rules, run: TaskRun, now: number): Plan {
   const plan = { ...shut, ...wave, asks: true }
   const lookAgainAt = earliest(spec.endAt, wave.lookAgainAt, window?.changesAt ?? null)
   if (spec.policy.window && window?.open === false) {
-    return { ...plan, lookAgainAt, closedBecause: describeOpening(spec.policy.window, now) }
+    return { ...plan, lookAgainAt, closedBecause: closedUntil(spec.policy.window, now) }
   }
   return { ...plan, open: true, lookAgainAt, closedBecause: null }
 }
@@ -107,16 +109,17 @@ export function spend({ policy }: Rules, run: TaskRun, notices: number, now: num
 // ---- Halt -----------------------------------------------------------------------------------------------
 
 /** Null unless too many of the reached devices that settled have failed. */
-function haltReason({ policy }: Rules, { halt }: TaskRun): string | null {
+function haltReason({ policy }: Rules, { halt }: TaskRun): Reason | null {
   const { haltOn } = policy
   if (!haltOn || halt.settled < haltOn.minFinished) return null
   if (halt.failed * 100 <= haltOn.failurePercent * halt.settled) return null
-  const share = percentOf(halt.failed, halt.settled)
-  return `halted: ${halt.failed} of ${halt.settled} settled devices failed (${share}, the limit is ${haltOn.failurePercent} %)`
+  const { failed, settled } = halt
+  const percent = percentOf(failed, settled)
+  return reason('halted', { failed, settled, percent, limitPercent: haltOn.failurePercent })
 }
 
-export const percentOf = (part: number, whole: number) =>
-  `${Math.round((1000 * part) / Math.max(whole, 1)) / 10} %`
+/** To one decimal. */
+export const percentOf = (part: number, whole: number) => Math.round((1000 * part) / Math.max(whole, 1)) / 10
 
 // ---- Waves ----------------------------------------------------------------------------------------------
 

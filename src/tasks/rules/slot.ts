@@ -1,5 +1,6 @@
 /** The slot: one active upgrade per device and module (PROTOCOL.md, section 5). Pure. */
 
+import { type Reason, reason } from '../../reasons/reason.ts'
 import { choosePackage } from './task.ts'
 
 /** A device's slot as D1 has it. */
@@ -42,31 +43,32 @@ export interface Contender {
 export type SlotDecision =
   /** Claim the slot, or keep it, and send. */
   | { type: 'claim' }
-  | { type: 'cancel'; reason: string }
-  | { type: 'superseded'; by: string }
+  | { type: 'cancel'; reason: Reason }
+  /** `by` is the newer task, if its id is known. */
+  | { type: 'superseded'; by: string | null }
   | { type: 'alreadyOnTarget' }
   /** Nothing is sent now; look again later. */
-  | { type: 'hold'; by: string }
+  | { type: 'hold'; by: Reason }
   /** An older task holds the slot. */
   | { type: 'busy'; holder: string }
   | { type: 'frozen' }
 
 /** What this task does with a device that is due (PROTOCOL.md, 4 and 5). */
 export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
-  if (device.productId === null) return { type: 'cancel', reason: 'device deleted' }
-  if (device.productId !== me.productId) return { type: 'cancel', reason: 'moved to another product' }
+  if (device.productId === null) return { type: 'cancel', reason: reason('device_deleted') }
+  if (device.productId !== me.productId) return { type: 'cancel', reason: reason('device_moved') }
   if (device.frozen) return { type: 'frozen' }
-  if (!device.enabled) return { type: 'hold', by: 'the device is disabled' }
+  if (!device.enabled) return { type: 'hold', by: reason('device_disabled') }
   const { slot } = device
   const isMine = slot?.active === true && slot.taskId === me.taskId
   if (slot?.succeededRank && slot.succeededRank > me.rank) {
-    return { type: 'superseded', by: slot.succeededTaskId ?? 'a newer task' }
+    return { type: 'superseded', by: slot.succeededTaskId }
   }
   if (slot?.active && slot.rank > me.rank) return { type: 'superseded', by: slot.taskId }
   // A newer task waits: it gets the slot next, and has what it wants where the device reports its version.
   const newerWaits = slot?.waitingRank != null && slot.waitingRank > me.rank
   if (newerWaits && (!isMine || device.version === slot.waitingVersion)) {
-    return { type: 'superseded', by: slot.waitingTaskId ?? 'a newer task' }
+    return { type: 'superseded', by: slot.waitingTaskId }
   }
   if (slot?.active && !isMine) return { type: 'busy', holder: slot.taskId }
   if (device.version === me.targetVersion && !isMine) return { type: 'alreadyOnTarget' }
@@ -74,12 +76,13 @@ export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
   return { type: 'claim' }
 }
 
-function noneFits(packages: Contender['packages']): string {
-  const sources = packages.map(({ sourceVersion }) => sourceVersion)
-  if (sources.length === 0) return 'its package was recalled'
+function noneFits(packages: Contender['packages']): Reason {
+  const sources = packages.flatMap(({ sourceVersion }) => sourceVersion ?? [])
+  const [version] = sources
+  if (version === undefined) return reason('device_package_recalled')
   return sources.length === 1
-    ? `the package is a diff from ${sources[0]}`
-    : `the packages are diffs from ${sources.join(', ')}`
+    ? reason('only_diff_from', { version })
+    : reason('only_diffs_from', { versions: sources.join(', ') })
 }
 
 /** May progress belong to an upgrade to another version (PROTOCOL.md, 4, *unsure*)? */

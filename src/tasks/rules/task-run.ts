@@ -1,3 +1,4 @@
+import type { Reason } from '../../reasons/reason.ts'
 import { NO_COUNTS, type TaskCounts, type TaskSpec, type TaskStatus } from './task.ts'
 import { LAST_PLACE } from './waves.ts'
 
@@ -20,7 +21,8 @@ export interface WaveRun {
 /** How far the task has come; one row, written together with the devices that it counts. */
 export interface TaskRun {
   status: TaskStatus
-  pausedReason: string | null
+  /** Why it is paused. */
+  pausedBecause: Reason | null
   startedAt: number | null
   finishedAt: number | null
   counts: TaskCounts
@@ -47,7 +49,7 @@ export interface TaskRun {
   ended: boolean
   /** No notice before this time: no credit, no bridge, or the product is frozen. */
   blockedUntil: number
-  blockedBy: string | null
+  blockedBy: Reason | null
   /** Its links are the Worker's, which stop while the task pauses. */
   linksStop: boolean
   /** Packages that are sent to nobody any more. */
@@ -70,7 +72,7 @@ export interface TaskRun {
 /** A task that was just created, and runs at once where its start has come. */
 export const newRun = ({ startAt, createdAt, policy }: TaskSpec): TaskRun => ({
   status: startAt <= createdAt ? 'running' : 'scheduled',
-  pausedReason: null,
+  pausedBecause: null,
   startedAt: startAt <= createdAt ? createdAt : null,
   finishedAt: null,
   counts: { ...NO_COUNTS },

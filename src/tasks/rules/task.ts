@@ -4,9 +4,6 @@ import { taskWindow } from './window.ts'
 
 export type TaskStatus = 'scheduled' | 'running' | 'paused' | 'finished' | 'cancelled'
 
-/** The `pausedReason` of a task that did not stop by itself. */
-export const PAUSED_BY_OPERATOR = 'paused by an operator'
-
 const percent = z.number().min(0).max(100)
 /** Up to 30 days. */
 const minutes = z.number().min(0).max(43_200)

@@ -1,9 +1,10 @@
+import { reason } from '../../reasons/reason.ts'
 import { asked, progressed, reportedOther, reportedTarget, subscribed } from './device-events.ts'
 import { answered, handedOut, offered, owedAgain, sent } from './notice-events.ts'
 import {
   type AutoRetry,
+  codeOf,
   end,
-  type FailureCause,
   fetched,
   isEnded,
   isWaiting,
@@ -17,13 +18,6 @@ import {
 
 /** What can heal by itself; the rest is the file's or the device's fault. */
 const HEALS: NonNullable<AutoRetry['on']> = ['timeout', -1, -2]
-const RETRY_ON: Partial<Record<FailureCause, NonNullable<AutoRetry['on']>[number]>> = {
-  timed_out: 'timeout',
-  upgrade_failed: -1,
-  download_failed: -2,
-  verification_failed: -3,
-  write_failed: -4,
-}
 const MINUTE_MS = 60_000
 
 /**
@@ -37,9 +31,9 @@ export function transition(upgrade: Upgrade, event: UpgradeEvent, rules: Upgrade
 
 /** A Failure that may heal is repeated by itself, each time after twice the time. */
 function toBeRetried(failed: Upgrade, { autoRetry, now }: UpgradeRules): Upgrade {
-  const reason = failed.cause && RETRY_ON[failed.cause]
+  const kind = failed.cause === 'timed_out' ? 'timeout' : codeOf(failed.cause)
   const { times, backoffMinutes, on = HEALS } = autoRetry ?? { times: 0, backoffMinutes: 0 }
-  if (!reason || failed.autoRetries >= times || !on.includes(reason)) return failed
+  if (kind === null || failed.autoRetries >= times || !on.includes(kind)) return failed
   return { ...failed, retryAt: now + backoffMinutes * MINUTE_MS * 2 ** failed.autoRetries }
 }
 
@@ -94,15 +88,15 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
       return isEnded(upgrade.status) || upgrade.heldUntil === null ? upgrade : released(upgrade)
     case 'alreadyOnTarget':
       return upgrade.status === 'pending'
-        ? end(upgrade, 'success', 'already on the target version', { reportedTarget: true })
+        ? end(upgrade, 'success', reason('already_on_target'), { reportedTarget: true })
         : upgrade
     case 'silent':
       return upgrade.status === 'upgrading'
-        ? end(upgrade, 'failure', 'timed out', { cause: 'timed_out' })
+        ? end(upgrade, 'failure', reason('timed_out'), { cause: 'timed_out' })
         : upgrade
     case 'busy':
       return upgrade.status === 'pending'
-        ? end(upgrade, 'failure', 'another upgrade is active', { cause: 'busy' })
+        ? end(upgrade, 'failure', reason('slot_busy'), { cause: 'busy' })
         : upgrade
     case 'retried':
       return upgrade.status === 'failure' || upgrade.status === 'cancelled' ? nextAttempt(upgrade) : upgrade
@@ -115,11 +109,16 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
     case 'cancelled':
       return isEnded(upgrade.status) ? upgrade : end(upgrade, 'cancelled', event.reason)
     case 'replaced':
-      return isWaiting(upgrade) ? end(upgrade, 'cancelled', `replaced by ${event.by}`) : upgrade
+      return isWaiting(upgrade)
+        ? end(upgrade, 'cancelled', reason('replaced_by', { taskId: event.by }))
+        : upgrade
     case 'superseded':
       // Comes up just before a notice: rather none for a device that has begun than one that downgrades it.
-      return isEnded(upgrade.status) ? upgrade : end(upgrade, 'cancelled', `superseded by ${event.by}`)
+      return isEnded(upgrade.status) ? upgrade : end(upgrade, 'cancelled', supersededBy(event.by))
     case 'endReached':
-      return isWaiting(upgrade) ? end(upgrade, 'cancelled', "the task's end was reached") : upgrade
+      return isWaiting(upgrade) ? end(upgrade, 'cancelled', reason('end_reached')) : upgrade
   }
 }
+
+const supersededBy = (taskId: string | null) =>
+  taskId === null ? reason('superseded') : reason('superseded_by', { taskId })

@@ -1,34 +1,33 @@
+import { inEnglish, type Reason } from '../../reasons/reason.ts'
+
 /**
- * One device in one task: its states, and what can happen to it. Pure. The transition table of PROTOCOL.md,
- * section 4, is in `transition.ts`. Nothing here sends: `owed` says that a notice should go out as soon as one is due.
+ * One device in one task: its states, and what can happen to it. Pure. The transition table is in `transition.ts`
+ * (src/protocol/README.md#states). Nothing here sends: `owed` says that a notice goes out as soon as one is due.
  */
 
 export const UPGRADE_STATES = ['pending', 'pushed', 'upgrading', 'success', 'failure', 'cancelled'] as const
 export type UpgradeStatus = (typeof UPGRADE_STATES)[number]
 
-/** Why a device failed; a device-reported code as PROTOCOL.md, section 3, names it. */
-export type FailureCause =
-  | 'upgrade_failed'
-  | 'download_failed'
-  | 'verification_failed'
-  | 'write_failed'
-  | 'timed_out'
-  | 'wrong_version'
-  | 'rolled_back'
-  | 'busy'
+/** Why a device failed: as it said itself, by a negative step, or as the server found. */
+export type FailureCause = ReportedFailure | 'timed_out' | 'wrong_version' | 'rolled_back' | 'busy'
 
-/** The `step` by which a device says so (PROTOCOL.md, 3); null for what the server found. */
-export const codeOf = (cause: FailureCause | null): -1 | -2 | -3 | -4 | null => {
-  const code = cause && CODES[cause]
-  return code ?? null
-}
-
-const CODES: Partial<Record<FailureCause, -1 | -2 | -3 | -4>> = {
+/** The negative steps by which a device reports a failure (src/protocol/README.md#messages). */
+export const FAILURE_CODES = {
   upgrade_failed: -1,
   download_failed: -2,
   verification_failed: -3,
   write_failed: -4,
-}
+} as const
+type ReportedFailure = keyof typeof FAILURE_CODES
+export type FailureCode = (typeof FAILURE_CODES)[ReportedFailure]
+
+/** The negative step of a failure that a device reported; null for what the server found. */
+export const codeOf = (cause: FailureCause | null): FailureCode | null =>
+  cause !== null && cause in FAILURE_CODES ? FAILURE_CODES[cause as ReportedFailure] : null
+
+/** The cause that a negative step names. */
+export const causeOf = (step: number): ReportedFailure =>
+  (Object.keys(FAILURE_CODES) as ReportedFailure[]).find((cause) => FAILURE_CODES[cause] === step)!
 
 /** A notice in the bridge's hands. The task owns it until it is taken: a lease, then again under the same id. */
 export interface Offer {
@@ -54,7 +53,10 @@ export interface Upgrade {
   /** From 1; a retry starts the next. */
   attempt: number
   step: number | null
+  /** What lists show: the device's own words, or `reason` in the API's English. */
   description: string | null
+  /** Why it ended, if not by the device's own words alone; null while it goes on. */
+  reason: Reason | null
   cause: FailureCause | null
   /**
    * `due`: a notice goes out when one is due; `repush`: the same, counted among `mismatchPushes`. `asked`: an
@@ -65,8 +67,8 @@ export interface Upgrade {
   askedRepush: boolean
   /** Not to be looked at before this time: it waits for a slot, or is disabled. */
   heldUntil: number | null
-  /** Why it waits, for operators. */
-  heldBy: string | null
+  /** Why it waits. */
+  heldBy: Reason | null
   offer: Offer | null
   /** No session subscribes for it, as the bridge last said. */
   offline: boolean
@@ -134,7 +136,7 @@ export type UpgradeEvent =
   /** Something that stands in the history only. */
   | { type: 'late' }
   | { type: 'asked'; viaBridge: boolean }
-  | { type: 'held'; until: number; by: string; waiting: boolean }
+  | { type: 'held'; until: number; by: Reason; waiting: boolean }
   | { type: 'lookAgain' }
   | { type: 'alreadyOnTarget' }
   | { type: 'silent' }
@@ -143,8 +145,10 @@ export type UpgradeEvent =
   | { type: 'retriedItself' }
   /** Nothing more is tried by itself: the task ended, an operator said so, or a newer task has the device. */
   | { type: 'notRetried' }
-  | { type: 'cancelled'; reason: string }
-  | { type: 'replaced' | 'superseded'; by: string }
+  | { type: 'cancelled'; reason: Reason }
+  /** `by` is the newer task. */
+  | { type: 'replaced'; by: string }
+  | { type: 'superseded'; by: string | null }
   | { type: 'endReached' }
 
 export interface UpgradeRules {
@@ -160,7 +164,7 @@ export interface UpgradeRules {
 export interface AutoRetry {
   times: number
   backoffMinutes: number
-  on?: readonly ('timeout' | -1 | -2 | -3 | -4)[] | undefined
+  on?: readonly ('timeout' | FailureCode)[] | undefined
 }
 
 /** A device as its enrolment leaves it. */
@@ -170,6 +174,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   status: 'pending',
   step: null,
   description: null,
+  reason: null,
   cause: null,
   owed: 'due',
   askedRepush: false,
@@ -243,17 +248,23 @@ export const metOffer = (upgrade: Upgrade): Upgrade =>
     ? upgrade
     : { ...upgrade, offer: { ...upgrade.offer, turnedUp: true } }
 
-/** The device ends: nothing is owed to it any more. */
+/** The fields that say why. */
+export const because = (why: Reason | null, said: string | null = null) => ({
+  reason: why,
+  description: why === null ? said : inEnglish(why),
+})
+
+/** The upgrade ends: nothing is owed any more. Without a reason the device's own words stay. */
 export function end(
   upgrade: Upgrade,
   status: 'success' | 'failure' | 'cancelled',
-  description: string | null,
+  why: Reason | null,
   more: Partial<Upgrade> = {},
 ): Upgrade {
   return {
     ...upgrade,
+    ...because(why, upgrade.description),
     status,
-    description,
     cause: null,
     owed: 'no',
     offer: null,

@@ -1,10 +1,10 @@
 import { Temporal } from 'temporal-polyfill'
 import { z } from 'zod'
+import { type Reason, reason } from '../../reasons/reason.ts'
 
 // The hours in which a task may send. What the clocks in its zone read decides, and nothing else.
 
 const WEEKDAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const
-const WEEKDAY_NAMES = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'] as const
 /** 1970-01-01, day 0, was a Thursday. */
 const WEEKDAY_OF_DAY_0 = 4
 const MINUTE_MS = 60_000
@@ -57,13 +57,13 @@ export function windowAt(window: TaskWindow, now: number): { open: boolean; chan
   }
 }
 
-/** Until when a window that is closed at `now` (ms) stays so, for operators; the date where that is a day off. */
-export function describeOpening(window: TaskWindow, now: number): string {
+/** Until when a window that is closed at `now` (ms) stays closed; with the date if that is a day or more. */
+export function closedUntil(window: TaskWindow, now: number): Reason {
   const { changesAt } = windowAt(window, now)
   const local = changesAt + spanAt(window.timeZone, changesAt).offset
   const [date, time] = new Date(local).toISOString().split('T') as [string, string]
-  const day = changesAt - now < DAY_MS ? '' : `${WEEKDAY_NAMES[weekdayOf(local)]} ${date} `
-  return `outside its window until ${day}${time.slice(0, 5)} ${window.timeZone}`
+  const day = changesAt - now < DAY_MS ? {} : { weekday: reason(`day_${WEEKDAYS[weekdayOf(local)]!}`), date }
+  return reason('outside_window', { ...day, time: time.slice(0, 5), timeZone: window.timeZone })
 }
 
 // ---- Readings: milliseconds since 1970 as the zone's clocks show them -----------------------------------

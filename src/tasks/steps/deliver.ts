@@ -1,7 +1,9 @@
-import { currentPlan } from '../effects/apply-plan.ts'
+import { formatNoticeId } from '../../protocol/device.ts'
+import type { EventCode, Params } from '../../reasons/reason.ts'
+import { applyPlan } from '../effects/apply-plan.ts'
 import { changeDevice, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { farewellAnswered } from '../notices/cancellations.ts'
+import { cancellationAnswered } from '../notices/cancellations.ts'
 import { type BridgeOrder, compareOrder } from '../rules/bridge-order.ts'
 import type { UpgradeEvent } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
@@ -38,7 +40,7 @@ export interface TaskMessage {
  * Takes a batch's messages in their order. All messages of one device are looked at, its row is written once. A
  * device that is not in the task is passed over: the message concerned another task, or it joins this one later.
  */
-export function deliver(task: TaskContext, messages: TaskMessage[], now: number): void {
+export function deliver(task: TaskContext, messages: TaskMessage[]): void {
   const byDevice = Map.groupBy(messages, (message) => message.deviceId)
   const rows = new Map(task.storage.readRowsOf([...byDevice.keys()]).map((row) => [row.deviceId, row]))
   for (const [deviceId, group] of byDevice) {
@@ -52,61 +54,58 @@ export function deliver(task: TaskContext, messages: TaskMessage[], now: number)
     for (const message of group) {
       const age = compareOrder(message.order, changed.heard)
       if (age === 'repeated') continue
-      if (age === 'late') changed = noteLate(task, changed, message, now)
-      else if (message.event.type === 'disconnected') lookAt = now + DISCONNECTED_GRACE_MS
-      else changed = take(task, changed, { ...message, event: message.event }, now)
+      if (age === 'late') changed = noteLate(task, changed, message)
+      else if (message.event.type === 'disconnected') lookAt = task.now() + DISCONNECTED_GRACE_MS
+      else changed = take(task, changed, { ...message, event: message.event })
     }
     if (changed !== row || (lookAt > 0 && changed.upgrade.status === 'pushed'))
       writeDevice(task, changed, lookAt)
   }
   // What they said may halt the task, or open its next wave.
-  currentPlan(task, now)
-  task.storage.writeRun(task.run)
+  applyPlan(task)
+  task.save()
 }
 
 function take(
   task: TaskContext,
   row: DeviceRow,
-  { key, order, event }: TaskMessage & { event: Exclude<TaskMessage['event'], { type: 'disconnected' }> },
-  now: number,
+  { key, order, event }: TaskMessage & { event: DeviceEvent },
 ): DeviceRow {
-  if ('noticeId' in event && row.upgrade.status === 'cancelled')
-    return farewellAnswered(task, row, event, now)
+  if ('noticeId' in event && row.upgrade.status === 'cancelled') return cancellationAnswered(task, row, event)
   const always = event.type === 'progress' || event.type === 'version'
-  const changed = changeDevice(task, row, event, { ...describe(event), key, always }, now)
+  const changed = changeDevice(task, row, event, { ...toNote(event), key, always })
   return changed === row || !order ? changed : { ...changed, heard: order }
 }
 
 /** A bridge that was replaced meanwhile brings what it still held: kept in the history, and changes nothing. */
-function noteLate(task: TaskContext, row: DeviceRow, { key, event }: TaskMessage, now: number): DeviceRow {
+function noteLate(task: TaskContext, row: DeviceRow, { key, event }: TaskMessage): DeviceRow {
   if (event.type !== 'progress' && event.type !== 'version') return row
-  const { kind, detail } = describe(event)
-  return changeDevice(task, row, { type: 'late' }, { kind: `late ${kind}`, detail, key, always: true }, now)
+  const { params } = toNote(event)
+  const code = event.type === 'progress' ? 'late_progress' : 'late_version'
+  return changeDevice(task, row, { type: 'late' }, { code, params, key, always: true })
 }
 
-/** They may match by now: a dynamic task looks at them. */
+/** These devices may match by now: a dynamic task looks at them. */
 export function noteNewcomers({ run, spec, queues }: TaskContext, deviceIds: string[]): void {
   const isOver = run.status === 'finished' || run.status === 'cancelled' || run.ended
   if (!spec.policy.dynamic || run.startedAt === null || isOver) return
   for (const deviceId of deviceIds) queues.insertNewcomer(deviceId)
 }
 
-function describe(event: Exclude<TaskMessage['event'], { type: 'disconnected' }>): {
-  kind: string
-  detail: string | null
-} {
+type DeviceEvent = Exclude<TaskMessage['event'], { type: 'disconnected' }>
+
+function toNote(event: DeviceEvent): { code: EventCode; params: Params } {
   switch (event.type) {
-    case 'progress':
-      return {
-        kind: 'progress',
-        detail: [event.step, event.description].filter((part) => part !== null).join(' '),
-      }
+    case 'progress': {
+      const { step, description: said } = event
+      return { code: 'progress', params: said === null ? { step } : { step, said } }
+    }
     case 'version':
-      return { kind: 'version', detail: event.version }
+      return { code: 'version', params: { version: event.version } }
     case 'subscribed':
     case 'connected':
-      return { kind: event.type, detail: null }
+      return { code: event.type, params: {} }
     default:
-      return { kind: `notice ${event.type}`, detail: String(event.noticeId) }
+      return { code: `notice_${event.type}`, params: { noticeId: formatNoticeId(event.noticeId) } }
   }
 }

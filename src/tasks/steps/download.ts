@@ -1,3 +1,4 @@
+import type { Params } from '../../reasons/reason.ts'
 import { changeStored } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 
@@ -55,15 +56,12 @@ export function noteDownload(
   deviceId: string,
   packageIndex: number,
   what: 'began' | 'completed',
-  now: number,
 ): void {
   const row = task.storage.readRow(deviceId)
   const pkg = task.spec.packages[packageIndex]
   if (!row || !pkg) return
   const download = `${what} ${packageIndex}`
-  const kind = row.upgrade.downloads.includes(download) ? 'download goes on' : `download ${what}`
-  const detail = pkg.sourceVersion && `from ${pkg.sourceVersion}`
-  if (changeStored(task, deviceId, { type: 'fetched', download }, { kind, detail }, now)) {
-    task.storage.writeRun(task.run)
-  }
+  const code = row.upgrade.downloads.includes(download) ? 'download_resumed' : (`download_${what}` as const)
+  const params: Params = pkg.sourceVersion === null ? {} : { sourceVersion: pkg.sourceVersion }
+  if (changeStored(task, deviceId, { type: 'fetched', download }, { code, params })) task.save()
 }

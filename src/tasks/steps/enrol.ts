@@ -10,8 +10,8 @@ import type { NewDevice } from '../storage/task-storage.ts'
  * Takes in the next page of devices as Pending; no slot is taken. The cursor is written with the devices: cut off
  * anywhere, it goes on where it was, and a page that comes twice changes nothing.
  */
-export async function enrolPage(task: TaskContext, now: () => number): Promise<void> {
-  const { run, spec } = task
+export async function enrolPage(task: TaskContext): Promise<void> {
+  const { run, spec, now, save } = task
   if (!run.enrolment) return
   const { cursor } = run.enrolment
   const { devices, next } = await readPage(task, cursor)
@@ -22,7 +22,6 @@ export async function enrolPage(task: TaskContext, now: () => number): Promise<v
   takeIn(
     task,
     devices.map((device) => ({ ...device, wave: isFirst(device) ? 0 : null })),
-    now(),
   )
   run.enrolment = next === null ? null : { cursor: next }
   if (run.enrolment === null) {
@@ -31,11 +30,11 @@ export async function enrolPage(task: TaskContext, now: () => number): Promise<v
       run.joining = { at: now() + JOIN_EVERY_MS, before: cursor, after: devices.at(-1)?.deviceId ?? cursor }
     }
   }
-  task.storage.writeRun(run)
+  save()
 }
 
-function takeIn({ run, storage }: TaskContext, devices: NewDevice[], now: number): NewDevice[] {
-  const added = storage.insertDevices(devices, now)
+function takeIn({ run, storage, now }: TaskContext, devices: NewDevice[]): NewDevice[] {
+  const added = storage.insertDevices(devices, now())
   run.counts.total += added.length
   run.counts.pending += added.length
   if (run.waves.length === 1) addToWave(run, 0, added.length)
@@ -70,8 +69,8 @@ const JOIN_EVERY_MS = 30_000
  * Takes in devices that were made since the last look, and those that said something and are not in the task.
  * Answers whether there may be more.
  */
-export async function joinPage(task: TaskContext, now: () => number): Promise<boolean> {
-  const { run, spec, queues } = task
+export async function joinPage(task: TaskContext): Promise<boolean> {
+  const { run, spec, queues, now, save } = task
   const { joining } = run
   if (!spec.policy.dynamic || joining === null || run.enrolment !== null || isOver(run)) return false
   const heard = queues.readNewcomers(SELECTION_PAGE_SIZE)
@@ -82,9 +81,9 @@ export async function joinPage(task: TaskContext, now: () => number): Promise<bo
       ids: heard,
       filter: filterOf(spec),
     })
-    join(task, devices, now())
+    join(task, devices)
     queues.deleteNewcomers(heard)
-    task.storage.writeRun(run)
+    save()
     return true
   }
   if (now() < joining.at) return false
@@ -94,7 +93,7 @@ export async function joinPage(task: TaskContext, now: () => number): Promise<bo
     ids: null,
     filter: filterOf(spec),
   })
-  join(task, devices, now())
+  join(task, devices)
   const last = devices.at(-1)?.deviceId
   const hasMore = devices.length === SELECTION_PAGE_SIZE
   // Ids grow with time, but not all that were made before are there before: each look begins where the last but
@@ -104,7 +103,7 @@ export async function joinPage(task: TaskContext, now: () => number): Promise<bo
     before: hasMore ? last! : joining.after,
     after: last && last > joining.after ? last : joining.after,
   }
-  task.storage.writeRun(run)
+  save()
   return hasMore
 }
 
@@ -112,7 +111,7 @@ const isOver = ({ status, ended, endCursor }: TaskContext['run']) =>
   status === 'finished' || status === 'cancelled' || ended || endCursor !== null
 
 /** The first device of all is the first wave's, whatever its place; the others have the waves' shares. */
-function join(task: TaskContext, devices: NewDevice[], now: number): void {
+function join(task: TaskContext, devices: NewDevice[]): void {
   const { run, spec } = task
   if (isOver(run)) return
   const percents = wavePercents(spec.policy)
@@ -121,7 +120,7 @@ function join(task: TaskContext, devices: NewDevice[], now: number): void {
     const wave = isAlone && index === 0 ? 0 : waveOfJoiner(percents, placeOf(spec.id, device.deviceId))
     return { ...device, wave, isDue: isWaveOpen(run, wave) }
   })
-  for (const { wave } of takeIn(task, placed, now)) if (run.waves.length > 1) addToWave(run, wave!, 1)
+  for (const { wave } of takeIn(task, placed)) if (run.waves.length > 1) addToWave(run, wave!, 1)
 }
 
 // ---- Which devices --------------------------------------------------------------------------------------

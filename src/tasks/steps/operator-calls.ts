@@ -1,10 +1,11 @@
 import { conflict } from '../../common/errors.ts'
+import { type Reason, reason } from '../../reasons/reason.ts'
 import { openNextWave } from '../effects/apply-plan.ts'
 import { changeDevice, changeStored, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { sayFarewell } from '../notices/cancellations.ts'
+import { queueCancellation } from '../notices/cancellations.ts'
 import { sendable } from '../notices/turn.ts'
-import { PAUSED_BY_OPERATOR, type TaskPolicy, type TaskSpec } from '../rules/task.ts'
+import type { TaskPolicy, TaskSpec } from '../rules/task.ts'
 import { openWave } from '../rules/task-run.ts'
 import { isEnded } from '../rules/upgrade.ts'
 import { settleDevices } from './settle.ts'
@@ -35,7 +36,7 @@ export type TaskChange = Partial<Pick<TaskSpec, 'name' | 'description' | 'endAt'
   haltOn?: TaskPolicy['haltOn'] | null
 }
 
-export function patchTask({ run, spec, storage }: TaskContext, change: TaskChange): void {
+export function patchTask({ run, spec, storage, save }: TaskContext, change: TaskChange): void {
   const { ratePerMinute, haltOn, ...fields } = change
   Object.assign(spec, fields)
   const { policy } = spec
@@ -48,7 +49,7 @@ export function patchTask({ run, spec, storage }: TaskContext, change: TaskChang
   }
   run.unwritten = 'status'
   storage.writeSpec(spec)
-  storage.writeRun(run)
+  save()
 }
 
 export function pauseTask(task: TaskContext): Refusal | null {
@@ -57,102 +58,92 @@ export function pauseTask(task: TaskContext): Refusal | null {
     return hasEnded(run.status)
   }
   // Of a task that halted an operator may say that it is meant to stay so; the failures still count when it goes on.
-  if (run.status !== 'paused') pause(task, PAUSED_BY_OPERATOR)
+  if (run.status !== 'paused') pause(task, reason('paused_by_operator'))
   return null
 }
 
-function pause({ run, storage }: TaskContext, reason: string): void {
+function pause({ run, save }: TaskContext, why: Reason): void {
   run.status = 'paused'
-  run.pausedReason = reason
+  run.pausedBecause = why
   run.unwritten = 'status'
-  storage.writeRun(run)
+  save()
 }
 
 /** Where the task had halted, the failures so far are accepted: the halt rule counts anew. */
 export function resumeTask(task: TaskContext): Refusal | null {
-  const { run, storage } = task
+  const { run, save } = task
   if (run.status === 'running' || run.status === 'scheduled') return null
   if (run.status !== 'paused') return hasEnded(run.status)
   if (sendable(task).length === 0) {
     return refuse('package.recalled', 'Every package of the task was recalled: it can only be cancelled.')
   }
   run.status = run.startedAt === null ? 'scheduled' : 'running'
-  run.pausedReason = null
+  run.pausedBecause = null
   run.blockedUntil = 0
   if (run.halted) run.halt = { epoch: run.halt.epoch + 1, settled: 0, failed: 0 }
   run.halted = false
   run.unwritten = 'status'
-  storage.writeRun(run)
+  save()
   return null
 }
 
 /** The next wave opens by hand, whatever became of the one before. */
-export function nextWave(task: TaskContext, now: number): Refusal | null {
+export function nextWave(task: TaskContext): Refusal | null {
   const { run } = task
   if (run.status === 'finished' || run.status === 'cancelled') return hasEnded(run.status)
   if (run.cuts === null || openWave(run) < 0) {
     return refuse('task.no_wave', 'No wave is open yet: the task has not begun to send.')
   }
-  if (!openNextWave(task, now)) return refuse('task.no_wave', 'All waves are open.')
+  if (!openNextWave(task)) return refuse('task.no_wave', 'All waves are open.')
   return null
 }
 
 /** A package is taken back: it is sent to nobody any more, and an operator decides how the task goes on. */
 export function packageRecalled(task: TaskContext, packageId: string): void {
-  const { run, spec, storage } = task
+  const { run, spec, save } = task
   const recalled = spec.packages.find(({ id }) => id === packageId)
   if (!recalled || run.recalled.includes(packageId)) return
   run.recalled.push(packageId)
   if (run.status !== 'cancelled' && run.status !== 'finished') {
-    pause(task, `package ${packageId} (${recalled.version}) was recalled`)
+    pause(task, reason('package_recalled', { packageId, version: recalled.version }))
   }
-  storage.writeRun(run)
+  save()
 }
 
 /** From the answer on nothing more is sent; the devices turn Cancelled page by page in the alarm. */
-export function cancelTask({ run, storage }: TaskContext, now: number): Refusal | null {
+export function cancelTask({ run, now, save }: TaskContext): Refusal | null {
   if (run.status === 'cancelled') return null
   if (run.status === 'finished') return hasEnded(run.status)
   run.status = 'cancelled'
-  run.pausedReason = null
-  run.finishedAt = now
+  run.pausedBecause = null
+  run.finishedAt = now()
   run.enrolment = null
   run.endCursor = ''
   run.ended = false
   run.unwritten = 'status'
-  storage.writeRun(run)
+  save()
   return null
 }
 
 export const hasEnded = (status: string) => refuse(`task.${status}`, `The task is ${status}.`)
 
-export function cancelDevice(
-  task: TaskContext,
-  deviceId: string,
-  reason: string,
-  now: number,
-): Refusal | null {
+export function cancelDevice(task: TaskContext, deviceId: string, why: Reason): Refusal | null {
   const row = task.storage.readRow(deviceId)
   if (!row) return refuse('device.not_in_task', 'The device is not in this task.')
   if (row.upgrade.status === 'cancelled') return null
   if (row.upgrade.retryAt !== null) {
-    changeStored(task, deviceId, { type: 'notRetried' }, { kind: 'not retried', detail: reason }, now)
-    task.storage.writeRun(task.run)
+    changeStored(task, deviceId, { type: 'notRetried' }, { code: 'not_retried', params: { reason: why } })
+    task.save()
     return null
   }
   if (isEnded(row.upgrade.status)) {
     return refuse('device.ended', `The device's upgrade ended as ${row.upgrade.status}.`)
   }
-  const changed = changeDevice(
-    task,
-    row,
-    { type: 'cancelled', reason },
-    { kind: 'cancelled', detail: reason },
-    now,
-  )
+  const note = { code: 'cancelled', params: { reason: why } } as const
+  const changed = changeDevice(task, row, { type: 'cancelled', reason: why }, note)
   writeDevice(task, changed)
-  sayFarewell(task, changed, now)
-  task.storage.writeRun(task.run)
+  queueCancellation(task, changed)
+  task.save()
   return null
 }
 
@@ -164,7 +155,6 @@ export async function yieldSlots(
   task: TaskContext,
   deviceIds: string[],
   by: string | null,
-  now: () => number,
 ): Promise<string[]> {
   const ended: string[] = []
   const freed: string[] = []
@@ -173,28 +163,25 @@ export async function yieldSlots(
     if (!row) freed.push(deviceId)
     else {
       const changed = by
-        ? changeDevice(task, row, { type: 'replaced', by }, { kind: 'replaced', detail: by }, now())
+        ? changeDevice(task, row, { type: 'replaced', by }, { code: 'replaced', params: { taskId: by } })
         : row
       if (changed !== row) writeDevice(task, changed)
       if (isEnded(changed.upgrade.status)) ended.push(deviceId)
     }
   }
-  task.storage.writeRun(task.run)
+  task.save()
   await settleDevices(task, ended)
   return [...freed, ...ended]
 }
 
-/** A slot that these devices waited for is free, or the product was unfrozen: look at once. */
-export function lookAgain(task: TaskContext, deviceIds: string[], now: number): void {
-  for (const deviceId of deviceIds) {
-    changeStored(task, deviceId, { type: 'lookAgain' }, { kind: 'slot freed' }, now)
-  }
+/** What these devices waited for has come: they are looked at at once. */
+export function lookAgain(task: TaskContext, deviceIds: string[], code: 'slot_freed' | 'enabled'): void {
+  for (const deviceId of deviceIds) changeStored(task, deviceId, { type: 'lookAgain' }, { code })
 }
 
 /** A newer task waits for the same slot: the older one that waited ends (PROTOCOL.md, 5). */
-export function replaceDevices(task: TaskContext, deviceIds: string[], by: string, now: number): void {
-  for (const deviceId of deviceIds) {
-    changeStored(task, deviceId, { type: 'replaced', by }, { kind: 'replaced', detail: by }, now)
-  }
-  task.storage.writeRun(task.run)
+export function replaceDevices(task: TaskContext, deviceIds: string[], by: string): void {
+  const note = { code: 'replaced', params: { taskId: by } } as const
+  for (const deviceId of deviceIds) changeStored(task, deviceId, { type: 'replaced', by }, note)
+  task.save()
 }

@@ -1,3 +1,4 @@
+import { inEnglish, type Reason, type ReasonCode, reason } from '../../reasons/reason.ts'
 import { type AddressedDevice, readDueDevices } from '../database/slots.ts'
 import { changeStored } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
@@ -13,7 +14,7 @@ const MAX_RETRY_PAGES = 100
 
 export interface RetryAnswer {
   retried: number
-  skipped: { reason: string; count: number }[]
+  skipped: { code: ReasonCode; reason: string; count: number }[]
 }
 
 /**
@@ -23,12 +24,11 @@ export interface RetryAnswer {
 export async function retryDevices(
   task: TaskContext,
   which: { deviceId: string } | { includeCancelled: boolean },
-  now: () => number,
 ): Promise<Answer<RetryAnswer>> {
   const { storage } = task
-  const refused = whyNoRetry(task, now())
+  const refused = whyNoRetry(task)
   if (refused) return { refused }
-  const skipped = new Map<string, number>()
+  const skipped = new Map<ReasonCode, number>()
   let retried = 0
   if ('deviceId' in which) {
     const row = storage.readRow(which.deviceId)
@@ -36,25 +36,30 @@ export async function retryDevices(
     if (row.upgrade.status !== 'failure' && row.upgrade.status !== 'cancelled') {
       return { refused: refuse('device.not_failed', `The device's upgrade is ${row.upgrade.status}.`) }
     }
-    retried = await retryPage(task, [row], skipped, now)
+    retried = await retryPage(task, [row], skipped)
   } else {
     const statuses: UpgradeStatus[] = which.includeCancelled ? ['failure', 'cancelled'] : ['failure']
     let after = ''
     for (let pages = 0; pages < MAX_RETRY_PAGES; pages++) {
       const rows = storage.readStatuses(statuses, after, RETRY_PAGE_SIZE)
       if (rows.length === 0) break
-      retried += await retryPage(task, rows, skipped, now)
+      retried += await retryPage(task, rows, skipped)
       after = rows.at(-1)!.deviceId
     }
   }
-  return { value: { retried, skipped: [...skipped].map(([reason, count]) => ({ reason, count })) } }
+  const counted = [...skipped].map(([code, count]) => ({
+    code,
+    reason: inEnglish({ code, params: {} }),
+    count,
+  }))
+  return { value: { retried, skipped: counted } }
 }
 
 /** Also asked after each wait: the task may have been cancelled, or its end have come, meanwhile. */
-function whyNoRetry(task: TaskContext, now: number): Refusal | null {
-  const { run, spec } = task
+function whyNoRetry(task: TaskContext): Refusal | null {
+  const { run, spec, now } = task
   if (run.status === 'cancelled') return hasEnded('cancelled')
-  if (spec.endAt !== null && now >= spec.endAt) return refuse('task.ended', "The task's end has passed.")
+  if (spec.endAt !== null && now() >= spec.endAt) return refuse('task.ended', "The task's end has passed.")
   if (sendable(task).length === 0) {
     return refuse('package.recalled', 'Every package of the task was recalled: nothing can be sent again.')
   }
@@ -64,8 +69,7 @@ function whyNoRetry(task: TaskContext, now: number): Refusal | null {
 async function retryPage(
   task: TaskContext,
   rows: DeviceRow[],
-  skipped: Map<string, number>,
-  now: () => number,
+  skipped: Map<ReasonCode, number>,
 ): Promise<number> {
   // What the last attempt left behind is written down first: the device may still be at it.
   const unwritten = rows.filter(({ outbox }) => outbox !== null)
@@ -78,13 +82,13 @@ async function retryPage(
     task.spec,
     rows.map((row) => row.deviceId),
   )
-  if (whyNoRetry(task, now())) return 0
+  if (whyNoRetry(task)) return 0
   let retried = 0
   for (const device of devices) {
     const skip = whyNotRetried(task, device)
-    if (skip !== null) skipped.set(skip, (skipped.get(skip) ?? 0) + 1)
-    else if (changeStored(task, device.id, { type: 'retried' }, { kind: 'retried' }, now())) {
-      task.queues.deleteFarewell(device.id)
+    if (skip !== null) skipped.set(skip.code, (skipped.get(skip.code) ?? 0) + 1)
+    else if (changeStored(task, device.id, { type: 'retried' }, { code: 'retried' })) {
+      task.queues.deleteCancellation(device.id)
       retried++
     }
   }
@@ -93,7 +97,7 @@ async function retryPage(
     task.run.finishedAt = null
     task.run.unwritten = 'status'
   }
-  task.storage.writeRun(task.run)
+  task.save()
   return retried
 }
 
@@ -101,9 +105,9 @@ async function retryPage(
 export function whyNotRetried(
   { spec, rank }: TaskContext,
   { productId, slot }: AddressedDevice,
-): string | null {
-  if (productId !== spec.productId) return 'the device was deleted or moved'
-  if (slot?.active && slot.rank > rank) return 'a newer task holds the device'
-  if (slot?.succeededRank && slot.succeededRank > rank) return 'a newer task brought the device to Success'
+): Reason | null {
+  if (productId !== spec.productId) return reason('device_deleted_or_moved')
+  if (slot?.active && slot.rank > rank) return reason('newer_task_holds_device')
+  if (slot?.succeededRank && slot.succeededRank > rank) return reason('newer_task_succeeded')
   return null
 }

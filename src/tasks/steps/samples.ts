@@ -5,16 +5,16 @@ const MINUTE_MS = 60_000
 const MAX_SAMPLES = 500
 
 /** Writes the counts down, at most once a minute and only where they changed, for the chart over time. */
-export function sample({ run, journal, storage }: TaskContext, now: number): void {
+export function sample({ run, journal, now, save }: TaskContext): void {
   const text = JSON.stringify(run.counts)
-  if (text === run.sampled || now < run.sampledAt + run.sampleMinutes * MINUTE_MS) return
+  if (text === run.sampled || now() < run.sampledAt + run.sampleMinutes * MINUTE_MS) return
   run.sampled = text
-  run.sampledAt = now
-  if (journal.insertSample({ at: now, counts: run.counts }) > MAX_SAMPLES) {
+  run.sampledAt = now()
+  if (journal.insertSample({ at: run.sampledAt, counts: run.counts }) > MAX_SAMPLES) {
     journal.thinSamples()
     run.sampleMinutes *= 2
   }
-  storage.writeRun(run)
+  save()
 }
 
 /** When the counts are to be written down next, in ms; null while they do not change. */

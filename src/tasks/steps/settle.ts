@@ -46,16 +46,17 @@ async function settle(task: TaskContext, rows: DeviceRow[], written: () => void)
 
 /** Undefined for a device that goes on: it was retried before its outcome was written. */
 function toEnded(row: DeviceRow): Ended | undefined {
-  const { status, description, rolledBack, attempt, mayHaveNotice, cause } = row.upgrade
+  const { status, description, reason, rolledBack, attempt, mayHaveNotice, cause } = row.upgrade
   if (!isEnded(status)) return undefined
   return {
     deviceId: row.deviceId,
     status: status as Ended['status'],
     fromVersion: row.fromVersion,
     description,
+    because: reason,
     rolledBack,
     attempt,
     finishedAt: row.updatedAt,
-    doubtful: mayHaveNotice && (status === 'cancelled' || cause === 'timed_out'),
+    isUnknown: mayHaveNotice && (status === 'cancelled' || cause === 'timed_out'),
   }
 }

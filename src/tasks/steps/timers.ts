@@ -1,6 +1,12 @@
 import { hubStub } from '../../hub/hub.ts'
 import { type AddressedDevice, readDueDevices } from '../database/slots.ts'
-import { changeDevice, isListenedFor, lastHeardAt, timeoutMs, writeDevice } from '../effects/change-device.ts'
+import {
+  changeDevice,
+  isSilenceWatched,
+  lastHeardAt,
+  timeoutMs,
+  writeDevice,
+} from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { whyNotRetried } from './retry.ts'
@@ -18,9 +24,9 @@ interface Outside {
 }
 
 /** Looks at pages of devices whose lease, silence or wait ran out. Answers whether there may be more. */
-export async function timersPage(task: TaskContext, now: () => number): Promise<boolean> {
-  const { storage } = task
-  const hadOffers = lookAtOffers(task, now())
+export async function timersPage(task: TaskContext): Promise<boolean> {
+  const { storage, now, save } = task
+  const hadOffers = lookAtOffers(task)
   const pages = storage.pages.readTimers(now(), TIMER_PAGE_SIZE)
   if (pages.length === 0) return hadOffers
   const rows = pages.flatMap(({ at, ids }) => storage.readRowsOf(ids).filter(({ timerAt }) => timerAt === at))
@@ -29,27 +35,26 @@ export async function timersPage(task: TaskContext, now: () => number): Promise<
     const later: string[] = []
     for (const deviceId of page.ids) {
       const row = storage.readRow(deviceId)
-      if (row?.timerAt === page.at && !lookAt(task, row, outside, now())) later.push(deviceId)
+      if (row?.timerAt === page.at && !lookAt(task, row, outside)) later.push(deviceId)
     }
     storage.pages.forgetTimer(page, { ids: later, ringsAt: now() + UNVOUCHED_LOOK_AGAIN_MS })
   }
-  storage.writeRun(task.run)
+  save()
   return true
 }
 
-/** First notices that nobody confirmed. */
-function lookAtOffers(task: TaskContext, now: number): boolean {
-  const rows = task.storage.offered.expired(now)
-  for (const row of rows) {
-    const note = { kind: 'notice not confirmed' }
-    writeDevice(task, changeDevice(task, row, { type: 'leaseExpired' }, note, now))
-  }
-  task.storage.writeRun(task.run)
+const NOT_CONFIRMED = { code: 'notice_not_confirmed' } as const
+
+/** First notices that no bridge confirmed. */
+function lookAtOffers(task: TaskContext): boolean {
+  const rows = task.storage.offered.expired(task.now())
+  for (const row of rows) writeDevice(task, changeDevice(task, row, { type: 'leaseExpired' }, NOT_CONFIRMED))
+  task.save()
   return rows.length > 0
 }
 
 async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outside> {
-  const needsVouching = rows.some(({ upgrade }) => isListenedFor(upgrade) && upgrade.viaBridge)
+  const needsVouching = rows.some(({ upgrade }) => isSilenceWatched(upgrade) && upgrade.viaBridge)
   const needed = rows.filter(({ upgrade }) => upgrade.retryAt !== null || upgrade.status === 'pushed')
   if (!needsVouching && needed.length === 0) return { handedOver: null, devices: new Map() }
   const { product, devices } = await readDueDevices(
@@ -64,18 +69,19 @@ async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outsid
 }
 
 /** False where the bridge has not yet vouched for its silence: nothing is written, and it is looked at again. */
-function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number): boolean {
+function lookAt(task: TaskContext, row: DeviceRow, outside: Outside): boolean {
+  const now = task.now()
   let looked = row
   const { offer, owed } = row.upgrade
   if (offer && owed === 'no' && offer.leaseUntil <= now) {
-    looked = changeDevice(task, looked, { type: 'leaseExpired' }, { kind: 'notice not confirmed' }, now)
+    looked = changeDevice(task, looked, { type: 'leaseExpired' }, NOT_CONFIRMED)
   }
   if (looked.upgrade.retryAt !== null && looked.upgrade.retryAt <= now) {
-    looked = retryBySelf(task, looked, outside, now)
+    looked = retryAutomatically(task, looked, outside)
   }
   let lookAgainAt = 0
-  if (isListenedFor(looked.upgrade)) {
-    const listened = listen(task, looked, outside, now)
+  if (isSilenceWatched(looked.upgrade)) {
+    const listened = judgeSilence(task, looked, outside)
     if (listened === 'unvouched' && looked === row) return false
     if (listened === 'unvouched') lookAgainAt = now + UNVOUCHED_LOOK_AGAIN_MS
     else [looked, lookAgainAt] = listened
@@ -86,35 +92,35 @@ function lookAt(task: TaskContext, row: DeviceRow, outside: Outside, now: number
 }
 
 /** Where it was not looked up, or its last attempt is not yet written to D1, it is looked at again at once. */
-function retryBySelf(task: TaskContext, row: DeviceRow, { devices }: Outside, now: number): DeviceRow {
+function retryAutomatically(task: TaskContext, row: DeviceRow, { devices }: Outside): DeviceRow {
   const device = devices.get(row.deviceId)
   if (!device || row.outbox !== null) return row
   const why = whyNotRetried(task, device)
   return why === null
-    ? changeDevice(task, row, { type: 'retriedItself' }, { kind: 'retried by itself' }, now)
-    : changeDevice(task, row, { type: 'notRetried' }, { kind: 'not retried', detail: why }, now)
+    ? changeDevice(task, row, { type: 'retriedItself' }, { code: 'retried_automatically' })
+    : changeDevice(task, row, { type: 'notRetried' }, { code: 'not_retried', params: { reason: why } })
 }
 
 /**
  * An outage fails no device: silences are counted from the bridge's return, and only as far as it has handed over
  * (PROTOCOL.md, 4). Answers the row and when it is to be looked at again.
  */
-function listen(
+function judgeSilence(
   task: TaskContext,
   row: DeviceRow,
   { handedOver, devices }: Outside,
-  now: number,
 ): [DeviceRow, number] | 'unvouched' {
+  const now = task.now()
   const { viaBridge, status } = row.upgrade
   const from = Math.max(lastHeardAt(row.upgrade), viaBridge ? (handedOver?.steadySince ?? 0) : 0)
   const silentAt = from + timeoutMs(task)
   if (silentAt > now) return [row, silentAt]
   if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return 'unvouched'
   if (status === 'upgrading') {
-    return [changeDevice(task, row, { type: 'silent' }, { kind: 'timed out' }, now), 0]
+    return [changeDevice(task, row, { type: 'silent' }, { code: 'timed_out' }), 0]
   }
   const device = devices.get(row.deviceId)
   if (!device) return 'unvouched'
   if (device.online === true) return [row, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
-  return [changeDevice(task, row, { type: 'gone' }, { kind: 'gone after the notice' }, now), 0]
+  return [changeDevice(task, row, { type: 'gone' }, { code: 'gone' }), 0]
 }

@@ -1,9 +1,10 @@
 import { iso } from '../../common/time.ts'
+import { reason } from '../../reasons/reason.ts'
 import { writeTaskRow } from '../database/task-row.ts'
 import { changeDevice, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { announce, announcePage } from '../effects/webhook-events.ts'
-import { farewellPage, sayFarewell } from '../notices/cancellations.ts'
+import { publishEventsPage, queueWebhookEvent } from '../effects/webhook-events.ts'
+import { cancellationsPage, queueCancellation } from '../notices/cancellations.ts'
 import { sendPage } from '../notices/send-notices.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { earliest, type Plan, planRollout } from '../rules/rollout.ts'
@@ -27,32 +28,34 @@ const WORK_FOR_MS = 10_000
  * Does what is due in the task, a page at a time, until nothing is. Every step reads where it stands from storage
  * and writes its progress with its effects: cut off anywhere, the next alarm goes on.
  */
-export async function work(task: TaskContext, now: () => number): Promise<void> {
+export async function work(task: TaskContext): Promise<void> {
+  const { now } = task
   const until = now() + WORK_FOR_MS
   let busy = true
   while (busy && now() < until) {
-    start(task, now())
-    busy = await endPage(task, now())
+    start(task)
+    busy = await endPage(task)
     if (task.run.enrolment && task.run.endCursor === null) {
-      await enrolPage(task, now)
+      await enrolPage(task)
       busy = true
     }
-    busy = (await joinPage(task, now)) || busy
+    busy = (await joinPage(task)) || busy
     // Before a retry may begin, what its last attempt left is written down.
     busy = (await settlePage(task)) || busy
-    busy = (await timersPage(task, now)) || busy
-    busy = (await sendPage(task, now)) || busy
-    busy = (await farewellPage(task, now)) || busy
-    finish(task, now())
-    sample(task, now())
-    await writeBack(task, now())
-    busy = (await announcePage(task, now)) || busy
+    busy = (await timersPage(task)) || busy
+    busy = (await sendPage(task)) || busy
+    busy = (await cancellationsPage(task)) || busy
+    finish(task)
+    sample(task)
+    await writeBack(task)
+    busy = (await publishEventsPage(task)) || busy
   }
 }
 
 /** When the task is to be looked at next, in ms; null for never. */
-export function nextAlarm(task: TaskContext, now: number): number | null {
+export function nextAlarm(task: TaskContext): number | null {
   const { run, spec, storage, queues } = task
+  const now = task.now()
   const times: (number | null)[] = [storage.pages.nextTimerAt(), storage.offered.nextLeaseAt()]
   if (storage.pages.hasEnded() || run.unwritten === 'status') times.push(now)
   if (run.unwritten === 'counts') times.push(run.writtenAt + COUNTS_WRITE_MS)
@@ -61,7 +64,7 @@ export function nextAlarm(task: TaskContext, now: number): number | null {
   if (isDone(task)) times.push(now)
   if (run.joining !== null && isRunning(run)) times.push(queues.hasNewcomers() ? now : run.joining.at)
   if (queues.hasEvents()) times.push(run.announceAfter)
-  times.push(nextSampleAt(task), queues.nextFarewellAt())
+  times.push(nextSampleAt(task), queues.nextCancellationAt())
   const plan = planRollout(spec, run, now)
   if (plan.halt !== null || plan.opensWave || isNewlyGood(run, plan)) times.push(now)
   times.push(plan.lookAgainAt)
@@ -81,61 +84,61 @@ const isNewlyGood = (run: TaskRun, { goodSince }: Plan) =>
 const isRunning = ({ status, ended }: TaskRun) => (status === 'running' || status === 'paused') && !ended
 
 /** A scheduled task starts: devices that joined since it was created are taken in too. */
-function start(task: TaskContext, now: number): void {
-  const { run, spec } = task
-  if (run.eventNumber === 0 && run.startedAt !== null) announceStart(task, now)
-  if (run.status !== 'scheduled' || now < spec.startAt) return
+function start(task: TaskContext): void {
+  const { run, spec, now, save } = task
+  if (run.eventNumber === 0 && run.startedAt !== null) queueStarted(task)
+  if (run.status !== 'scheduled' || now() < spec.startAt) return
   run.status = 'running'
-  run.startedAt = now
+  run.startedAt = now()
   run.unwritten = 'status'
   run.enrolment = { cursor: '' }
   run.sendCursor = ''
-  announceStart(task, now)
-  task.storage.writeRun(run)
+  queueStarted(task)
+  save()
 }
 
-const announceStart = (task: TaskContext, now: number) =>
-  announce(task, 'task.started', { startAt: iso(task.spec.startAt) }, now)
+const queueStarted = (task: TaskContext) =>
+  queueWebhookEvent(task, 'task.started', { startAt: iso(task.spec.startAt) })
 
 /** The task was cancelled, or its end came: its devices end page by page. Answers whether there is more to do. */
-async function endPage(task: TaskContext, now: number): Promise<boolean> {
-  const { run, spec, storage } = task
-  if (run.endCursor === null && spec.endAt !== null && now >= spec.endAt) {
+async function endPage(task: TaskContext): Promise<boolean> {
+  const { run, spec, storage, now, save } = task
+  if (run.endCursor === null && spec.endAt !== null && now() >= spec.endAt) {
     run.endCursor = ''
     run.enrolment = null
-    storage.writeRun(run)
+    save()
   }
   if (run.endCursor === null || run.ended) return false
   const isCancelled = run.status === 'cancelled'
   const concerned: UpgradeStatus[] = ['pending', 'pushed', 'failure']
   if (isCancelled) concerned.push('upgrading')
   const event: UpgradeEvent = isCancelled
-    ? { type: 'cancelled', reason: 'the task was cancelled' }
+    ? { type: 'cancelled', reason: reason('task_cancelled') }
     : { type: 'endReached' }
   const rows = storage.readStatuses(concerned, run.endCursor, END_PAGE_SIZE)
   for (const row of rows) {
     const happens: UpgradeEvent = row.upgrade.status === 'failure' ? { type: 'notRetried' } : event
-    const changed = changeDevice(task, row, happens, { kind: 'ended' }, now)
+    const changed = changeDevice(task, row, happens, { code: 'ended' })
     if (changed === row) continue
-    sayFarewell(task, changed, now)
+    queueCancellation(task, changed)
     writeDevice(task, changed)
   }
   run.endCursor = rows.at(-1)?.deviceId ?? run.endCursor
   run.ended = rows.length < END_PAGE_SIZE
-  storage.writeRun(run)
+  save()
   return true
 }
 
 /** A task whose devices all ended is finished; a retry opens it again. */
-function finish(task: TaskContext, now: number): void {
-  const { run, storage } = task
+function finish(task: TaskContext): void {
+  const { run, now, save } = task
   if (!isDone(task)) return
   run.status = 'finished'
-  run.pausedReason = null
-  run.finishedAt = now
+  run.pausedBecause = null
+  run.finishedAt = now()
   run.unwritten = 'status'
-  announce(task, 'task.finished', { counts: run.counts, ...reachedTotals(run) }, now)
-  storage.writeRun(run)
+  queueWebhookEvent(task, 'task.finished', { counts: run.counts, ...reachedTotals(run) })
+  save()
 }
 
 /** All devices ended. A task that was paused before its start is not done: more may join until then. */
@@ -149,18 +152,24 @@ const isDone = ({ run, spec }: TaskContext) =>
 /** What D1 shows of the task. */
 const shown = ({ spec, run }: TaskContext) =>
   JSON.stringify([
-    ...[run.counts, run.status, run.pausedReason, run.finishedAt],
-    ...[spec.name, spec.description, spec.endAt, spec.policy],
+    run.counts,
+    run.status,
+    run.pausedBecause,
+    run.finishedAt,
+    spec.name,
+    spec.description,
+    spec.endAt,
+    spec.policy,
   ])
 
-async function writeBack(task: TaskContext, now: number): Promise<void> {
-  const { run } = task
+async function writeBack(task: TaskContext): Promise<void> {
+  const { run, now, save } = task
   if (run.unwritten === 'no') return
-  if (run.unwritten === 'counts' && now < run.writtenAt + COUNTS_WRITE_MS) return
+  if (run.unwritten === 'counts' && now() < run.writtenAt + COUNTS_WRITE_MS) return
   const written = shown(task)
   await writeTaskRow(task.env.DB, task)
   // What changed while the row was being written is written the next time.
   if (shown(task) === written) run.unwritten = 'no'
-  run.writtenAt = now
-  task.storage.writeRun(run)
+  run.writtenAt = now()
+  save()
 }

@@ -1,3 +1,4 @@
+import { textReason } from '../../reasons/reason.ts'
 import type { BridgeOrder } from '../rules/bridge-order.ts'
 import { isEnded, newUpgrade, type Upgrade, type UpgradeStatus } from '../rules/upgrade.ts'
 import { type HistoryEvent, readEvents } from './history.ts'
@@ -66,9 +67,15 @@ export function toRow(record: DeviceRecord, firstPage: number): DeviceRow {
     timerAt: record.timer_at,
     wave: record.wave,
     heard: record.heard === null ? null : JSON.parse(record.heard),
-    upgrade: { ...newUpgrade(), ...JSON.parse(record.state), status, step, description },
+    upgrade: { ...newUpgrade(), ...readState(record.state), status, step, description },
     events: readEvents(record.events),
   }
+}
+
+/** Earlier releases wrote `heldBy` down as a sentence. */
+export function readState(text: string): Partial<Upgrade> {
+  const state = JSON.parse(text)
+  return typeof state.heldBy === 'string' ? { ...state, heldBy: textReason(state.heldBy) } : state
 }
 
 // Rows rely on these: a default that changes needs a migration of `state`.

@@ -1,25 +1,29 @@
+import type { EventCode, Params } from '../../reasons/reason.ts'
 import type { UpgradeStatus } from '../rules/upgrade.ts'
 
-/** What happened, when, why, and the fingerprint of the message that caused it. */
+/** What happened to a device in a task, and when. */
 export interface HistoryEvent {
+  /** Milliseconds since 1970. */
   at: number
-  kind: string
-  detail: string | null
-  /** The state that it led to, where it changed. */
+  code: EventCode
+  params: Params
+  /** The state that it led to, if it changed the state. */
   status?: UpgradeStatus | undefined
-  /** Tells a repeated message from a new one. */
+  /** The fingerprint of the message that caused it: tells a repeated message from a new one. */
   key?: string | undefined
 }
 
+type Detail = string | Params | null
+
 /**
- * An event as it is stored: a fifth of its size with names, so that the row of a usual upgrade keeps to its page of
- * SQLite's tree. What is like the event before says only what differs: its time in ms since then (that of the first
- * since 1970), 0 for the same kind, and a number for the same detail with that number in it.
+ * An event as it is stored: a fifth of its size with names, so that the row of a usual upgrade fits into one page of
+ * SQLite's tree. What is like the event before says only what differs: its time in ms since then (the first event's
+ * since 1970), 0 for the same code, and a number for the same detail with that number in it.
  */
 type Stored = [
   since: number,
-  kind: string | 0,
-  detail: string | number | null,
+  code: string | 0,
+  detail: Detail | number,
   status?: UpgradeStatus | 0,
   key?: string,
 ]
@@ -28,7 +32,7 @@ const MAX_EVENTS = 50
 const MAX_BYTES = 8 * 1024
 const MAX_BYTES_OF_UNIT = 3
 
-/** The last 50 events, and of them as many of the last as 8 KB hold. */
+/** The last 50 events; fewer if they take more than 8 KB. */
 export function writeEvents(events: HistoryEvent[]): string {
   for (let first = Math.max(0, events.length - MAX_EVENTS); ; first++) {
     const text = toText(events.slice(first))
@@ -50,37 +54,120 @@ function toText(events: HistoryEvent[]): string {
   )
 }
 
-function toStored({ at, kind, detail, status, key }: HistoryEvent, before: HistoryEvent | undefined): Stored {
+function toStored(event: HistoryEvent, before: HistoryEvent | undefined): Stored {
+  const { at, code, status, key } = event
   const since = at - (before?.at ?? 0)
-  const stored = [since, kind === before?.kind ? 0 : kind, shorten(detail, before?.detail)] as const
+  const detail = shorten(detailOf(event), before && detailOf(before))
+  const stored = [since, before && code === storedCode(before) ? 0 : code, detail] as const
   if (key !== undefined) return [...stored, status ?? 0, key]
   return status === undefined ? [...stored] : [...stored, status]
 }
 
+const storedCode = (event: HistoryEvent) => (event instanceof StoredEvent ? event.storedCode : event.code)
+
+// ---- Details --------------------------------------------------------------------------------------------
+
+/** Most events have one parameter, which is stored as a bare text. */
+const ONLY_PARAMETER: { [code in EventCode]?: string } = {
+  notice_offered: 'noticeId',
+  notice_sent: 'noticeId',
+  notice_taken: 'noticeId',
+  notice_offline: 'noticeId',
+  notice_returned: 'noticeId',
+  notice_handed_out: 'noticeId',
+  cancellation_taken: 'noticeId',
+  version: 'version',
+  late_version: 'version',
+  asked: 'via',
+  slot_freed: 'taskId',
+  slot_busy: 'taskId',
+  replaced: 'taskId',
+  superseded: 'taskId',
+}
+
+/** The step, a blank, and what the device said. */
+const isProgress = (code: EventCode) => code === 'progress' || code === 'late_progress'
+
+const detailOf = (event: HistoryEvent): Detail =>
+  event instanceof StoredEvent ? event.detail : toDetail(event.code, event.params)
+
+function toDetail(code: EventCode, params: Params): Detail {
+  if (typeof params.text === 'string') return params.text
+  if (isProgress(code)) return params.said === undefined ? `${params.step}` : `${params.step} ${params.said}`
+  const only = ONLY_PARAMETER[code]
+  if (only !== undefined) return params[only] === undefined ? null : String(params[only])
+  return Object.keys(params).length === 0 ? null : params
+}
+
+function toParams(code: EventCode, detail: Detail): Params {
+  if (detail === null) return {}
+  if (typeof detail === 'object') return detail
+  if (isProgress(code)) {
+    const blank = detail.indexOf(' ')
+    if (blank < 0) return { step: Number(detail) }
+    return { step: Number(detail.slice(0, blank)), said: detail.slice(blank + 1) }
+  }
+  const only = ONLY_PARAMETER[code]
+  // Earlier releases wrote other details down as sentences.
+  return only === undefined ? { text: detail } : { [only]: detail }
+}
+
 const NUMBER = /\d+/
 
-/** The text with another number in place of its first one, wherever that stands; undefined where it has none. */
+/** The text with another number in place of its first one, wherever that stands; undefined if it has no number. */
 function withNumber(text: string, number: string): string | undefined {
   const own = NUMBER.exec(text)?.[0]
   return own === undefined ? undefined : text.replaceAll(own, number)
 }
 
-function shorten(detail: string | null, before: string | null | undefined): string | number | null {
-  const number = detail === null ? undefined : NUMBER.exec(detail)?.[0]
-  const isLike = number !== undefined && before != null && withNumber(before, number) === detail
+function shorten(detail: Detail, before: Detail | undefined): Detail | number {
+  if (typeof detail !== 'string' || typeof before !== 'string') return detail
+  const number = NUMBER.exec(detail)?.[0]
+  const isLike = number !== undefined && withNumber(before, number) === detail
   return isLike && String(Number(number)) === number ? Number(number) : detail
 }
 
+// ---- Reading --------------------------------------------------------------------------------------------
+
+/** How earlier releases spelled the codes, as far as they spelled them otherwise. */
+const EARLIER_SPELLINGS: ReadonlyMap<string, EventCode> = new Map([
+  ['notice offered', 'notice_offered'],
+  ['notice sent', 'notice_sent'],
+  ['notice taken', 'notice_taken'],
+  ['notice offline', 'notice_offline'],
+  ['notice returned', 'notice_returned'],
+  ['notice handed out', 'notice_handed_out'],
+  ['notice not taken', 'notice_not_taken'],
+  ['notice not confirmed', 'notice_not_confirmed'],
+  ['cancellation taken', 'cancellation_taken'],
+  ['late progress', 'late_progress'],
+  ['late version', 'late_version'],
+  ['download began', 'download_began'],
+  ['download goes on', 'download_resumed'],
+  ['download completed', 'download_completed'],
+  ['gone after the notice', 'gone'],
+  ['timed out', 'timed_out'],
+  ['hold', 'waits'],
+  ['busy', 'slot_busy'],
+  ['slot freed', 'slot_freed'],
+  ['alreadyOnTarget', 'already_on_target'],
+  ['cancel', 'cancelled'],
+  ['retried by itself', 'retried_automatically'],
+  ['not retried', 'not_retried'],
+])
+
+const toCode = (spelling: string) => EARLIER_SPELLINGS.get(spelling) ?? (spelling as EventCode)
+
 /**
  * An event as it was read. Each message of a device reads and writes its whole history: what an event says is worked
- * out only where somebody asks, and it is written again as it stands.
+ * out only if somebody asks, and it is written again as it stands.
  */
 class StoredEvent implements HistoryEvent {
   readonly stored: Stored
-  readonly before: HistoryEvent | undefined
-  #detail: string | null | undefined
+  readonly before: StoredEvent | undefined
+  #detail: Detail | undefined
 
-  constructor(stored: Stored, before: HistoryEvent | undefined) {
+  constructor(stored: Stored, before: StoredEvent | undefined) {
     this.stored = stored
     this.before = before
   }
@@ -89,20 +176,29 @@ class StoredEvent implements HistoryEvent {
     return (this.before?.at ?? 0) + this.stored[0]
   }
 
-  get kind(): string {
-    const [, kind] = this.stored
-    return kind === 0 ? (this.before?.kind ?? '') : kind
+  get storedCode(): string {
+    const [, code] = this.stored
+    return code === 0 ? (this.before?.storedCode ?? '') : code
   }
 
-  get detail(): string | null {
+  get code(): EventCode {
+    return toCode(this.storedCode)
+  }
+
+  get params(): Params {
+    return toParams(this.code, this.detail)
+  }
+
+  get detail(): Detail {
     this.#detail ??= this.#readDetail()
     return this.#detail
   }
 
-  #readDetail(): string | null {
+  #readDetail(): Detail {
     const [, , detail] = this.stored
     if (typeof detail !== 'number') return detail
-    return withNumber(this.before?.detail ?? '', String(detail)) ?? null
+    const before = this.before?.detail
+    return (typeof before === 'string' && withNumber(before, String(detail))) || null
   }
 
   get status(): UpgradeStatus | undefined {
@@ -114,11 +210,40 @@ class StoredEvent implements HistoryEvent {
   }
 }
 
-export function readEvents(text: string): HistoryEvent[] {
-  let before: HistoryEvent | undefined
-  return (JSON.parse(text) as (Stored | HistoryEvent)[]).map((stored) => {
-    // Rows of earlier versions have the names.
-    before = Array.isArray(stored) ? new StoredEvent(stored, before) : stored
+/** An event with names: how the first releases stored it, and how `offered-rows.ts` does. */
+export interface NamedEvent {
+  at: number
+  kind: string
+  detail: Detail
+  status?: UpgradeStatus | undefined
+  key?: string | undefined
+}
+
+export const toNamedEvents = (events: HistoryEvent[]): NamedEvent[] =>
+  events.map((event) => ({
+    at: event.at,
+    kind: event.code,
+    detail: detailOf(event),
+    ...(event.status !== undefined && { status: event.status }),
+    ...(event.key !== undefined && { key: event.key }),
+  }))
+
+export const readNamedEvents = (events: NamedEvent[]): HistoryEvent[] => readStored(events)
+
+export const readEvents = (text: string): HistoryEvent[] => readStored(JSON.parse(text))
+
+function readStored(events: (Stored | NamedEvent)[]): HistoryEvent[] {
+  let before: StoredEvent | undefined
+  return events.map((event) => {
+    before = new StoredEvent(Array.isArray(event) ? event : withoutNames(event, before), before)
     return before
   })
+}
+
+function withoutNames(
+  { at, kind, detail, status, key }: NamedEvent,
+  before: StoredEvent | undefined,
+): Stored {
+  const since = at - (before?.at ?? 0)
+  return key === undefined ? [since, kind, detail, status ?? 0] : [since, kind, detail, status ?? 0, key]
 }

@@ -34,6 +34,9 @@ const MIGRATIONS = [
    DROP INDEX devices_timer;
    DROP INDEX devices_outbox;
    CREATE TABLE offers (page INTEGER PRIMARY KEY, lease_until INTEGER NOT NULL, entries TEXT NOT NULL);`,
+  // A table of its own: the release before inserts into `failures` without naming columns.
+  `CREATE TABLE failure_reasons (cause TEXT, description TEXT, reason TEXT NOT NULL,
+     PRIMARY KEY (cause, description)) WITHOUT ROWID;`,
 ]
 
 /** Brings the task's SQLite to the newest schema. */

@@ -1,8 +1,9 @@
 import { newUpgrade } from '../rules/upgrade.ts'
-import { type DeviceRecord, type DeviceRow, fromUpgrade, toRow } from './device-row.ts'
+import { type DeviceRecord, type DeviceRow, fromUpgrade, readState, toRow } from './device-row.ts'
+import { type NamedEvent, readNamedEvents, toNamedEvents } from './history.ts'
 
 /** What an offer changes in a row that was never written since it was taken in. */
-type Entry = [deviceId: string, state: string, updatedAt: number, events: DeviceRow['events']]
+type Entry = [deviceId: string, state: string, updatedAt: number, events: NamedEvent[]]
 
 interface Page {
   leaseUntil: number
@@ -39,10 +40,16 @@ export function openOfferedRows(sql: SqlStorage) {
           .exec<DeviceRecord>(`SELECT * FROM devices WHERE device_id = ? AND events = '[]'`, deviceId)
           .toArray()
         if (!record) continue
-        const upgrade = { ...newUpgrade(), ...JSON.parse(state) }
+        const upgrade = { ...newUpgrade(), ...readState(state) }
         rows.set(deviceId, {
           page,
-          row: { ...toRow(record, 0), upgrade, updatedAt, events, timerAt: leaseUntil },
+          row: {
+            ...toRow(record, 0),
+            upgrade,
+            updatedAt,
+            events: readNamedEvents(events),
+            timerAt: leaseUntil,
+          },
         })
         left.add(deviceId)
       }
@@ -63,7 +70,7 @@ export function openOfferedRows(sql: SqlStorage) {
             deviceId,
             fromUpgrade(upgrade).state,
             updatedAt,
-            events,
+            toNamedEvents(events),
           ],
         )
         sql.exec('INSERT INTO offers VALUES (?, ?, ?)', page, leaseUntil, JSON.stringify(entries))

@@ -1,10 +1,13 @@
+import { inEnglish, type Reason, reason } from '../../reasons/reason.ts'
 import type { TaskCounts } from '../rules/task.ts'
-import type { FailureCause } from '../rules/upgrade.ts'
+import type { FailureCause, Upgrade } from '../rules/upgrade.ts'
 
 /** How many devices failed in the same way. */
 export interface FailureCount {
   cause: FailureCause
   description: string
+  /** Null for what an earlier release counted. */
+  because: Reason | null
   count: number
 }
 
@@ -14,9 +17,9 @@ export interface Sample {
   counts: TaskCounts
 }
 
-/** Texts are the devices' own: past this many, the rest counts as one. */
+/** Descriptions have the devices' own words in them: past this many, the rest counts as one. */
 const MAX_FAILURE_TEXTS = 100
-const OTHER_TEXTS = '(other)'
+const OTHER = reason('other_failures')
 
 export type TaskJournal = ReturnType<typeof openTaskJournal>
 
@@ -28,30 +31,40 @@ export function openTaskJournal({ sql }: DurableObjectStorage) {
     sql.exec('SELECT 1 FROM failures WHERE cause = ? AND description = ?', cause, text).toArray().length > 0
 
   return {
-    countFailure(cause: FailureCause | null, description: string | null, change: 1 | -1): void {
+    countFailure({ cause, description, reason: why }: Upgrade, change: 1 | -1): void {
       const kind = cause ?? ''
       const text = description ?? ''
-      const kept = isKnown(kind, text) || count('failures') < MAX_FAILURE_TEXTS ? text : OTHER_TEXTS
+      const isKept = isKnown(kind, text) || count('failures') < MAX_FAILURE_TEXTS
+      const kept = isKept ? text : inEnglish(OTHER)
       sql.exec(
-        'INSERT INTO failures VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET count = count + ?3',
+        `INSERT INTO failures (cause, description, count) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET count = count + ?3`,
         kind,
         kept,
         change,
       )
+      const because = isKept ? why : OTHER
+      if (because === null) return
+      sql.exec('INSERT OR IGNORE INTO failure_reasons VALUES (?, ?, ?)', kind, kept, JSON.stringify(because))
     },
     readFailures: (): FailureCount[] =>
       sql
-        .exec<{ cause: FailureCause; description: string; count: number }>(
-          'SELECT cause, description, count FROM failures WHERE count > 0 ORDER BY count DESC, description',
+        .exec<{ cause: FailureCause; description: string; count: number; reason: string | null }>(
+          `SELECT cause, description, count, reason FROM failures LEFT JOIN failure_reasons USING (cause, description)
+           WHERE count > 0 ORDER BY count DESC, description`,
         )
-        .toArray(),
+        .toArray()
+        .map(({ reason, ...failure }) => ({
+          ...failure,
+          because: reason === null ? null : JSON.parse(reason),
+        })),
 
-    /** Answers how many there are now. */
+    /** Returns how many there are now. */
     insertSample({ at, counts }: Sample): number {
       sql.exec('INSERT OR REPLACE INTO samples VALUES (?, ?)', at, JSON.stringify(counts))
       return count('samples')
     },
-    /** Every second one goes. */
+    /** Deletes every second one. */
     thinSamples: () =>
       void sql.exec(
         `DELETE FROM samples WHERE at IN (

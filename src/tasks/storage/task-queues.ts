@@ -1,7 +1,7 @@
 import type { WebhookEvent } from '../../webhooks/event.ts'
 
 /** A device that is to be told that its upgrade was cancelled. */
-export interface Farewell {
+export interface QueuedCancellation {
   deviceId: string
   /** The message's id, once it has one: it goes out again under the same. */
   noticeId: number | null
@@ -36,52 +36,53 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
         JSON.stringify(deviceIds),
       ),
 
-    insertFarewell: (deviceId: string, now: number) =>
+    insertCancellation: (deviceId: string, now: number) =>
       void sql.exec('INSERT OR IGNORE INTO farewells VALUES (?, NULL, ?, 0)', deviceId, now),
     /** Those that are to be sent now. */
-    readFarewells: (now: number, limit: number): Farewell[] =>
+    readCancellations: (now: number, limit: number): QueuedCancellation[] =>
       sql
-        .exec<FarewellRecord>('SELECT * FROM farewells WHERE try_at <= ? LIMIT ?', now, limit)
+        .exec<CancellationRecord>('SELECT * FROM farewells WHERE try_at <= ? LIMIT ?', now, limit)
         .toArray()
-        .map(toFarewell),
-    offerFarewell: (deviceId: string, noticeId: number, tryAgainAt: number) =>
+        .map(toCancellation),
+    offerCancellation: (deviceId: string, noticeId: number, tryAgainAt: number) =>
       void sql.exec(
         'UPDATE farewells SET notice_id = ?, try_at = ?, tries = tries + 1 WHERE device_id = ?',
         noticeId,
         tryAgainAt,
         deviceId,
       ),
-    readFarewell: (deviceId: string): Farewell | undefined => {
+    readCancellation: (deviceId: string): QueuedCancellation | undefined => {
       const [record] = sql
-        .exec<FarewellRecord>('SELECT * FROM farewells WHERE device_id = ?', deviceId)
+        .exec<CancellationRecord>('SELECT * FROM farewells WHERE device_id = ?', deviceId)
         .toArray()
-      return record && toFarewell(record)
+      return record && toCancellation(record)
     },
     /** The bridge did not take it: it is tried again, under its id while it still has this one. */
-    postponeFarewell: (deviceId: string, noticeId: number, tryAgainAt: number) =>
+    postponeCancellation: (deviceId: string, noticeId: number, tryAgainAt: number) =>
       void sql.exec(
         'UPDATE farewells SET try_at = ? WHERE device_id = ? AND notice_id = ?',
         tryAgainAt,
         deviceId,
         noticeId,
       ),
-    waitWithFarewell: (deviceId: string, until: number) =>
+    waitWithCancellation: (deviceId: string, until: number) =>
       void sql.exec('UPDATE farewells SET try_at = ? WHERE device_id = ?', until, deviceId),
-    deleteFarewell: (deviceId: string) =>
+    deleteCancellation: (deviceId: string) =>
       void sql.exec('DELETE FROM farewells WHERE device_id = ?', deviceId),
-    nextFarewellAt: () => sql.exec<{ at: number | null }>('SELECT min(try_at) AS at FROM farewells').one().at,
+    nextCancellationAt: () =>
+      sql.exec<{ at: number | null }>('SELECT min(try_at) AS at FROM farewells').one().at,
     hasEvents: () => sql.exec('SELECT 1 FROM events LIMIT 1').toArray().length > 0,
     hasNewcomers: () => sql.exec('SELECT 1 FROM newcomers LIMIT 1').toArray().length > 0,
   }
 }
 
-interface FarewellRecord extends Record<string, SqlStorageValue> {
+interface CancellationRecord extends Record<string, SqlStorageValue> {
   device_id: string
   notice_id: number | null
   tries: number
 }
 
-const toFarewell = ({ device_id, notice_id, tries }: FarewellRecord): Farewell => ({
+const toCancellation = ({ device_id, notice_id, tries }: CancellationRecord): QueuedCancellation => ({
   deviceId: device_id,
   noticeId: notice_id,
   tries,

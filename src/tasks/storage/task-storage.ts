@@ -1,3 +1,4 @@
+import { textReason } from '../../reasons/reason.ts'
 import type { TaskSpec } from '../rules/task.ts'
 import { newRun, type TaskRun } from '../rules/task-run.ts'
 import { newUpgrade, type UpgradeStatus } from '../rules/upgrade.ts'
@@ -57,7 +58,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       pages.forget()
       offered.forget()
       const spec: TaskSpec = JSON.parse(record.spec)
-      return { spec, run: { ...newRun(spec), ...JSON.parse(record.run) } }
+      return { spec, run: { ...newRun(spec), ...readRun(record.run) } }
     },
     hasTask: () => sql.exec('SELECT 1 FROM task').toArray().length > 0,
     insertTask(spec: TaskSpec, run: TaskRun): void {
@@ -229,5 +230,15 @@ export function openTaskStorage(storage: DurableObjectStorage) {
     /** When something is owed next; null for never. `sendAt` −1 is now. */
     nextSendAt: earliestSend,
     nextAskedAt: () => (earliestSend() === ASKED ? 0 : null),
+  }
+}
+
+/** Earlier releases wrote reasons down as sentences, and called `pausedBecause` `pausedReason`. */
+function readRun(text: string): Partial<TaskRun> {
+  const { pausedReason, blockedBy, ...run } = JSON.parse(text)
+  return {
+    ...(typeof pausedReason === 'string' && { pausedBecause: textReason(pausedReason) }),
+    ...run,
+    blockedBy: typeof blockedBy === 'string' ? textReason(blockedBy) : (blockedBy ?? null),
   }
 }

@@ -242,7 +242,9 @@ it('lists how upgrades ended, after those that are active', async () => {
     await insertTask('now'),
   ]
   const outcome = env.DB.prepare(
-    "INSERT INTO outcomes VALUES (?1, ?2, ?3, 'default', 'v0', 'v1', ?4, ?5, 0, 1, 1700000000000)",
+    `INSERT INTO outcomes (device_id, task_id, tenant_id, module, from_version, target_version, status, description,
+       rolled_back, attempt, finished_at)
+     VALUES (?1, ?2, ?3, 'default', 'v0', 'v1', ?4, ?5, 0, 1, 1700000000000)`,
   )
   await env.DB.batch([
     outcome.bind(body.id, older, admin.tenantId, 'success', null),
@@ -265,6 +267,7 @@ it('lists how upgrades ended, after those that are active', async () => {
       targetVersion: 'v2',
       status: 'active',
       description: null,
+      because: null,
       rolledBack: false,
       attempt: null,
       finishedAt: null,
@@ -277,6 +280,7 @@ it('lists how upgrades ended, after those that are active', async () => {
       targetVersion: 'v1',
       status: 'failure',
       description: 'timed out',
+      because: null,
       rolledBack: false,
       attempt: 1,
       finishedAt: '2023-11-14T22:13:20.000Z',

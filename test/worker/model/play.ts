@@ -204,7 +204,7 @@ class Player {
       }
       return
     }
-    await system.stub.cancelDevices([device.id], 'no more')
+    await system.stub.cancelDevices([device.id], 'cancelled_by_operator')
     if (device.status === 'failure') device.retryAt = null
     else if (device.status !== 'success') model.change(device, () => model.end(device, 'cancelled'))
   }

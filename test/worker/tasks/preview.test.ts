@@ -37,9 +37,15 @@ describe('a preview', () => {
         devices: 20,
         willReceive: 14,
         skipped: [
-          { reason: 'disabled', count: 2, outcome: 'waits until it is enabled' },
-          { reason: 'already on the target version', count: 2, outcome: 'succeeds without a notice' },
+          { code: 'disabled', reason: 'disabled', count: 2, outcome: 'waits until it is enabled' },
           {
+            code: 'already_on_target',
+            reason: 'already on the target version',
+            count: 2,
+            outcome: 'succeeds without a notice',
+          },
+          {
+            code: 'busy',
             reason: 'busy',
             count: 2,
             outcome: 'replaces the other upgrade, or waits for its end where the device has begun it',
@@ -102,7 +108,7 @@ describe('a preview', () => {
     const packageId = await lab.addPackage('v2')
     const skipped = async (policy: Record<string, unknown>) =>
       (await preview(lab, { packageId, policy })).body.skipped
-    const busy = (outcome: string) => [{ reason: 'busy', count: 2, outcome }]
+    const busy = (outcome: string) => [{ code: 'busy', reason: 'busy', count: 2, outcome }]
     expect(await skipped({ onBusy: 'wait' })).toEqual(busy('waits until the other upgrade has ended'))
     expect(await skipped({ onBusy: 'fail' })).toEqual(busy('fails: another upgrade is active'))
     const other = await lab.addPackage('v2', { module: 'modem' })

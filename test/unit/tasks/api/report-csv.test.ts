@@ -12,6 +12,7 @@ const device = (more: Partial<DeviceSummary>): DeviceSummary => ({
   status: 'success',
   step: 100,
   description: null,
+  because: null,
   code: null,
   cause: null,
   pushes: 1,
@@ -48,4 +49,11 @@ it('the CSV report quotes special characters and disarms formulas', async () => 
     .slice(1, -1)
     .map((line) => line.replace(/^n1,(.*),default,.*$/, '$1'))
   expect(names).toEqual(['"a ""b"", c"', "'=1+1", "'+1", "'-1", "'@x", "'\tx"])
+})
+
+it('the CSV report disarms a negative step too, and quotes a line break of any kind', async () => {
+  const text = await read([[device({ step: -3, name: 'a\nb', description: '\rx' })]])
+  expect(text.split('\r\n')[1]).toBe(
+    'n1,"a\nb",default,v1,v2,success,\'-3,"\'\rx",1,1,false,2026-01-01T00:00:00.000Z,,',
+  )
 })

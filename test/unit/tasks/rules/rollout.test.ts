@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { reason } from '../../../../src/reasons/reason.ts'
 import { NOTICE_PAGE_SIZE, planRollout, spend } from '../../../../src/tasks/rules/rollout.ts'
 import { type TaskPolicy, taskPolicy } from '../../../../src/tasks/rules/task.ts'
 import { newRun, type TaskRun } from '../../../../src/tasks/rules/task-run.ts'
@@ -37,7 +38,7 @@ describe('a task', () => {
     expect(of('running', T0)).toMatchObject({ open: true, lookAgainAt: T0 + MINUTE, closedBecause: null })
     expect(of('running', T0 + MINUTE)).toMatchObject({
       open: false,
-      closedBecause: "the task's end was reached",
+      closedBecause: reason('end_reached'),
     })
     for (const status of ['finished', 'cancelled'] as const)
       expect(of(status, T0)).toMatchObject({ open: false, asks: false })
@@ -56,7 +57,7 @@ describe('a window', () => {
     const spec = rules({ window: { from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' } })
     const plan = planRollout(spec, running(spec), T0)
     expect(plan).toMatchObject({ open: false, asks: true, lookAgainAt: Date.parse('2026-11-24T00:00:00Z') })
-    expect(plan.closedBecause).toBe('outside its window until 01:00 Europe/Berlin')
+    expect(plan.closedBecause).toEqual(reason('outside_window', { time: '01:00', timeZone: 'Europe/Berlin' }))
     expect(planRollout(spec, running(spec), Date.parse('2026-11-24T00:00:00Z'))).toMatchObject({ open: true })
   })
 })
@@ -133,7 +134,7 @@ describe('the halt rule', () => {
     expect(plan(20, 2)).toMatchObject({ halt: null, open: true })
     const over = plan(20, 3)
     expect(over).toMatchObject({ open: false, asks: true })
-    expect(over.halt).toBe('halted: 3 of 20 settled devices failed (15 %, the limit is 10 %)')
+    expect(over.halt).toEqual(reason('halted', { failed: 3, settled: 20, percent: 15, limitPercent: 10 }))
   })
 })
 

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { reason } from '../../../../src/reasons/reason.ts'
 import {
   type Contender,
   type DueDevice,
@@ -80,7 +81,7 @@ it('nothing is sent to a device that is frozen, disabled, deleted or in another 
   expect(decideSlot(device(null, { enabled: false }), me)).toMatchObject({ type: 'hold' })
   expect(decideSlot(device(null, { productId: null }), me)).toEqual({
     type: 'cancel',
-    reason: 'device deleted',
+    reason: reason('device_deleted'),
   })
   expect(decideSlot(device(null, { productId: 'desk' }), me)).toMatchObject({ type: 'cancel' })
 })

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
+import { reason } from '../../../../src/reasons/reason.ts'
 import { transition } from '../../../../src/tasks/rules/transition.ts'
 import {
   isEnded,
@@ -47,10 +48,10 @@ const event: fc.Arbitrary<UpgradeEvent> = fc.oneof(
   fc.record({
     type: fc.constant('held' as const),
     until: fc.nat(1000),
-    by: fc.constant('x'),
+    by: fc.constant(reason('device_disabled')),
     waiting: fc.boolean(),
   }),
-  fc.record({ type: fc.constant('cancelled' as const), reason: fc.constant('why') }),
+  fc.record({ type: fc.constant('cancelled' as const), reason: fc.constant(reason('device_deleted')) }),
   fc.record({ type: fc.constantFrom('replaced' as const, 'superseded' as const), by: fc.constant('x') }),
   fc.constantFrom<UpgradeEvent>(
     { type: 'leaseExpired' },

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { reason } from '../../../../src/reasons/reason.ts'
 import { transition } from '../../../../src/tasks/rules/transition.ts'
 import {
   newUpgrade,
@@ -176,6 +177,7 @@ describe('a version report', () => {
   it('a report of the target version is a Success in every state that is not ended', () => {
     expect(evolve([version('v2')])).toMatchObject({
       status: 'success',
+      reason: reason('already_on_target'),
       description: 'already on the target version',
     })
     expect(evolve([...told(), version('v2')]).status).toBe('success')
@@ -220,6 +222,7 @@ describe('a version report', () => {
     expect(rolledBack).toMatchObject({
       status: 'success',
       rolledBack: true,
+      reason: reason('rolled_back', { version: 'v1' }),
       description: 'reported 100 %, runs v1',
     })
     expect(evolve([version('v1')], {}, rolledBack)).toBe(rolledBack)
@@ -232,8 +235,16 @@ describe('a version report', () => {
 
   it('a report of the target makes a timed-out device a Success, "late", unless a later upgrade took the slot', () => {
     const timedOut = evolve([...told(), progress(10), { type: 'silent' }])
-    expect(timedOut).toMatchObject({ status: 'failure', description: 'timed out' })
-    expect(evolve([version('v2')], {}, timedOut)).toMatchObject({ status: 'success', description: 'late' })
+    expect(timedOut).toMatchObject({
+      status: 'failure',
+      reason: reason('timed_out'),
+      description: 'timed out',
+    })
+    expect(evolve([version('v2')], {}, timedOut)).toMatchObject({
+      status: 'success',
+      reason: reason('late'),
+      description: 'late',
+    })
     expect(evolve([version('v2', false)], {}, timedOut)).toBe(timedOut)
     expect(evolve([...told(), progress(-1), version('v2')]).status).toBe('failure')
   })
@@ -255,7 +266,11 @@ describe('an unsure device', () => {
 
   it('an unsure device that never reported a version succeeds on 100 %, "unverified"', () => {
     const never = [offered(1, { unsure: true, neverReported: true }), sent(1), taken(1), progress(100)]
-    expect(evolve(never)).toMatchObject({ status: 'success', description: 'unverified' })
+    expect(evolve(never)).toMatchObject({
+      status: 'success',
+      reason: reason('unverified'),
+      description: 'unverified',
+    })
     expect(evolve([...never.slice(0, 3), version('v1'), progress(100)]).status).toBe('upgrading')
   })
 })
@@ -278,9 +293,10 @@ describe('a device that turns up', () => {
 describe('what ends a device', () => {
   it('an operator can cancel from every state that is not ended', () => {
     for (const events of [[], told(), [...told(), progress(10)]]) {
-      expect(evolve([...events, { type: 'cancelled', reason: 'why' }])).toMatchObject({
+      expect(evolve([...events, { type: 'cancelled', reason: reason('device_deleted') }])).toMatchObject({
         status: 'cancelled',
-        description: 'why',
+        reason: reason('device_deleted'),
+        description: 'device deleted',
       })
     }
   })
@@ -298,6 +314,7 @@ describe('what ends a device', () => {
     for (const events of [[], told(), [...told(), progress(10)]]) {
       expect(evolve([...events, superseded])).toMatchObject({
         status: 'cancelled',
+        reason: reason('superseded_by', { taskId: 'x' }),
         description: 'superseded by x',
       })
     }

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { describeOpening, type TaskWindow, taskWindow, windowAt } from '../../../../src/tasks/rules/window.ts'
+import { reason } from '../../../../src/reasons/reason.ts'
+import { closedUntil, type TaskWindow, taskWindow, windowAt } from '../../../../src/tasks/rules/window.ts'
 
 const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
@@ -221,15 +222,16 @@ describe('any window in any zone', () => {
 describe('what operators read', () => {
   it("the reason says until when the window is closed, in the window's own zone", () => {
     const window = berlin('01:00', '05:00')
-    expect(describeOpening(window, at('2026-11-23T12:00Z'))).toBe(
-      'outside its window until 01:00 Europe/Berlin',
+    expect(closedUntil(window, at('2026-11-23T12:00Z'))).toEqual(
+      reason('outside_window', { time: '01:00', timeZone: 'Europe/Berlin' }),
     )
   })
 
   it('the reason has a date if the window opens more than a day later', () => {
     const window = berlin('01:00', '05:00', ['mon'])
-    expect(describeOpening(window, at('2026-11-24T12:00Z'))).toBe(
-      'outside its window until Monday 2026-11-30 01:00 Europe/Berlin',
+    const monday = { weekday: reason('day_mon'), date: '2026-11-30' }
+    expect(closedUntil(window, at('2026-11-24T12:00Z'))).toEqual(
+      reason('outside_window', { ...monday, time: '01:00', timeZone: 'Europe/Berlin' }),
     )
   })
 })

@@ -1,22 +1,23 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { eventInEnglish, type Params, reason } from '../../../../src/reasons/reason.ts'
 import { type HistoryEvent, readEvents as parse, writeEvents } from '../../../../src/tasks/storage/history.ts'
 
 const event = (n: number, more: Partial<HistoryEvent> = {}): HistoryEvent => ({
   at: 1_800_000_000_000 + n * 1_000,
-  kind: 'progress',
-  detail: `${n}`,
+  code: 'progress',
+  params: { step: n },
   ...more,
 })
 
 /** The events as plain objects, without the text that they were read from. */
 const readEvents = (text: string): HistoryEvent[] =>
-  parse(text).map(({ at, kind, detail, status, key }) => ({ at, kind, detail, status, key }))
+  parse(text).map(({ at, code, params, status, key }) => ({ at, code, params, status, key }))
 
 describe("a device's history in its row", () => {
   it('a history is read as it was written', () => {
     const events = [
-      event(0, { kind: 'notice offered', detail: null }),
+      event(0, { code: 'notice_offered', params: { noticeId: '1764000001' } }),
       event(1, { status: 'upgrading', key: 'abc' }),
       event(1, { key: 'def' }),
       event(9, { status: 'success' }),
@@ -26,35 +27,93 @@ describe("a device's history in its row", () => {
   })
 
   it('a history of similar details is read as it was written', () => {
-    const details = fc.oneof(
-      fc.constant(null),
+    const said = fc.oneof(
+      fc.constant(undefined),
       fc.string(),
-      fc.nat(120).map((step) => `${step} %: Upgrade Progress ${step}%`),
+      fc.nat(120).map((step) => `Upgrade Progress ${step}%`),
       fc
         .tuple(fc.nat(9), fc.nat(9), fc.constantFrom('', '0', '00'))
         .map(([a, b, zeros]) => `${zeros}${a} of ${b}`),
     )
-    fc.assert(
-      fc.property(
-        fc.array(fc.record({ detail: details, kind: fc.constantFrom('progress', 'version') })),
-        (said) => {
-          const events = said.map((more, n) => event(n, more)).slice(-50)
-          expect(readEvents(writeEvents(events))).toEqual(events)
-        },
+    const what = fc.oneof(
+      fc.record({
+        code: fc.constantFrom('progress', 'late_progress'),
+        params: fc
+          .tuple(fc.integer({ min: -4, max: 100 }), said)
+          .map(([step, said]): Params => (said === undefined ? { step } : { step, said })),
+      }),
+      fc.record({ code: fc.constant('version'), params: fc.string().map((version) => ({ version })) }),
+      fc.record({ code: fc.constant('notice_sent'), params: fc.nat().map((id) => ({ noticeId: `${id}` })) }),
+      fc.constantFrom(
+        { code: 'subscribed', params: {} },
+        { code: 'slot_freed', params: {} },
+        { code: 'waits', params: { reason: reason('busy_with_task', { taskId: 'tsk_1' }) } },
+        { code: 'download_began', params: { sourceVersion: 'v1' } },
       ),
+    )
+    fc.assert(
+      fc.property(fc.array(what), (happened) => {
+        const events = happened.map((more, n) => event(n, more as Partial<HistoryEvent>)).slice(-50)
+        expect(readEvents(writeEvents(events))).toEqual(events)
+      }),
     )
   })
 
   it('a history of 25 progress messages takes less than 800 characters, so that its row stays in one page', () => {
     const events = Array.from({ length: 25 }, (_, n) =>
-      event(n, { detail: `${n * 4} %: Upgrade Progress ${n * 4}%`, key: '0123456789a' }),
+      event(n, { params: { step: n * 4, said: `Upgrade Progress ${n * 4}%` }, key: '0123456789a' }),
     )
     expect(writeEvents(events).length).toBeLessThan(800)
   })
 
-  it('a history in the earlier format can still be read', () => {
-    const events = [event(0, { key: 'abc' }), event(3)]
-    expect(readEvents(JSON.stringify(events))).toEqual(events)
+  it('a history that the first release wrote, with names, can still be read', () => {
+    const events = [
+      { at: 1_800_000_000_000, kind: 'notice offered', detail: '1764000001' },
+      { at: 1_800_000_001_000, kind: 'progress', detail: '60 flashing', status: 'upgrading', key: 'abc' },
+    ]
+    expect(readEvents(JSON.stringify(events))).toEqual([
+      { at: 1_800_000_000_000, code: 'notice_offered', params: { noticeId: '1764000001' } },
+      {
+        at: 1_800_000_001_000,
+        code: 'progress',
+        params: { step: 60, said: 'flashing' },
+        status: 'upgrading',
+        key: 'abc',
+      },
+    ])
+  })
+
+  it('a history that the last release wrote, in three spellings and with sentences, can still be read', () => {
+    const stored = [
+      [1_800_000_000_000, 'hold', 'the device is disabled'],
+      [1_000, 'waits', 'busy with task tsk_1'],
+      [1_000, 'alreadyOnTarget', null, 'success'],
+      [1_000, 'cancel', 'device deleted', 'cancelled'],
+      [1_000, 'notice sent', '1764000001'],
+      [1_000, 'notice taken', 1764000001],
+      [1_000, 'download began', 'from v1'],
+      [1_000, 'progress', '10 at 10', 'upgrading', 'k1'],
+      [1_000, 0, 20, 0, 'k2'],
+    ]
+    const events = parse(JSON.stringify(stored))
+    expect(events.map(({ code, params }) => [code, params])).toEqual([
+      ['waits', { text: 'the device is disabled' }],
+      ['waits', { text: 'busy with task tsk_1' }],
+      ['already_on_target', {}],
+      ['cancelled', { text: 'device deleted' }],
+      ['notice_sent', { noticeId: '1764000001' }],
+      ['notice_taken', { noticeId: '1764000001' }],
+      ['download_began', { text: 'from v1' }],
+      ['progress', { step: 10, said: 'at 10' }],
+      ['progress', { step: 20, said: 'at 20' }],
+    ])
+    const english = events.map(({ code, params }) => eventInEnglish(code, params))
+    expect(english[0]).toEqual({ kind: 'waits', detail: 'the device is disabled' })
+    expect(english[6]).toEqual({ kind: 'download began', detail: 'from v1' })
+    expect(readEvents(writeEvents([...events, event(1)]))).toEqual([
+      ...events.map(({ at, code, params, status, key }) => ({ at, code, params, status, key })),
+      event(1),
+    ])
   })
 
   it('a history that grows event by event is stored like one that is written at once', () => {
@@ -71,13 +130,15 @@ describe("a device's history in its row", () => {
   })
 
   it('a history keeps as many of its last events as 8 KB hold, and at least the last one', () => {
-    const events = Array.from({ length: 40 }, (_, n) => event(n, { detail: 'x'.repeat(500) }))
+    const events = Array.from({ length: 40 }, (_, n) =>
+      event(n, { params: { step: n, said: 'x'.repeat(500) } }),
+    )
     const text = writeEvents(events)
     expect(text.length).toBeLessThanOrEqual(8 * 1024)
     const kept = readEvents(text)
     expect(kept).toEqual(events.slice(-kept.length))
     expect(kept.length).toBeGreaterThan(10)
-    const long = [event(0), event(1, { detail: 'x'.repeat(10_000) })]
+    const long = [event(0), event(1, { params: { step: 1, said: 'x'.repeat(10_000) } })]
     expect(readEvents(writeEvents(long))).toEqual(long.slice(1))
   })
 })

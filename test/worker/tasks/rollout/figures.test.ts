@@ -50,8 +50,14 @@ describe('the failures of a task of 1,000 devices', () => {
     expect({ status, success: counts.success, failure: counts.failure }).toEqual({
       ...{ status: 'finished', success: 540, failure: 460 },
     })
-    expect(failures).toEqual([
-      { code: -1, cause: 'upgrade_failed', description: 'upgrade failed: no space left', count: 120 },
+    expect(failures).toMatchObject([
+      {
+        code: -1,
+        cause: 'upgrade_failed',
+        description: 'upgrade failed: no space left',
+        because: { code: 'upgrade_failed', params: { said: 'no space left' } },
+        count: 120,
+      },
       { code: null, cause: 'timed_out', description: 'timed out', count: 80 },
       { code: -1, cause: 'upgrade_failed', description: 'upgrade failed: battery low', count: 80 },
       {
@@ -82,7 +88,13 @@ describe('the failures of a task of 1,000 devices', () => {
     await fleet.all(told, (device) => progresses(device, -1, { desc: `at address ${told.indexOf(device)}` }))
     const { failures } = await task.get()
     expect(failures).toHaveLength(101)
-    expect(failures[0]).toEqual({ code: -1, cause: 'upgrade_failed', description: '(other)', count: 900 })
+    expect(failures[0]).toEqual({
+      code: -1,
+      cause: 'upgrade_failed',
+      description: '(other)',
+      because: { code: 'other_failures', params: {} },
+      count: 900,
+    })
     expect(new Set(failures.slice(1).map(({ count }: Failure) => count))).toEqual(new Set([1]))
     await task.post('/retry')
     expect((await task.get()).failures).toEqual([])

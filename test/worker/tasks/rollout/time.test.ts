@@ -32,7 +32,13 @@ describe('deviceTimeoutMinutes', () => {
     await fleet.wait(20 * MINUTE)
     expect(await countsOf(task)).toEqual({ total: 1000, success: 100, failure: 900 })
     expect((await task.get()).failures).toEqual([
-      { code: null, cause: 'timed_out', description: 'timed out', count: 900 },
+      {
+        code: null,
+        cause: 'timed_out',
+        description: 'timed out',
+        because: { code: 'timed_out', params: {} },
+        count: 900,
+      },
     ])
     // Late, but there.
     await fleet.all(part(told, 100, 150), (device) => reports(device, 'v2'))

@@ -96,7 +96,7 @@ describe('a device that is deleted', () => {
     expect(await slotOf(device)).toMatchObject({ active: 0 })
     expect((await task.post('/retry?include=cancelled')).body).toEqual({
       retried: 0,
-      skipped: [{ reason: 'the device was deleted or moved', count: 1 }],
+      skipped: [{ code: 'device_deleted_or_moved', reason: 'the device was deleted or moved', count: 1 }],
     })
     expect(lab.bridge.drops).toEqual([device.token])
   })

@@ -194,8 +194,12 @@ describe('an older task', () => {
     expect(body.retried).toBe(0)
     expect(body.skipped).toEqual(
       expect.arrayContaining([
-        { reason: 'a newer task holds the device', count: 1 },
-        { reason: 'a newer task brought the device to Success', count: 1 },
+        { code: 'newer_task_holds_device', reason: 'a newer task holds the device', count: 1 },
+        {
+          code: 'newer_task_succeeded',
+          reason: 'a newer task brought the device to Success',
+          count: 1,
+        },
       ]),
     )
     await lab.bridge.post([reports(done, 'v1'), subscribes(done)])

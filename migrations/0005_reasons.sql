@@ -1,0 +1,2 @@
+ALTER TABLE `outcomes` ADD `reason` text;--> statement-breakpoint
+ALTER TABLE `tasks` ADD `paused_because` text;

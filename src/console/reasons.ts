@@ -1,0 +1,154 @@
+import { EVENTS, REASONS } from '../reasons/english.ts'
+import {
+  type EventCode,
+  fill,
+  type Params,
+  type Part,
+  type Reason,
+  type ReasonCode,
+} from '../reasons/reason.ts'
+import type { Language } from './texts.ts'
+
+// Reasons and events in the console's languages. English is the API's own; the compiler and a test hold each other
+// table to the same codes and parameters.
+
+const CHINESE_REASONS: Record<ReasonCode, string> = {
+  text: '{text}',
+  // Why a task sends nothing
+  task_cancelled: '任务已取消',
+  task_finished: '任务已完成',
+  end_reached: '任务已到截止时间',
+  starts_at: '任务将于 {at} 开始',
+  task_paused: '任务已暂停',
+  paused_by_operator: '由操作员暂停',
+  package_recalled: '升级包 {packageId}（{version}）已召回',
+  halted: '已自动停止：失败 {failed} 台，已结束 {settled} 台（{percent} %，上限 {limitPercent} %）',
+  outside_window: '不在升级时段内，直到 [{date}（{weekday}）]{time} {timeZone}',
+  day_sun: '周日',
+  day_mon: '周一',
+  day_tue: '周二',
+  day_wed: '周三',
+  day_thu: '周四',
+  day_fri: '周五',
+  day_sat: '周六',
+  product_frozen: '产品已冻结',
+  no_bridge_credit: '桥接离线或繁忙',
+  no_signing_key: '缺少密钥 DOWNLOAD_SIGNING_KEY，无法经由 Worker 下载',
+  no_public_url: '经由 Worker 下载需要不超过 {maxLength} 个字符的 PUBLIC_URL',
+  // What a device waits for
+  retries_at: '将于 {at} 自动重试',
+  enrolling: '正在纳入设备',
+  wave_after_wave: '第 {wave} 批在第 {before} 批之后开放',
+  wave_needs_first_success: '第 {wave} 批开放条件：第 {open} 批成功率达 {percent} %（尚未触达任何设备）',
+  wave_needs_success: '第 {wave} 批开放条件：第 {open} 批成功率达 {percent} %（目前 {now} %）',
+  wave_opens_at: '第 {wave} 批将于 {at} 开放，前提是第 {open} 批保持良好',
+  wave_needs_notices: '第 {wave} 批在第 {open} 批全部发出通知后开放',
+  offline_since: '自 {at} 起离线：设备订阅、上报或查询时将收到通知',
+  gone_since: '收到通知后无响应且未连接：自 {at} 起失联',
+  notice_on_its_way: '通知正在发送',
+  device_to_begin: '等待设备开始升级',
+  next_message: '等待设备的下一条消息',
+  notice_is_next: '即将发送通知',
+  rate_limited: '限速：约 {minutes} 分钟',
+  device_disabled: '设备已停用',
+  device_package_recalled: '升级包已召回',
+  only_diff_from: '差分包的源版本为 {version}',
+  only_diffs_from: '各差分包的源版本为 {versions}',
+  busy_with_task: '正被任务 {taskId} 占用',
+  slot_changed_hands: '升级占用刚被其他任务取得',
+  // How a device's upgrade ended
+  already_on_target: '已是目标版本',
+  unverified: '未经确认',
+  late: '迟到',
+  upgrade_failed: '升级失败[：{said}]',
+  download_failed: '下载失败[：{said}]',
+  verification_failed: '校验失败[：{said}]',
+  write_failed: '烧写失败[：{said}]',
+  timed_out: '超时',
+  wrong_version: '仍上报 {version}（已重推 {notices} 次）',
+  rolled_back: '已上报 100 %，实际运行 {version}',
+  rolled_back_failure: '已回退：上报 100 %，实际运行 {version}',
+  slot_busy: '另一升级正在进行',
+  cancelled_by_operator: '由操作员取消',
+  device_deleted: '设备已删除',
+  device_moved: '已移至其他产品',
+  replaced_by: '被任务 {taskId} 替换',
+  superseded_by: '被任务 {taskId} 取代',
+  superseded: '被更新的任务取代',
+  link_expired: '下载链接已过期',
+  other_failures: '（其他）',
+  // Why a device is not retried
+  device_deleted_or_moved: '设备已删除或移走',
+  newer_task_holds_device: '设备被更新的任务占用',
+  newer_task_succeeded: '更新的任务已使设备升级成功',
+  // Why a preview leaves devices out
+  disabled: '已停用',
+  wrong_source_version: '源版本不符',
+  busy: '占用',
+}
+
+const CHINESE_EVENTS: Record<EventCode, readonly [kind: string, detail: string | null]> = {
+  notice_offered: ['通知待发送', '{noticeId}'],
+  notice_sent: ['通知已发送', '{noticeId}'],
+  notice_taken: ['通知已送达', '{noticeId}'],
+  notice_offline: ['通知时设备离线', '{noticeId}'],
+  notice_returned: ['通知被退回', '{noticeId}'],
+  notice_handed_out: ['通知已领取', '{noticeId}'],
+  notice_not_taken: ['通知未被接收', null],
+  notice_not_confirmed: ['通知未确认', null],
+  cancellation_taken: ['取消通知已送达', '{noticeId}'],
+  progress: ['进度', '{step}[ {said}]'],
+  version: ['版本上报', '{version}'],
+  late_progress: ['迟到的进度', '{step}[ {said}]'],
+  late_version: ['迟到的版本上报', '{version}'],
+  subscribed: ['已订阅', null],
+  connected: ['已连接', null],
+  asked: ['查询升级', '{via}'],
+  download_began: ['开始下载', '[源版本 {sourceVersion}]'],
+  download_resumed: ['继续下载', '[源版本 {sourceVersion}]'],
+  download_completed: ['下载完成', '[源版本 {sourceVersion}]'],
+  gone: ['通知后失联', null],
+  timed_out: ['超时', null],
+  waits: ['等待', '{reason}'],
+  enabled: ['已启用', null],
+  slot_freed: ['占用解除', '[{taskId}]'],
+  slot_busy: ['占用', '{taskId}'],
+  replaced: ['被替换', '{taskId}'],
+  superseded: ['被取代', '[{taskId}]'],
+  already_on_target: ['已是目标版本', null],
+  cancelled: ['已取消', '{reason}'],
+  ended: ['已结束', null],
+  retried: ['重试', null],
+  retried_automatically: ['自动重试', null],
+  not_retried: ['未重试', '{reason}'],
+}
+
+const REASON_TEXTS: Record<Language, Record<ReasonCode, string>> = { en: REASONS, zh: CHINESE_REASONS }
+const EVENT_TEXTS: Record<Language, Record<EventCode, readonly [kind: string, detail: string | null]>> = {
+  en: EVENTS,
+  zh: CHINESE_EVENTS,
+}
+
+/** The parts of a reason's text; parameters that are reasons stay parts. A code of a later release stays a code. */
+export const reasonParts = ({ code, params }: Reason, language: Language): Part[] =>
+  fill(REASON_TEXTS[language][code] ?? code, params)
+
+/** A reason as plain text, its times as they are stored. */
+export const reasonText = (reason: Reason, language: Language): string =>
+  reasonParts(reason, language)
+    .map((part) => {
+      if (typeof part === 'string') return part
+      return typeof part.value === 'object' ? reasonText(part.value, language) : String(part.value)
+    })
+    .join('')
+
+/** An event's kind, and the parts of what there is to say of it. */
+export function eventParts(
+  code: EventCode,
+  params: Params,
+  language: Language,
+): { kind: string; detail: Part[] } {
+  const [kind, detail] = EVENT_TEXTS[language][code] ?? [code, null]
+  if (typeof params.text === 'string') return { kind, detail: [params.text] }
+  return { kind, detail: detail === null ? [] : fill(detail, params) }
+}
