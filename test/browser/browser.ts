@@ -4,12 +4,12 @@ import axe from 'axe-core'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import { expect } from 'vitest'
 
-// Debian's Chromium, driven over its own protocol.
+// Debian's Chromium, driven by playwright-core over the DevTools protocol.
 
 const EXECUTABLE = '/usr/bin/chromium'
 const PICTURES = 'test/browser/pictures'
 
-/** Whether the tests can run here; without a browser they are left out loudly, which is an error under CI. */
+/** True if Chromium is installed. Without it, it warns and the tests are skipped; under CI it throws. */
 export function hasChromium(): boolean {
   if (existsSync(EXECUTABLE)) return true
   const text = `No browser tests can be run here; missing: ${EXECUTABLE}`
@@ -21,7 +21,7 @@ export function hasChromium(): boolean {
 export const openBrowser = (): Promise<Browser> =>
   chromium.launch({ executablePath: EXECUTABLE, args: ['--no-sandbox'] })
 
-/** A page whose errors, and requests to other hosts, fail the test that looks. */
+/** Opens a page. `faults` collects its errors and its requests to other hosts. */
 export async function newPage(
   browser: Browser,
   url: string,
@@ -57,7 +57,7 @@ export async function signIn(page: Page, key: string): Promise<void> {
   await page.waitForURL('/')
 }
 
-/** Creates the task that the open form asks for, and says yes to what it would do. */
+/** Submits the open form of a new task and confirms the preview. */
 export async function createTask(page: Page): Promise<void> {
   await page.click('#new-task button[type=submit]')
   await page.waitForSelector('#confirm >> text=Create this task?')
@@ -65,17 +65,17 @@ export async function createTask(page: Page): Promise<void> {
   await page.waitForURL('**/tasks/tsk_*')
 }
 
-/** Waits until nothing is being fetched. */
+/** Waits until the page fetches nothing more. */
 export const settled = (page: Page) => page.waitForLoadState('networkidle')
 
-/** A picture for the README, where they are asked for (`PICTURES=1`). */
+/** Takes a picture for the README if `PICTURES=1` is set. */
 export async function picture(page: Page, name: string): Promise<void> {
   if (!process.env.PICTURES) return
   mkdirSync(PICTURES, { recursive: true })
   await page.screenshot({ path: join(PICTURES, `${name}.png`) })
 }
 
-/** No violation of the rules that axe-core knows. */
+/** Expects no violation of the rules of axe-core. */
 export async function expectAccessible(page: Page, what: string): Promise<void> {
   await page.evaluate(axe.source)
   const violations = await page.evaluate(async () => {

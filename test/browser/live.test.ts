@@ -15,7 +15,7 @@ describe.skipIf(!hasChromium())('pages that follow what happens', () => {
     await system?.close()
   })
 
-  it('leaves the operator on the page of the table, and on the control, where they are', async () => {
+  it('live updates keep the page of the table and the focused control', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product()
     const numbers = Array.from({ length: 60 }, (_, n) => `lamp-${String(n).padStart(2, '0')}`)
@@ -52,7 +52,7 @@ describe.skipIf(!hasChromium())('pages that follow what happens', () => {
     expect(faults).toEqual([])
   })
 
-  it('leads to the sign-in, and back, whom the key no longer lets in', async () => {
+  it('a page whose key was revoked leads to the sign-in, and back', async () => {
     const operator = await system.newTenant()
     const made = await operator.post('/api/v1/keys', { name: 'short', role: 'operator' })
     const { page } = await newPage(browser, system.url.origin)
@@ -65,7 +65,7 @@ describe.skipIf(!hasChromium())('pages that follow what happens', () => {
     await page.waitForURL('**/?from=here')
   })
 
-  it('creates one task where the answer to the first request was lost', async () => {
+  it('a lost answer does not create a second task', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product()
     const { id: packageId } = await operator.pkg(productId, 'v1.1.0', Buffer.from('firmware'))
@@ -88,7 +88,7 @@ describe.skipIf(!hasChromium())('pages that follow what happens', () => {
     expect((await operator.get('/api/v1/tasks')).items).toHaveLength(1)
   })
 
-  it('says in Chinese why a task does not go on', async () => {
+  it('the reason why a task waits is shown in Chinese', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product()
     await operator.device(productId, 'lamp-1')

@@ -30,7 +30,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
   }
   const figure = (page: Page, state: string) => page.locator(`[data-figure="counts.${state}"]`).textContent()
 
-  /** A package and devices of these numbers, which nobody plays. */
+  /** Makes a package and devices of these numbers; no test plays the devices. */
   async function makeFleet(numbers: string[]) {
     const operator = await system.newTenant()
     const productId = await operator.product()
@@ -39,7 +39,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     return { operator, productId, pkg }
   }
 
-  it('cancels and retries several chosen devices, and then one', async () => {
+  it('an operator cancels and retries several chosen devices, and then one', async () => {
     const { operator, pkg } = await makeFleet(['lamp-1', 'lamp-2', 'lamp-3', 'lamp-4'])
     const { id } = await operator.task(pkg.id)
     const { page, faults } = await open(operator.key)
@@ -77,7 +77,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect(faults).toEqual([])
   })
 
-  it('changes nothing where the question is answered with no', async () => {
+  it('answering a question with no changes nothing', async () => {
     const { operator, pkg } = await makeFleet(['lamp-1'])
     const { id } = await operator.task(pkg.id)
     const { page } = await open(operator.key)
@@ -90,7 +90,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     await page.waitForSelector('#state >> text=Resume')
   })
 
-  it('creates a task for a date and time, in the zone of the browser', async () => {
+  it('a task can be scheduled for a date and time in the zone of the browser', async () => {
     const { operator, pkg } = await makeFleet(['lamp-1'])
     const { page, faults } = await open(operator.key)
     await page.goto(`/packages/${pkg.id}`)
@@ -105,7 +105,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect(faults).toEqual([])
   })
 
-  /** The body of the task that the form asks for, and whether it was created. */
+  /** Creates the task of the open form and returns the body of its request. */
   async function confirmTask(page: Page) {
     const [request] = await Promise.all([
       page.waitForRequest((each) => each.method() === 'POST' && each.url().endsWith('/api/v1/tasks')),
@@ -114,7 +114,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     return request.postDataJSON()
   }
 
-  it('creates a task for devices chosen from a list, which stay chosen while others are searched', async () => {
+  it('devices chosen from a list for a task stay chosen during further searches', async () => {
     const numbers = Array.from({ length: 25 }, (_, n) => `lamp-${String(n).padStart(2, '0')}`)
     const { operator, pkg } = await makeFleet(numbers)
     const { page, faults } = await open(operator.key)
@@ -144,7 +144,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect(faults).toEqual([])
   })
 
-  it('has presets that turn rules on, and every rule stays open to change', async () => {
+  it('presets turn on rules of a task, and every rule can still be changed', async () => {
     const { operator, productId, pkg } = await makeFleet(['lamp-1'])
     const diff = await operator.pkg(productId, 'v1.1.0', Buffer.from('difference'), {
       kind: 'diff',
@@ -207,7 +207,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect(faults.filter((fault) => !fault.includes('422'))).toEqual([])
   })
 
-  it('says what is wrong with a package: its version exists, its digest differs, the connection is gone', async () => {
+  it('the form of a package names the fault: version exists, digest differs, connection lost', async () => {
     const { operator, productId } = await makeFleet(['lamp-1'])
     const { page, faults } = await open(operator.key)
     await page.goto('/firmware')
@@ -241,7 +241,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect(faults.filter((text) => !/409|422|ERR_INTERNET_DISCONNECTED/.test(text))).toEqual([])
   })
 
-  it('imports devices from a file, after it said which lines it would reject', async () => {
+  it('an import of devices first shows which lines would be rejected', async () => {
     const operator = await system.newTenant()
     await operator.product({ name: 'Street lamp' })
     const { page, faults } = await open(operator.key)
@@ -276,7 +276,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect(faults).toEqual([])
   })
 
-  it('shows a viewer everything and nothing that changes it', async () => {
+  it('a viewer sees everything but no control that changes anything', async () => {
     const { operator, productId, pkg } = await makeFleet(['lamp-1'])
     const { id } = await operator.task(pkg.id)
     const { key } = await operator.post('/api/v1/keys', { name: 'eyes', role: 'viewer' })
@@ -304,7 +304,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
     expect(faults).toEqual([])
   })
 
-  it('says that a key is wrong, and lets in with the right one', async () => {
+  it('the sign-in refuses a wrong key and takes the right one', async () => {
     const { key } = await system.newTenant()
     const { page } = await newPage(browser, system.url.origin)
     await page.goto('/devices')

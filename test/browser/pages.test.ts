@@ -8,7 +8,7 @@ const NASTY = '<img src=x onerror="alert(1)"> “quoted” \u202eمرحبا\u202
 
 const widthOf = (page: Page): Promise<number> => page.evaluate('document.documentElement.scrollWidth')
 
-/** How far each lamp goes once it has its notice. */
+/** The progress of each lamp after its notice. */
 const STEPS = [[100], [30], [100], [60], [100], [-2], [100], [80], [10], [100], [100], [45]]
 
 describe.skipIf(!hasChromium())('every page', () => {
@@ -49,7 +49,7 @@ describe.skipIf(!hasChromium())('every page', () => {
       lamps.map(({ device }, n) => (device.notices().length > 0 ? device.progress(...STEPS[n]!) : undefined)),
     )
     await eventually(async () => expect((await rollout()).counts.pushed).toBe(0))
-    // Lists have their figures from the database, which follows.
+    // Lists read the database, which lags behind the task.
     const listed = async () => (await operator.get('/api/v1/tasks')).items[0].counts
     await eventually(async () => expect((await listed()).success).toBeGreaterThan(0))
     const webhook = await operator.post('/api/v1/webhooks', {
@@ -82,7 +82,7 @@ describe.skipIf(!hasChromium())('every page', () => {
     ['en-GB', 'dark'],
     ['zh-CN', 'light'],
     ['zh-CN', 'dark'],
-  ] as const)('is accessible, in %s and %s', async (locale, colorScheme) => {
+  ] as const)('every page is accessible in %s and %s', async (locale, colorScheme) => {
     const { page, faults } = await newPage(browser, system.url.origin, { locale, colorScheme })
     await page.goto('/sign-in')
     await expectAccessible(page, 'sign-in')
@@ -98,7 +98,7 @@ describe.skipIf(!hasChromium())('every page', () => {
     expect(faults).toEqual([])
   })
 
-  it('shows whatever text as text, in a layout that stays whole', async () => {
+  it('every page shows any text as plain text without breaking its layout', async () => {
     const operator = await system.newTenant()
     const text = (length: number) => NASTY.padEnd(length, 'x').slice(0, length)
     const productId = await operator.product({ name: text(128), description: text(1024) })
@@ -147,7 +147,7 @@ describe.skipIf(!hasChromium())('every page', () => {
     expect(faults).toEqual([])
   })
 
-  it('opens its dialogs, which are accessible too', async () => {
+  it('every dialog opens and is accessible', async () => {
     const { page, faults } = await newPage(browser, system.url.origin)
     await signIn(page, key)
     for (const [name, path] of pages) {
@@ -161,7 +161,7 @@ describe.skipIf(!hasChromium())('every page', () => {
     expect(faults).toEqual([])
   })
 
-  it('fits on a phone', async () => {
+  it('every page fits on a phone', async () => {
     const { page } = await newPage(browser, system.url.origin, { width: 380 })
     await signIn(page, key)
     for (const [name, path] of pages) {

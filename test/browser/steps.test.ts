@@ -17,7 +17,7 @@ describe.skipIf(!hasChromium())('the steps of an upgrade, by clicking', () => {
     await system?.close()
   })
 
-  it('makes a product and a device, uploads a package, creates a task and watches it', async () => {
+  it('an operator makes a product and a device, uploads a package, creates a task and watches it', async () => {
     const { key } = await system.newTenant()
     const { page, faults } = await newPage(browser, system.url.origin)
     await signIn(page, key)

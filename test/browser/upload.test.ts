@@ -19,7 +19,7 @@ describe.skipIf(!hasChromium())('a large file', () => {
     await system?.close()
   })
 
-  it('is sent in parts, goes on after a cut and after its page was closed, and arrives whole', async () => {
+  it('a large file is sent in parts, goes on after a cut and after its page was closed, and arrives whole', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product()
     const { id } = await operator.post('/api/v1/packages', { productId, name: 'large', version: 'v2' })
@@ -43,7 +43,7 @@ describe.skipIf(!hasChromium())('a large file', () => {
     await context.route('**/parts/*', async (route) => {
       const part = route.request().url().split('/').at(-1)!
       sent.push(part)
-      // The first part is cut off once; the third never gets anywhere while the first page is open.
+      // The first part is cut off once; the third never arrives while the first page is open.
       if (part === '1' && !isCut) {
         isCut = true
         await route.abort('connectionreset')

@@ -6,7 +6,7 @@ import { sign } from 'hono/jwt'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type System, startSystem } from './system.ts'
 
-// A server that publishes a team's keys, as Cloudflare Access does, and tokens signed with them.
+// The test's own server publishes a team's keys as Cloudflare Access does; tokens are signed with them.
 
 const AUDIENCE = 'of-this-application'
 
@@ -76,7 +76,7 @@ const createProduct = async (jwt: string, origin = system.url.origin) =>
     })
   ).status
 
-it('lets in whom Access names, in the role of the first grant that fits', async () => {
+it('a visitor with a token of Access is let in, in the role of the first grant that fits', async () => {
   const page = await visit('/', await token())
   expect([page.status, (await page.text()).includes('ada@example.com')]).toEqual([200, true])
   expect(await createProduct(await token())).toBe(201)
@@ -85,23 +85,23 @@ it('lets in whom Access names, in the role of the first grant that fits', async 
   expect(await createProduct(viewer)).toBe(403)
 })
 
-it('takes the token from its cookie too, and only from pages of its own', async () => {
+it("the token of Access also counts as a cookie, but only from the console's own pages", async () => {
   const jwt = await token()
   const headers = { cookie: `CF_Authorization=${jwt}` }
   expect((await fetch(new URL('/', system.url), { headers, redirect: 'manual' })).status).toBe(200)
   expect(await createProduct(jwt, 'https://evil.example')).toBe(401)
 })
 
-it('signs out where Access signs out', async () => {
+it('signing out leads to the sign-out of Access', async () => {
   const init = { method: 'POST', headers: { origin: system.url.origin } }
   const answer = await visit('/sign-out', await token(), init)
   expect([answer.status, answer.headers.get('location')]).toEqual([303, '/cdn-cgi/access/logout'])
-  // Which leads on to the team: no page may forbid that.
+  // The sign-out leads on to the team's domain, which the content security policy must allow.
   const policy = (await visit('/', await token())).headers.get('content-security-policy')
   expect(policy).toContain(`form-action 'self' ${team}`)
 })
 
-it('lets in nobody else', async () => {
+it('a visitor without a valid token of Access is sent to the sign-in', async () => {
   const { exp: _, ...forEver } = { iss: team, aud: [AUDIENCE], email: 'ada@example.com', exp: 1 }
   const tokens = {
     'of another application': await token({ aud: ['another'] }),
@@ -109,12 +109,12 @@ it('lets in nobody else', async () => {
     'that has ended': await token({ exp: now() - 1 }),
     'that never ends': await sign(forEver, jwk(own, 'one') as never, 'RS256'),
     'by another key': await token({}, other),
-    'by a key that nobody knows': await token({}, other, 'two'),
-    'of somebody without a grant': await token({ email: 'eve@evil.example' }),
+    'by an unknown key': await token({}, other, 'two'),
+    'of an address without a grant': await token({ email: 'eve@evil.example' }),
     'of an address that only ends alike': await token({ email: 'eve@evil-example.com' }),
     'of a service': await token({ email: undefined, common_name: 'service' }),
-    'signed with what everybody knows': await sign({ ...forEver, exp: now() + 600 }, 'secret', 'HS256'),
-    'that is none': 'nonsense',
+    'signed with a public value': await sign({ ...forEver, exp: now() + 600 }, 'secret', 'HS256'),
+    'that is no token': 'nonsense',
     'that is too long': `${await token()}${'a'.repeat(10_000)}`,
   }
   for (const [what, jwt] of Object.entries(tokens)) {
@@ -127,7 +127,7 @@ it('lets in nobody else', async () => {
   }
 })
 
-it('does not ask the team anew for each token with a key that nobody knows', async () => {
+it("tokens with unknown keys do not make the Worker fetch the team's keys each time", async () => {
   const before = asked
   for (let n = 0; n < 5; n++) await visit('/', await token({}, other, `unknown-${n}`))
   expect(asked).toBe(before)

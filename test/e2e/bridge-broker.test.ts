@@ -21,7 +21,7 @@ const closing = (client: MqttClient) =>
   new Promise<void>((resolve) => {
     client.once('close', () => resolve())
   })
-/** The granted QoS per filter; 128 is a refusal. */
+/** The granted QoS of each filter; 128 is a refusal. */
 const granted = (client: MqttClient, filters: string[]) =>
   new Promise<number[]>((resolve) => {
     client.subscribe(filters, qos1, (_error, _granted, packet) =>
@@ -30,7 +30,7 @@ const granted = (client: MqttClient, filters: string[]) =>
   })
 
 for (const feed of ['with', 'without']) {
-  it(`lets nobody in whom the Worker does not know, ${feed} the feed of credentials`, async () => {
+  it(`the embedded broker refuses devices that the Worker does not know, ${feed} the feed of credentials`, async () => {
     f.worker.feed.away = feed === 'without'
     const bridge = await f.start()
     f.worker.users.set('dev-1', '')
@@ -50,7 +50,7 @@ for (const feed of ['with', 'without']) {
     expect(f.worker.authRequests.slice(0, 1)).toMatchObject(feed === 'with' ? [] : [first])
   })
 
-  it(`lets in whom it knows while the Worker is away, and tells the others to come later, ${feed} the feed`, async () => {
+  it(`the embedded broker lets known devices in while the Worker is away, and others get "unavailable", ${feed} the feed`, async () => {
     f.worker.feed.away = feed === 'without'
     const bridge = await f.start()
     const first = await f.device(bridge, 'dev-1')
@@ -61,7 +61,7 @@ for (const feed of ['with', 'without']) {
   })
 }
 
-it('grants the own downlink topics and nothing else, each filter for itself', async () => {
+it("the embedded broker grants a device's own downlink topics and nothing else, filter by filter", async () => {
   const bridge = await f.start()
   f.worker.numbers.set('dev-1', 'n1')
   const device = await f.device(bridge, 'dev-1')
@@ -88,7 +88,7 @@ it('grants the own downlink topics and nothing else, each filter for itself', as
   expect(device.connected).toBe(true)
 })
 
-it('stores no refused filter for a session, so that nothing of others waits for it', async () => {
+it('a refused filter is not stored with a session, so no message of another device waits for it', async () => {
   const bridge = await f.start()
   const spy = await f.device(bridge, 'spy', { clientId: 'c', clean: false })
   expect(await granted(spy, [ownTopic('spy'), ownTopic('dev-1'), 'ota/#'])).toEqual([1, 128, 128])
@@ -105,7 +105,7 @@ it('stores no refused filter for a session, so that nothing of others waits for 
   expect(heard).toEqual([notice(2, 'spy').payload])
 })
 
-it('closes the connection of a device that publishes elsewhere, and spools nothing of it', async () => {
+it('a device that publishes on another topic is disconnected, and nothing of it is spooled', async () => {
   const bridge = await f.start()
   for (const topic of [ownTopic('dev-1'), 'ota/device/progress/dev-1', '$SYS/x', 'anything']) {
     const device = await f.device(bridge, 'dev-1')
@@ -117,7 +117,7 @@ it('closes the connection of a device that publishes elsewhere, and spools nothi
   expect(f.worker.taken.filter((item) => item.kind === 'message')).toEqual([])
 })
 
-it('takes 64 KiB and closes the connection of a device that sends more', async () => {
+it('a message of 64 KiB is taken; a device that sends more is disconnected', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   await device.publishAsync(PROGRESS, 'x'.repeat(64 * 1024), qos1)
@@ -133,7 +133,7 @@ it('takes 64 KiB and closes the connection of a device that sends more', async (
   expect(f.worker.taken.filter((item) => item.kind === 'message')).toHaveLength(1)
 })
 
-it('closes a stranger’s connection at the header of a giant packet', async () => {
+it('a connection that announces a giant packet before it has signed in is closed at once', async () => {
   const bridge = await f.start()
   const socket = tcpConnect(bridge.mqttPort!, '127.0.0.1')
   const closed = new Promise((resolve) => socket.once('close', resolve))
@@ -143,7 +143,7 @@ it('closes a stranger’s connection at the header of a giant packet', async () 
   expect(bridge.stats().broker).toMatchObject({ tooLarge: 1 })
 })
 
-it('takes QoS 0 and 2 as well, ignores the retain flag, and survives any bytes', async () => {
+it('the embedded broker takes QoS 0 and 2, ignores the retain flag, and survives any bytes', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   await device.publishAsync(PROGRESS, 'zero', { qos: 0, retain: true })
@@ -154,7 +154,7 @@ it('takes QoS 0 and 2 as well, ignores the retain flag, and survives any bytes',
   expect(messages()[1]).toMatchObject({ topic: 'ota/device/infrom', payload: 'AP8B' })
 })
 
-it('tells the first connection of a username and the last', async () => {
+it('only the first and the last connection of a username change its presence', async () => {
   const bridge = await f.start()
   const one = await f.device(bridge, 'dev-1')
   const two = await f.device(bridge, 'dev-1')
@@ -167,7 +167,7 @@ it('tells the first connection of a username and the last', async () => {
   expect(presence(f.worker.taken)).toEqual(['reset', 'connected dev-1', 'disconnected dev-1'])
 })
 
-it('keeps devices with one client id apart, and lets a device take over its own', async () => {
+it('devices with the same client id are kept apart, and a device may take over its own session', async () => {
   const bridge = await f.start()
   const one = await f.device(bridge, 'dev-1', { clientId: 'same' })
   const other = await f.device(bridge, 'dev-2', { clientId: 'same' })
@@ -182,7 +182,7 @@ it('keeps devices with one client id apart, and lets a device take over its own'
   expect(other.connected).toBe(true)
 })
 
-it('spools the will of a device that vanished, where its topic is allowed', async () => {
+it('the will of a device that vanished is spooled if its topic is allowed', async () => {
   const bridge = await f.start()
   const will = (topic: string) => ({ will: { topic, payload: Buffer.from('gone'), ...qos1, retain: false } })
   const good = await f.device(bridge, 'dev-1', will(PROGRESS))
@@ -195,7 +195,7 @@ it('spools the will of a device that vanished, where its topic is allowed', asyn
   expect(messages()).toMatchObject([{ username: 'dev-1', topic: PROGRESS }])
 })
 
-it('closes connections beyond its limit', async () => {
+it('connections beyond the limit are closed', async () => {
   const bridge = await f.start({ maxConnections: 2 })
   const devices = [await f.device(bridge, 'dev-1'), await f.device(bridge, 'dev-2')]
   const third = tcpConnect(bridge.mqttPort!, '127.0.0.1')
@@ -204,7 +204,7 @@ it('closes connections beyond its limit', async () => {
   expect(devices.every((device) => device.connected)).toBe(true)
 })
 
-it('stops with strangers connected that never said who they are', async () => {
+it('the bridge stops even if connections are open that never signed in', async () => {
   const bridge = await f.start()
   const socket = tcpConnect(bridge.mqttPort!, '127.0.0.1')
   await new Promise((resolve) => socket.once('connect', resolve))

@@ -32,7 +32,7 @@ const granted = (client: MqttClient, filter: string) =>
     )
   })
 
-it('lets known devices connect and listen without the Worker, also after a restart', async () => {
+it('known devices connect and listen without the Worker, also after a restart of the bridge', async () => {
   users('dev-1', 'dev-2')
   f.worker.users.set('basic', 'secret')
   f.worker.numbers.set('dev-1', 'n1').set('dev-2', 'n2')
@@ -50,7 +50,7 @@ it('lets known devices connect and listen without the Worker, also after a resta
   expect(f.worker.authRequests).toEqual([])
 })
 
-it('takes a storm of known devices, and of strangers, with hardly a question to the Worker', async () => {
+it('a storm of known and unknown devices causes hardly a question to the Worker', async () => {
   const names = Array.from({ length: 300 }, (_, at) => `dev-${at}`)
   users(...names)
   const bridge = await f.start({ maxConnections: 1_000 })
@@ -65,14 +65,14 @@ it('takes a storm of known devices, and of strangers, with hardly a question to 
   expect(f.worker.authRequests).toEqual([])
 })
 
-it('knows a device that is new a moment later', async () => {
+it('a new device is known a moment later', async () => {
   const bridge = await f.start()
   await until('the feed', () => isRead(bridge))
   await f.device(bridge, 'brand-new')
   expect(f.worker.authRequests).toEqual([])
 })
 
-it('ends the sessions of those who were revoked, though nobody says so, and lets them in no more', async () => {
+it('the sessions of revoked devices end without a call from the Worker, and they are refused from then on', async () => {
   users('stays', 'goes', 'changes')
   f.worker.users.set('changes', 'old')
   const bridge = await f.start({ timing: { credentialsPollMs: 50 } })
@@ -89,7 +89,7 @@ it('ends the sessions of those who were revoked, though nobody says so, and lets
   expect(bridge.stats().credentials).toMatchObject({ revoked: 2 })
 })
 
-it('refuses a rotated token at once, also where the feed cannot be read just then', async () => {
+it('a rotated token is refused at once, even if the feed cannot be read', async () => {
   users('rotated', 'other')
   const bridge = await f.start()
   const device = await f.device(bridge, 'rotated')
@@ -106,7 +106,7 @@ it('refuses a rotated token at once, also where the feed cannot be read just the
 })
 
 for (const what of ['scope', 'salt']) {
-  it(`locks nobody out while all is read anew, the ${what} having changed`, async () => {
+  it(`known devices stay let in while the whole feed is read anew after a change of its ${what}`, async () => {
     const names = Array.from({ length: 10 }, (_, at) => `dev-${at}`)
     users(...names)
     f.worker.feed.pageSize = 3
@@ -133,7 +133,7 @@ for (const what of ['scope', 'salt']) {
   })
 }
 
-it('goes on where it was after a kill in the middle of reading', async () => {
+it('after a kill in the middle of the feed the bridge goes on where it was', async () => {
   const names = Array.from({ length: 10 }, (_, at) => `dev-${at}`)
   users(...names)
   f.worker.feed.pageSize = 3
@@ -168,7 +168,7 @@ it('goes on where it was after a kill in the middle of reading', async () => {
   for (const name of names) await f.device(bridge, name)
 })
 
-it('keeps its file beside the spool, or where it is told', async () => {
+it('the file of credentials is beside the spool unless configured otherwise', async () => {
   users('dev-1')
   const file = join(dirname(f.spoolFile), 'elsewhere', 'credentials.db')
   const bridge = await f.start({ credentialsFile: file })

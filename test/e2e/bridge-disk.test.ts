@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { type FakeWorker, startFakeWorker, until } from './fake-worker.ts'
 import { freePort } from './mosquitto.ts'
 
-// A disk that takes no more is played by the largest size that the kernel lets the process write into a file.
+// A full disk is simulated with the process's limit on file sizes.
 
 let worker: FakeWorker
 let directory: string
@@ -26,7 +26,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true })
 })
 
-/** `kilobytes`: what a file may grow to. */
+/** Starts a bridge whose files may grow to `kilobytes`. */
 async function run(kilobytes: string): Promise<void> {
   const port = await freePort()
   health = `http://127.0.0.1:${port}`
@@ -60,7 +60,7 @@ async function becomes(state: string) {
   }
 }
 
-it('says that the disk is full when it starts, waits for it, and then runs', async () => {
+it('a bridge that starts on a full disk says so, waits, and then runs', async () => {
   await run('0')
   expect(await becomes('disk_error')).toMatchObject({ httpStatus: 503, status: 'error' })
   expect((await fetch(`${health}/metrics`)).status).toBe(503)
@@ -69,7 +69,7 @@ it('says that the disk is full when it starts, waits for it, and then runs', asy
   await until('the hub', () => worker.sockets.size === 1)
 })
 
-it('says that the disk is full while it runs, lives on whatever it is told then, and goes on after', async () => {
+it('a bridge whose disk fills up says so, survives further messages, and goes on afterwards', async () => {
   await run('unlimited')
   const port = await until('the bridge to run', () => /"mqttPort":(\d+)/.exec(output)?.[1])
   worker.users.set('dev-1', '')

@@ -24,7 +24,7 @@ async function connectedHub() {
   await until('the socket', () => f.worker.credits.length > 0)
 }
 
-it('greets the hub with its credit', async () => {
+it('the bridge greets the hub with its credit', async () => {
   await f.start({ credit: 17 })
   await connectedHub()
   expect(f.worker.credits).toEqual([
@@ -32,7 +32,7 @@ it('greets the hub with its credit', async () => {
   ])
 })
 
-it('records a notice as sent before the device has it, then as taken, then gives credit back', async () => {
+it('a notice is recorded as sent before the device has it, then as taken, then its credit is returned', async () => {
   const bridge = await f.start()
   await connectedHub()
   const device = await f.device(bridge, 'dev-1')
@@ -46,7 +46,7 @@ it('records a notice as sent before the device has it, then as taken, then gives
   await until('a quiet spool', () =>
     f.worker.taken.some((item) => item.kind === 'presence' && item.event === 'subscribed'),
   )
-  f.worker.away = true // so that the records stay where they can be seen
+  f.worker.away = true // so that the records stay in the spool, where the test reads them
   const frame = notice(1764000001, 'dev-1')
   f.worker.notices(frame)
   await until('the notice', () => heard.length === 1)
@@ -59,7 +59,7 @@ it('records a notice as sent before the device has it, then as taken, then gives
   await until('credit', () => credited(f.worker.credits) === 1)
 })
 
-it('says offline for a device that does not listen, without a sent record, and keeps no message for it', async () => {
+it('a notice for a device that does not listen is recorded as offline, without `sent`, and is not kept', async () => {
   const bridge = await f.start()
   await connectedHub()
   const device = await f.device(bridge, 'dev-1')
@@ -74,7 +74,7 @@ it('says offline for a device that does not listen, without a sent record, and k
   expect(heard).toEqual([notice(3, 'dev-1').payload])
 })
 
-it('takes a stored session for a listener, and hands it the notice when it resumes', async () => {
+it('a stored session counts as a listener and gets its notice when it resumes', async () => {
   const bridge = await f.start()
   await connectedHub()
   const session = { clientId: 'c1', clean: false }
@@ -95,7 +95,7 @@ it('takes a stored session for a listener, and hands it the notice when it resum
   expect(heard).toEqual([notice(1, 'dev-1').payload])
 })
 
-it('keeps the last 20 notices for a stored session, and the last 8 sessions of a username', async () => {
+it('a stored session keeps its last 20 notices, and a username its last 8 sessions', async () => {
   const bridge = await f.start()
   await connectedHub()
   const store = async (clientId: string) => {
@@ -117,7 +117,7 @@ it('keeps the last 20 notices for a stored session, and the last 8 sessions of a
   expect(oldest).toEqual([])
 })
 
-it('publishes many notices in order and returns all their credit', async () => {
+it('many notices are published in order and all their credit is returned', async () => {
   const bridge = await f.start({ credit: 200 })
   await connectedHub()
   const device = await f.device(bridge, 'dev-1')
@@ -138,7 +138,7 @@ it('publishes many notices in order and returns all their credit', async () => {
   }
 })
 
-it('publishes a notice again that comes again after it was settled, and ignores it while it is in hand', async () => {
+it('a repeated notice is published again once it was settled, and ignored while it is in hand', async () => {
   const bridge = await f.start()
   await connectedHub()
   const device = await f.device(bridge, 'dev-1')
@@ -151,7 +151,7 @@ it('publishes a notice again that comes again after it was settled, and ignores 
   expect(bridge.stats().downlink).toMatchObject({ taken: 2, ignored: 1 })
 })
 
-it('publishes a reply without a record', async () => {
+it('a reply is published without a record', async () => {
   const bridge = await f.start()
   await connectedHub()
   const device = await f.device(bridge, 'dev-1')
@@ -163,7 +163,7 @@ it('publishes a reply without a record', async () => {
   expect(records(f.worker.taken)).toEqual([])
 })
 
-it('ends the sessions of a dropped username and asks the Worker before it comes back', async () => {
+it('the sessions of a dropped username end, and the Worker is asked before it connects again', async () => {
   const bridge = await f.start()
   await connectedHub()
   const device = await f.device(bridge, 'dev-1', { clientId: 'c1', clean: false })
@@ -184,7 +184,7 @@ it('ends the sessions of a dropped username and asks the Worker before it comes 
   expect(records(f.worker.taken)).toEqual(['offline 0000000001'])
 })
 
-it('connects again when its socket is lost, with fresh credit, and finishes what it has in hand', async () => {
+it('after a lost socket the bridge connects again with fresh credit and finishes the notices in hand', async () => {
   const bridge = await f.start()
   await connectedHub()
   const device = await f.device(bridge, 'dev-1')
@@ -198,7 +198,7 @@ it('connects again when its socket is lost, with fresh credit, and finishes what
   expect(bridge.stats().hub).toMatchObject({ connects: 2 })
 })
 
-it('leaves out a frame that it cannot read and goes on', async () => {
+it('an unreadable frame is skipped', async () => {
   const bridge = await f.start()
   await connectedHub()
   for (const socket of f.worker.sockets) socket.send('{"v":2,"t":"unknown"}')
@@ -208,7 +208,7 @@ it('leaves out a frame that it cannot read and goes on', async () => {
   expect(bridge.stats().hub).toMatchObject({ unreadable: 2, connects: 1 })
 })
 
-it('gives notices back, unrecorded and unpublished, while its broker is away', async () => {
+it('notices are given back, unrecorded and unpublished, while the broker is away', async () => {
   await f.start({ mqttUrl: 'mqtt://127.0.0.1:9', timing: { publishWithinMs: 100 } })
   await connectedHub()
   f.worker.notices(notice(1, 'dev-1'), notice(2, 'dev-1'))

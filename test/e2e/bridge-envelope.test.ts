@@ -7,7 +7,7 @@ import { UPLINK_TOPIC_NAMES } from '../../src/protocol/device.ts'
 import { type BridgeFixture, bridgeFixture, notice, ownTopic, textOf } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
 
-/** Stands for the platform's gmqtt, which puts what devices publish into an envelope; it speaks MQTT 3.1.1 alone. */
+/** Stands in for the platform's gmqtt: it wraps what devices publish in an envelope, and speaks only MQTT 3.1.1. */
 async function startWrappingBroker(name: 'device_id' | 'token'): Promise<{ server: Server; close(): void }> {
   const usernames = new WeakMap<object, string>()
   const broker = await Aedes.createBroker({
@@ -52,7 +52,7 @@ async function joined(name: 'device_id' | 'token') {
   broker = await startWrappingBroker(name)
   const mqttUrl = `mqtt://127.0.0.1:${(broker.server.address() as AddressInfo).port}`
   const bridge = await f.start({ mqttUrl, identity: 'envelope', timing: { upToIntervalMs: 50 } })
-  // The marker came back: all subscriptions stand.
+  // The marker came back, so all subscriptions are made.
   await until('upTo', () => f.worker.batches.some(({ upTo }) => upTo !== undefined))
   const device = async (username: string) => {
     const client = await connectAsync(mqttUrl, { username, password: '', reconnectPeriod: 0 })
@@ -62,7 +62,7 @@ async function joined(name: 'device_id' | 'token') {
   return { bridge, device }
 }
 
-it('takes the publisher from the broker’s envelope, over MQTT 3.1.1 where the broker refuses 5', async () => {
+it("the publisher is taken from the broker's envelope, over MQTT 3.1.1 if the broker refuses 5", async () => {
   const { bridge, device } = await joined('device_id')
   const largest = 'x'.repeat(64 * 1024)
   const one = await device('dev-1')
@@ -79,7 +79,7 @@ it('takes the publisher from the broker’s envelope, over MQTT 3.1.1 where the 
   ])
 })
 
-it('takes an envelope that a device wrote for what that device said', async () => {
+it('an envelope that a device wrote itself is read as its message', async () => {
   const { bridge, device } = await joined('token')
   const forged = JSON.stringify({ token: 'victim', values: Buffer.from('{"step":"-1"}').toString('base64') })
   await (await device('dev-1')).publishAsync('ota/device/progress', forged, { qos: 1 })
@@ -88,7 +88,7 @@ it('takes an envelope that a device wrote for what that device said', async () =
   expect(bridge.stats().broker).toMatchObject({ unidentified: 0 })
 })
 
-it('sends notices through it', async () => {
+it('notices go out through a broker with envelopes', async () => {
   const { device } = await joined('device_id')
   const client = await device('dev-1')
   const heard: string[] = []

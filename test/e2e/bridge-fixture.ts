@@ -8,12 +8,12 @@ import type { BridgeConfig } from '../../bridge/config.ts'
 import type { NoticeFrame } from '../../src/protocol/bridge.ts'
 import { type FakeWorker, startFakeWorker } from './fake-worker.ts'
 
-/** A Worker played by the test, real bridges against it, and real MQTT clients as devices. */
+/** A fake Worker, real bridges that use it, and real MQTT clients as devices. */
 export interface BridgeFixture {
   worker: FakeWorker
   spoolFile: string
   start(overrides?: Partial<BridgeConfig>): Promise<Bridge>
-  /** Connects; `heard` gets the payload of each message, from the first on. */
+  /** Connects a device; `heard` gets the payload of each message, from the first on. */
   device(bridge: Bridge, username: string, options?: IClientOptions, heard?: string[]): Promise<MqttClient>
   end(): Promise<void>
 }

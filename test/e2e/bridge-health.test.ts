@@ -18,7 +18,7 @@ const health = async (bridge: Bridge) => {
   const { status, text } = await ask(bridge)
   return { httpStatus: status, ...JSON.parse(text) }
 }
-/** Asks until the answer is so. */
+/** Polls /healthz until the report satisfies `isSo`. */
 async function becomes(bridge: Bridge, isSo: (report: Awaited<ReturnType<typeof health>>) => boolean) {
   for (let tries = 0; ; tries++) {
     const report = await health(bridge)
@@ -28,7 +28,7 @@ async function becomes(bridge: Bridge, isSo: (report: Awaited<ReturnType<typeof 
   }
 }
 
-it('says of each part how it is, and since when', async () => {
+it('/healthz gives the state of each part, and since when', async () => {
   const bridge = await start()
   const report = await becomes(bridge, ({ status, spool }) => status === 'ok' && spool.depth === 0)
   expect(report).toMatchObject({
@@ -40,7 +40,7 @@ it('says of each part how it is, and since when', async () => {
   })
 })
 
-it('is degraded, but alive, while the Worker is away and messages are kept for it', async () => {
+it('/healthz is "degraded" with 200 while the Worker is away and messages are kept for it', async () => {
   const bridge = await start()
   const device = await f.device(bridge, 'dev-1')
   f.worker.away = true
@@ -53,7 +53,7 @@ it('is degraded, but alive, while the Worker is away and messages are kept for i
   await becomes(bridge, ({ status, spool }) => status === 'ok' && spool.depth === 0)
 })
 
-it('says that the spool is full', async () => {
+it('/healthz says that the spool is full', async () => {
   const bridge = await start({ spoolMaxBytes: 2_000 })
   const device = await f.device(bridge, 'dev-1')
   f.worker.away = true
@@ -61,7 +61,7 @@ it('says that the spool is full', async () => {
   expect(await becomes(bridge, ({ spool }) => spool.state === 'full')).toMatchObject({ status: 'degraded' })
 })
 
-it('gives its figures to Prometheus, without the name of any device', async () => {
+it('/metrics has the figures for Prometheus without the name of a device', async () => {
   const bridge = await start()
   const device = await f.device(bridge, 'dev-secret-1')
   await device.publishAsync('ota/device/progress', '{"step":1}', { qos: 1 })
@@ -83,13 +83,13 @@ it('gives its figures to Prometheus, without the name of any device', async () =
   expect(figure('active')).toBe(1)
   expect(text).toContain('process_resident_memory_bytes')
   expect(text).not.toContain('dev-secret-1')
-  // Asked twice it says the same: nothing is counted by being read.
+  // Reading the figures changes none of them.
   expect(
     (await ask(bridge, '/metrics')).text.split('\n').filter((line) => /messages_total \d/.test(line)),
   ).toEqual(['edge_ota_bridge_messages_total 1'])
 })
 
-it('has nothing else to say', async () => {
+it('the health port answers no other path or method', async () => {
   const bridge = await start()
   expect((await ask(bridge, '/')).status).toBe(404)
   const posted = await fetch(`http://127.0.0.1:${bridge.healthPort}/healthz`, { method: 'POST' })

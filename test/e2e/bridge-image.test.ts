@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { type FakeWorker, startFakeWorker, until } from './fake-worker.ts'
 
-// There is no Docker here: what bridge/Dockerfile copies is copied and started without it.
+// Works without Docker: copies what bridge/Dockerfile copies and starts it.
 
 let worker: FakeWorker
 let directory: string
@@ -26,7 +26,7 @@ const ignored = linesOf('bridge/Dockerfile.dockerignore')
   .filter((line) => line.startsWith('bridge/'))
   .map((line) => new RegExp(`^${line.replaceAll('.', '\\.').replaceAll('*', '[^/]*')}$`))
 
-/** As the build does: each COPY line, without what Dockerfile.dockerignore leaves out. */
+/** Follows each COPY line as the build does, without the files of Dockerfile.dockerignore. */
 function copyAsTheImage(): string[] {
   const copies = linesOf('bridge/Dockerfile').flatMap((line) => /^COPY (.+) (\S+)$/.exec(line) ?? [])
   for (let at = 0; at < copies.length; at += 3) {
@@ -42,7 +42,7 @@ function copyAsTheImage(): string[] {
   return readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
 }
 
-it('runs with what its image holds, and needs no package that is for development only', async () => {
+it("the bridge runs with its image's files and without development packages", async () => {
   const files = copyAsTheImage()
   expect(files).toContain('bridge/main.ts')
   expect(files.filter((file) => /local|start|root-key/.test(file))).toEqual([])

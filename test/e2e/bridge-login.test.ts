@@ -72,9 +72,9 @@ describe.skipIf(!hasMosquitto() || !hasOpenssl)('the bridge’s own login at a b
     }
   }
 
-  it('is by certificate and password over TLS, under a CA of its own', async () => {
+  it('the bridge logs in by certificate and password over TLS, with a CA of its own', async () => {
     const bridge = await start(login())
-    // The marker came back: all subscriptions stand.
+    // The marker came back, so all subscriptions are made.
     await until('upTo', () => f.worker.batches.some(({ upTo }) => upTo !== undefined))
     const { username, password, ...certificates } = login()
     const device = await connectAsync(`mqtts://127.0.0.1:${mosquitto.port}`, {
@@ -89,14 +89,14 @@ describe.skipIf(!hasMosquitto() || !hasOpenssl)('the bridge’s own login at a b
     expect((await brokerOf(bridge)).state).toBe('ok')
   })
 
-  it('ends where the broker’s certificate is of another CA', async () => {
+  it("the bridge refuses a broker's certificate of another CA", async () => {
     const other = makeCertificates(directory, 'other')
     const bridge = await start({ ...login(), ca: other.ca })
     expect(await reasonOf(bridge)).toMatch(/SELF_SIGNED|UNABLE_TO|CERT/)
     expect(bridge.stats().broker).toMatchObject({ connects: 0 })
   })
 
-  it('is tried again after a refusal, without a restart', async () => {
+  it('the bridge tries its login again after a refusal, without a restart', async () => {
     setPassword('of an earlier time')
     mosquitto.reload()
     const bridge = await start(login())

@@ -69,7 +69,7 @@ const publish = (device: MqttClient, texts: string[]) =>
   Promise.all(texts.map((text) => device.publishAsync('ota/device/progress', text, { qos: 1 })))
 const numbers = Array.from({ length: 200 }, (_, at) => `payload-${at}`)
 
-it('has every acknowledged message in its file after a kill', async () => {
+it('after a kill every acknowledged message is in the spool file', async () => {
   const { child, ended, device } = await runBridge()
   worker.away = true
   await publish(device, numbers)
@@ -81,7 +81,7 @@ it('has every acknowledged message in its file after a kill', async () => {
   spool.close()
 })
 
-it('ends within 10 s on SIGTERM, with its spool handed over, and logs nothing secret', async () => {
+it('on SIGTERM the bridge hands over its spool and ends within 10 s, and logs no secret', async () => {
   const { child, ended, output, device, port } = await runBridge()
   await publish(device, numbers)
   device.publish('elsewhere', 'payload', { qos: 1 })
@@ -100,7 +100,7 @@ it('ends within 10 s on SIGTERM, with its spool handed over, and logs nothing se
   }
 })
 
-it('ends by itself on SIGTERM under load, while the Worker takes requests and answers none', async () => {
+it('on SIGTERM under load the bridge ends by itself even if the Worker answers no request', async () => {
   const { child, ended, device } = await runBridge()
   await until('the Worker to have it', () => worker.taken.length > 0)
   worker.silent = true
@@ -118,7 +118,7 @@ it('ends by itself on SIGTERM under load, while the Worker takes requests and an
   await until('the load', () => acknowledged.length > 500)
   worker.notices(...[1, 2, 3].map((id) => notice(id, TOKEN)))
   child.kill('SIGTERM')
-  // 1 would say that it had to be cut off.
+  // Exit code 1 would mean that it was cut off.
   expect(await ended).toBe(0)
   const spool = openSpool(join(dir, 'spool.db'), { sync: 'normal' })
   const items = spool.peek(1_000_000, 1e9, []).map((item) => JSON.parse(item.json))
@@ -127,7 +127,7 @@ it('ends by itself on SIGTERM under load, while the Worker takes requests and an
   spool.close()
 })
 
-it('ends at once on SIGTERM while it starts', async () => {
+it('on SIGTERM during its start the bridge ends at once', async () => {
   worker.away = true
   const { child, ended, output } = run({
     WORKER_URL: worker.url,
@@ -140,7 +140,7 @@ it('ends at once on SIGTERM while it starts', async () => {
   expect(await ended).toBe(0)
 })
 
-it('names every fault of its configuration and ends', async () => {
+it('the bridge names every fault of its configuration and ends', async () => {
   const { ended, output } = run({ MQTT_PORT: 'x', SPOOL_SYNC: 'maybe' })
   expect(await ended).toBe(1)
   for (const name of ['WORKER_URL', 'BRIDGE_KEY', 'MQTT_PORT', 'SPOOL_SYNC'])

@@ -69,7 +69,7 @@ describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
   })
   const start = (more = {}) => f.start({ mqttUrl: `mqtt://127.0.0.1:${port}`, ...more })
 
-  it('takes messages whose topic names the publisher, and no others', async () => {
+  it('messages count only if their topic names the publisher', async () => {
     const bridge = await start({ timing: { upToIntervalMs: 50 } })
     await until('the broker’s backlog to be through', () =>
       f.worker.batches.some(({ upTo }) => upTo !== undefined),
@@ -86,7 +86,7 @@ describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
     expect(bridge.stats().broker).toMatchObject({ unidentified: 1 })
   })
 
-  it('knows who is connected where the rules of the broker say so', async () => {
+  it('presence is known if the rules of the broker report it', async () => {
     const bridge = await start()
     const rule = await device()
     const say = (event: string, username: string, text: string) =>
@@ -113,7 +113,7 @@ describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
     ])
   })
 
-  it('takes the publisher from the user properties, the last of them, and joins with a shared subscription', async () => {
+  it('the publisher is the last user property, also with a shared subscription', async () => {
     const bridge = await start({ identity: 'user-property', sharedGroup: 'group' })
     await until('the broker', () => bridge.stats().broker!.connects === 1)
     const client = await connectAsync(`mqtt://127.0.0.1:${port}`, { reconnectPeriod: 0, protocolVersion: 5 })
@@ -123,7 +123,7 @@ describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
         qos: 1,
         properties: { userProperties: { $client_username } },
       })
-    // The subscription is made while the bridge connects.
+    // The bridge makes the subscription while it connects.
     await until('the subscription', () => {
       void say('0', 'dev-0')
       return messages(f.worker.taken).length > 0
@@ -136,7 +136,7 @@ describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
     await until('the other', () => bridge.stats().broker!.unidentified === 1)
   })
 
-  it('says offline where the broker knows no subscriber, and taken where it does', async () => {
+  it('a notice is offline if the broker has no subscriber, else taken', async () => {
     await start()
     const client = await device()
     await client.subscribeAsync(ownTopic('dev-1'), { qos: 1 })
@@ -151,7 +151,7 @@ describe.skipIf(!hasMosquitto())('a bridge that joins a broker', () => {
     expect(results(f.worker.taken)).toEqual(['sent', 'taken', 'sent', 'offline'])
   })
 
-  it('holds upTo while its broker is away, publishes nothing late, and goes on after it is back', async () => {
+  it('while its broker is away the bridge holds `upTo` and publishes nothing late, and goes on afterwards', async () => {
     const bridge = await start({ timing: { upToIntervalMs: 50, publishWithinMs: 200 } })
     await until('upTo', () => f.worker.batches.some(({ upTo }) => upTo !== undefined))
     await stopMosquitto()

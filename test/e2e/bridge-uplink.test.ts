@@ -18,7 +18,7 @@ const texts = (items: BatchItem[], username?: string) =>
     .map((item) => textOf(item as { payload: string }))
 const numbers = (count: number) => Array.from({ length: count }, (_, at) => String(at))
 
-it('hands a device’s messages over in order, with the publisher that the broker knows', async () => {
+it("a device's messages are handed over in order, with the publisher from the broker", async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   await Promise.all(numbers(300).map((text) => device.publishAsync(PROGRESS, text, qos1)))
@@ -29,7 +29,7 @@ it('hands a device’s messages over in order, with the publisher that the broke
   expect(f.worker.taken[1]).toMatchObject({ kind: 'presence', event: 'connected', username: 'dev-1' })
 })
 
-it('has every acknowledged message in its file while the Worker is away, and hands it over after a restart', async () => {
+it('messages acknowledged while the Worker is away are in the spool and handed over after a restart', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   await until('connected told', () => f.worker.taken.length === 2)
@@ -49,7 +49,7 @@ it('has every acknowledged message in its file while the Worker is away, and han
   expect(new Set(f.worker.taken.map((item) => item.id)).size).toBe(f.worker.taken.length)
 })
 
-it('sends again what is to be sent again, in order, and nobody else waits for it', async () => {
+it('items to be retried are sent again in order, and other devices do not wait for them', async () => {
   const bridge = await f.start()
   const slow = await f.device(bridge, 'slow')
   const quick = await f.device(bridge, 'quick')
@@ -68,7 +68,7 @@ it('sends again what is to be sent again, in order, and nobody else waits for it
   expect(tries).toBe(4)
 })
 
-it('drops rejected items', async () => {
+it('rejected items are dropped', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   f.worker.judge = (item) => (item.kind === 'message' && textOf(item) === 'bad' ? 'rejected' : 'taken')
@@ -78,7 +78,7 @@ it('drops rejected items', async () => {
   expect(bridge.stats().uplink).toMatchObject({ rejected: 1, dead: 0 })
 })
 
-it('finds the one item that the Worker cannot read, puts it aside, and goes on', async () => {
+it('the one item that the Worker cannot read is found and put aside', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   await until('connected told', () => f.worker.taken.length === 2)
@@ -94,7 +94,7 @@ it('finds the one item that the Worker cannot read, puts it aside, and goes on',
   spool.close()
 })
 
-it('puts nothing aside where every batch is refused, the empty one too', async () => {
+it('nothing is put aside if the Worker refuses every batch, even an empty one', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   let refused = 0
@@ -109,7 +109,7 @@ it('puts nothing aside where every batch is refused, the empty one too', async (
   expect(bridge.stats().uplink).toMatchObject({ dead: 0 })
 })
 
-it('sends a batch unchanged after 503, 429 and 401, and waits as long as Retry-After says', async () => {
+it('after 503, 429 and 401 the same batch is sent again, after the time of Retry-After', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   await until('connected told', () => f.worker.taken.length === 2)
@@ -128,7 +128,7 @@ it('sends a batch unchanged after 503, 429 and 401, and waits as long as Retry-A
   expect(at[2]! - at[1]!).toBeGreaterThanOrEqual(990)
 })
 
-it('says upTo from the second batch on, forward only, and also when idle', async () => {
+it('`upTo` is sent from the second batch on, also when idle, and only grows', async () => {
   await f.start({ timing: { upToIntervalMs: 30 } })
   await until('some batches', () => f.worker.batches.length >= 6)
   const [first, ...rest] = f.worker.batches.map((batch) => batch.upTo)
@@ -138,7 +138,7 @@ it('says upTo from the second batch on, forward only, and also when idle', async
   expect(rest.at(-1)).toBeGreaterThan(rest[0]!)
 })
 
-it('says no upTo past a message that the Worker has not taken', async () => {
+it('`upTo` never passes a message that the Worker has not taken', async () => {
   const bridge = await f.start({ timing: { upToIntervalMs: 30 } })
   const device = await f.device(bridge, 'slow')
   await until('time known', () => f.worker.batches.some((batch) => batch.upTo !== undefined))
@@ -153,7 +153,7 @@ it('says no upTo past a message that the Worker has not taken', async () => {
   await until('upTo goes on', () => f.worker.batches.at(-1)!.upTo! > arrived)
 })
 
-it('does not acknowledge while the spool is full, and does when there is room again', async () => {
+it('messages are not acknowledged while the spool is full, and are once it has room', async () => {
   const bridge = await f.start({ spoolMaxBytes: 2_000 })
   const device = await f.device(bridge, 'dev-1')
   await until('connected told', () => f.worker.taken.length === 2)
@@ -170,7 +170,7 @@ it('does not acknowledge while the spool is full, and does when there is room ag
   expect(texts(f.worker.taken)).toEqual(numbers(60))
 })
 
-it('hands over what it has when it stops', async () => {
+it('a bridge that stops hands over its spool', async () => {
   const bridge = await f.start()
   const device = await f.device(bridge, 'dev-1')
   await device.publishAsync(PROGRESS, 'last', qos1)

@@ -5,14 +5,14 @@ import { join } from 'node:path'
 export interface Certificates {
   caFile: string
   ca: Buffer
-  /** Signed by this CA, for 127.0.0.1: the files and what is in them. */
+  /** Makes a certificate for 127.0.0.1, signed by this CA; returns its files and their contents. */
   issue(name: string): { certFile: string; keyFile: string; cert: Buffer; key: Buffer }
 }
 
 const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: ['ignore', 'ignore', 'pipe'] })
 const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
 
-/** A CA of its own, in files under `directory`, made with openssl. */
+/** Makes a new CA with openssl, in files under `directory`. */
 export function makeCertificates(directory: string, caName: string): Certificates {
   const path = (name: string) => join(directory, `${caName}-${name}`)
   const caFile = path('ca.pem')

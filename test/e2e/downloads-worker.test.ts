@@ -5,7 +5,7 @@ import { createTestHarness } from 'wrangler'
 import { hashKey, newKey } from '../../src/auth/key.ts'
 import type { Env } from '../../src/common/env.ts'
 
-// Lengths, parts and ends of a body are the server's own doing, not only the Worker's: over a real connection.
+// Over a real connection, since lengths, ranges and broken bodies depend on the server as well as on the Worker.
 
 const TENANT = 'ten_downloads_worker'
 const FILE_BYTES = 20_000_001
@@ -38,7 +38,7 @@ beforeAll(async () => {
   devicePath = `${taskPath}/devices/${device.id}`
   await vi.waitFor(async () => expect((await call('GET', devicePath)).status).toBe('pending'), POLL)
   const { params } = await call('GET', '/device/v1/upgrade', undefined, device.accessToken)
-  // The links' own address is not the one that the test's server has.
+  // Links have PUBLIC_URL's address, which is not that of the test's server.
   link = new URL(new URL(params.url).pathname, url)
 })
 
@@ -61,7 +61,7 @@ async function call(method: string, path: string, body?: object, token = key) {
 const kinds = async (): Promise<string[]> =>
   (await call('GET', devicePath)).events.map(({ kind }: { kind: string }) => kind)
 
-it('says how long the file is, and that it comes in parts, before any of it is fetched', async () => {
+it('HEAD on a link through the Worker gives the length and that ranges work', async () => {
   const head = await fetch(link, { method: 'HEAD' })
   expect(head.status).toBe(200)
   expect(head.headers.get('content-length')).toBe(String(FILE_BYTES))
@@ -69,7 +69,7 @@ it('says how long the file is, and that it comes in parts, before any of it is f
   expect(await kinds()).not.toContain('download began')
 })
 
-it('goes on with a Range where the connection was cut, to the last byte', async () => {
+it('a cut download through the Worker is resumed with Range to the last byte', async () => {
   const connection = new AbortController()
   const answer = await fetch(link, { signal: connection.signal })
   expect(answer.headers.get('content-length')).toBe(String(FILE_BYTES))
@@ -87,7 +87,7 @@ it('goes on with a Range where the connection was cut, to the last byte', async 
   await expect.poll(kinds, POLL).toContain('download completed')
 })
 
-it('stands still while the task is paused', async () => {
+it('a download through the Worker is stopped while the task is paused', async () => {
   await call('POST', `${taskPath}/pause`)
   const paused = await fetch(link)
   expect([paused.status, paused.headers.get('retry-after')]).toEqual([503, '60'])

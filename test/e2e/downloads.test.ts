@@ -7,7 +7,7 @@ import { hashKey, newKey } from '../../src/auth/key.ts'
 import type { Env } from '../../src/common/env.ts'
 import { type DownloadConfig, signDownload } from '../../src/links/links.ts'
 
-// The S3 endpoint of the local bucket answers only over the server's real address.
+// End to end, since the local bucket's S3 endpoint is reachable only at the server's real address.
 
 const MIB = 1024 * 1024
 const TENANT = 'ten_downloads'
@@ -57,7 +57,7 @@ async function makeDraft(): Promise<string> {
 const storedKeys = async (packageId: string) =>
   (await env.PACKAGES.list({ prefix: `packages/${TENANT}/${packageId}/` })).objects.map(({ key }) => key)
 
-/** A ready package's link. */
+/** Makes a ready package and a presigned link to its file. */
 async function makeLink(bytes: Buffer, now = Date.now(), ttlSeconds = TTL_SECONDS) {
   const id = await makeDraft()
   const ready = await call('PUT', `/api/v1/packages/${id}/file?filename=firmw%C3%A4re.bin`, bytes)
@@ -68,7 +68,7 @@ async function makeLink(bytes: Buffer, now = Date.now(), ttlSeconds = TTL_SECOND
 
 const digest = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
 
-it('downloads a package that was cut off half-way, by Range and with a newer link', async () => {
+it('a cut presigned download is resumed with Range and a newer link', async () => {
   const bytes = randomBytes(300_001)
   const now = Date.now()
   const { url, expiresAt, sign } = await makeLink(bytes, now - 5000)
@@ -91,7 +91,7 @@ it('downloads a package that was cut off half-way, by Range and with a newer lin
   expect(digest(whole)).toBe(sign)
 })
 
-it('answers the whole file with its length and name', async () => {
+it('a presigned link returns the whole file with its length and name', async () => {
   const bytes = randomBytes(5000)
   const answer = await fetch((await makeLink(bytes)).url)
   expect(answer.status).toBe(200)
@@ -101,12 +101,12 @@ it('answers the whole file with its length and name', async () => {
   expect(Buffer.from(await answer.bytes()).equals(bytes)).toBe(true)
 })
 
-it('refuses a range past the end', async () => {
+it('a presigned link refuses a range past the end', async () => {
   const { url } = await makeLink(randomBytes(100))
   expect((await fetch(url, { headers: { range: 'bytes=100-' } })).status).toBe(416)
 })
 
-it('refuses an expired link and altered ones', async () => {
+it('expired and altered presigned links are refused', async () => {
   const expired = await makeLink(randomBytes(100), Date.now() - 120_000, 60)
   expect(expired.expiresAt).toBeLessThan(Date.now())
   expect((await fetch(expired.url)).status).toBe(403)
@@ -126,7 +126,7 @@ it('refuses an expired link and altered ones', async () => {
   expect((await fetch(url)).status).toBe(200)
 })
 
-it('leaves nothing behind of an upload whose connection breaks', async () => {
+it('an upload whose connection breaks leaves nothing in the bucket', async () => {
   const id = await makeDraft()
   const socket = connect(Number(url.port), url.hostname)
   socket.on('error', () => {})
@@ -142,7 +142,7 @@ it('leaves nothing behind of an upload whose connection breaks', async () => {
   await vi.waitUntil(async () => (await storedKeys(id)).length === 1, { timeout: 10_000 })
 })
 
-it('takes a file of 100 MB in one request and refuses one byte more', async () => {
+it('a file of 100 MB is taken in one request, and one byte more is refused', async () => {
   const id = await makeDraft()
   const bytes = randomBytes(100 * MIB)
   const large = await call('PUT', `/api/v1/packages/${id}/file`, Buffer.concat([bytes, Buffer.from('x')]))

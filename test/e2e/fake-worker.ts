@@ -20,7 +20,7 @@ import { hashPassword } from '../../src/protocol/passwords.ts'
 
 type Status = ItemResult['status']
 
-/** The Worker as a bridge sees it: real HTTP and a real WebSocket, with answers that a test decides. */
+/** Stands in for the Worker: real HTTP and a real WebSocket, with answers that the test sets. */
 export interface FakeWorker {
   url: string
   key: string
@@ -32,22 +32,22 @@ export interface FakeWorker {
   authRequests: Record<string, string>[]
   aclRequests: Record<string, string>[]
   sockets: Set<WebSocket>
-  /** What decides over an item; default: taken. */
+  /** Decides the status of an item; by default `taken`. */
   judge: (item: BatchItem) => Status
-  /** Answers the whole batch with this status instead. */
+  /** If it returns a status, the whole batch is answered with it. */
   refuse: (items: BatchItem[]) => { status: number; headers?: Record<string, string> } | undefined
-  /** username → password of those who may connect; `numbers`: username → number for the later family. */
+  /** Passwords by username of devices that may connect; `numbers`: device numbers by username, for the later family. */
   users: Map<string, string>
   numbers: Map<string, string>
   /** The feed of credentials, made from `users` and `numbers`. */
   feed: FakeFeed
-  /** What each hello is answered. */
+  /** The lease that answers each `hello`. */
   lease: { number: number; active: boolean }
-  /** Cuts every connection and accepts none. */
+  /** True: cuts every connection and accepts none. */
   away: boolean
-  /** Takes requests and never answers them. */
+  /** True: takes requests and never answers them. */
   silent: boolean
-  /** The Worker's clock. */
+  /** The Worker's clock, in ms since 1970. */
   now: () => number
   notices(...items: NoticeFrame[]): void
   send(frame: object): void
@@ -55,14 +55,14 @@ export interface FakeWorker {
 }
 
 export interface FakeFeed {
-  /** Changes a page, at most. */
+  /** The most changes in a page. */
   pageSize: number
-  /** A cursor of another scope begins anew. */
+  /** A cursor of another scope makes the bridge read all anew. */
   scope: number
   salt: string
-  /** Answers 503. */
+  /** True: answers 503. */
   away: boolean
-  /** Each page that was asked for waits for this. */
+  /** Awaited before each page is answered. */
   beforePage: (after: string | undefined) => Promise<void>
   pages: FeedPage[]
 }
@@ -97,7 +97,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
     })
   })
 
-  /** username → its latest change, and what it then was. */
+  /** For each username its latest change and its credentials then. */
   const changes = new Map<string, { seq: number; was: string }>()
   const passwordHashes = new Map<string, string>()
   let newest = 0
@@ -211,7 +211,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
   return fake
 }
 
-/** Looks again and again until the condition gives a value, at most `withinMs`. */
+/** Polls until the condition returns a value; throws after `withinMs`. */
 export async function until<T>(
   what: string,
   condition: () => T | undefined | false | null,

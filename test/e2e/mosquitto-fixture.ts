@@ -9,19 +9,19 @@ import { until } from './fake-worker.ts'
 import { type Mosquitto, startMosquitto } from './mosquitto.ts'
 import { connectDevice, type MqttDevice } from './system-device.ts'
 
-/** Mosquitto with its plugin and the bridge's socket; the bridge's credentials and its MQTT client are the test's. */
+/** Mosquitto with the plugin and the bridge's plugin socket; the test plays the bridge's credentials and client. */
 export async function mosquittoFixture() {
   const directory = mkdtempSync(join(tmpdir(), 'mosquitto-'))
   const path = join(directory, 'plugin.sock')
-  /** username → password of those who may connect. */
+  /** Passwords of the devices that may connect, by username. */
   const users = new Map<string, string>()
-  /** username → number. */
+  /** Device numbers by username. */
   const numbers = new Map<string, string>()
-  /** What the bridge hears of presence. */
+  /** The presence events that the bridge gets. */
   const events: string[] = []
   const connections: MqttDevice[] = []
   let socket: PluginSocket | undefined
-  /** While it is set the bridge answers no question. */
+  /** True: the bridge answers no question of the plugin. */
   let silent = false
 
   function knowledgeOf(username: string, password: string): Knowledge {
@@ -87,12 +87,12 @@ export async function mosquittoFixture() {
     },
     isAsked,
     connect,
-    /** A device that is let in with an empty password. */
+    /** Connects a device that may connect with an empty password. */
     async device(username: string, options?: IClientOptions): Promise<MqttDevice> {
       users.set(username, '')
       return connect(username, options)
     },
-    /** The bridge's own account. */
+    /** Connects with the bridge's own account. */
     bridge: (options: IClientOptions = {}) =>
       connect(mosquitto.login.username, {
         password: mosquitto.login.password,

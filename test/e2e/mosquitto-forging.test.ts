@@ -10,7 +10,7 @@ const NOT_AUTHORIZED = 135
 
 describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
   let f: MosquittoFixture
-  /** Hears whatever is published, as the bridge's account may. */
+  /** Hears all messages, which only the bridge's account may. */
   let bridge: MqttDevice
   beforeAll(async () => {
     f = await mosquittoFixture()
@@ -23,7 +23,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
   afterEach(() => bridge.client.endAsync())
   afterAll(() => f.end())
 
-  /** What was published up to now, by whom. */
+  /** All messages up to now, with their topics. */
   async function heard() {
     const marker = `ota/bridge/test/${bridge.heard.length}`
     await bridge.say(marker, '')
@@ -46,7 +46,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     '$CONTROL/dynamic-security/v1',
   ]
 
-  it.each(OTHERS)('does not let a device publish on %s', async (topic) => {
+  it.each(OTHERS)('a device may not publish on %s', async (topic) => {
     const old = await f.device('forger', { protocolVersion: 4 })
     await old.say(topic, 'forged').catch(() => {})
     const device = await f.device('forger', { protocolVersion: 5 })
@@ -54,7 +54,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     expect(await heard()).toEqual([])
   })
 
-  it('does not follow a topic alias to another topic', async () => {
+  it('a topic alias leads to no other topic', async () => {
     const device = await f.device('forger', { protocolVersion: 5 })
     const properties = { topicAlias: 1 }
     await device.client.publishAsync('ota/device/progress', '1', { qos: 1, properties })
@@ -64,7 +64,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     expect(await heard()).toEqual([{ topic: 'ota/device/progress/forger', text: '1' }])
   })
 
-  it('takes the publisher from the connection, whatever properties and envelopes say', async () => {
+  it('the publisher is that of the connection, whatever properties and envelopes say', async () => {
     const device = await f.device('forger', { protocolVersion: 5 })
     const userProperties = { $client_username: 'victim' }
     const envelope = JSON.stringify({ token: 'victim', device_id: 'victim', values: 'e30=' })
@@ -99,14 +99,14 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     'ota/device/inform/forger/#',
   ]
 
-  it.each(FILTERS)('does not let a device subscribe to %s', async (filter) => {
+  it.each(FILTERS)('a device may not subscribe to %s', async (filter) => {
     const old = await f.device('forger', { protocolVersion: 4 })
     expect(await old.listen(filter)).toEqual([REFUSED])
     const device = await f.device('forger', { protocolVersion: 5 })
     expect(await device.listen(filter)).toEqual([NOT_AUTHORIZED])
   })
 
-  it('checks every filter of a subscription', async () => {
+  it('every filter of a subscription is checked', async () => {
     const device = await f.device('forger', { clientId: 'many', clean: false })
     const filters = ['#', downlinkOf('forger'), downlinkOf('victim'), 'ota/devices/inform/number-of-victim']
     expect(await device.listen(filters)).toEqual([REFUSED, 1, REFUSED, REFUSED])
@@ -131,7 +131,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     'x'.repeat(10_240),
   ]
 
-  it.each(USERNAMES)('refuses the username %j without asking anybody', async (username) => {
+  it.each(USERNAMES)('the username %j is refused without a question to the bridge', async (username) => {
     f.users.set(username, '')
     const { asked } = f.counts()
     for (const protocolVersion of [4, 5] as const) {
@@ -140,7 +140,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     expect(f.counts()).toMatchObject({ asked, garbled: 0, plugins: 1 })
   })
 
-  it('refuses who has no username, no right password or asks for another way to prove itself', async () => {
+  it('a connection without username, with a wrong password or with another authentication method is refused', async () => {
     f.users.set('basic', 'its password')
     const { mosquitto, connect } = f
     await expect(connect('', { password: '' })).rejects.toThrow()
@@ -154,7 +154,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     expect(mosquitto.log()).not.toMatch(/victim|basic|its password/)
   })
 
-  it('keeps a client id, live or stored, from other usernames', async () => {
+  it('other usernames may not take a client id that is in use or has a stored session', async () => {
     const options = { clientId: 'the client id of the victim', clean: false } as const
     const victim = await f.device('victim', options)
     await victim.listen()
@@ -167,14 +167,14 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     await expect(f.connect('forger', { ...options, clean: true })).rejects.toThrow()
     await bridge.say(downlinkOf('victim'), 'for its stored session')
 
-    // Its own token may take it over, also while it is connected.
+    // The same token may take the client id over, even while it is connected.
     const again = await f.connect('victim', options)
     await until('the notice', () => again.heard.length === 1)
     await f.connect('victim', options)
     await until('the older to end', () => !again.client.connected)
   })
 
-  it('gives a client id to the next token of a device whose old one is gone', async () => {
+  it('the client id of a token that is gone may be used by the next token', async () => {
     const options = { clientId: 'rotating', clean: false } as const
     f.numbers.set('old-token', 'number-of-old')
     const before = await f.device('old-token', options)
@@ -192,7 +192,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     expect(after.heard[0]!.text).toBe('for the new one')
   })
 
-  it('has no will say anything', async () => {
+  it('no will becomes a message', async () => {
     for (const topic of ['ota/device/progress', ...OTHERS.slice(0, 5)]) {
       for (const protocolVersion of [4, 5] as const) {
         const will = { topic, payload: Buffer.from('{"step":"-1"}'), qos: 1 as const, retain: true }
@@ -201,7 +201,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
         await until('the end', () => f.events.at(-1) === 'disconnected dying')
       }
     }
-    // One that is taken over, and one that is ended from here.
+    // Wills of a connection that is taken over and of one that the bridge ends.
     const will = {
       topic: 'ota/device/progress',
       payload: Buffer.from('{"step":"-1"}'),
@@ -212,7 +212,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     await f.device('dying', { clientId: 'twice', will })
     f.dropSessions('dying')
     await until('the end', () => f.events.at(-1) === 'disconnected dying')
-    // Where the broker takes it, it is on a topic that nobody reads: without a publisher it is no message.
+    // If the broker takes a will, its topic has no publisher, and the bridge reads it as no message.
     const all = (await heard()).map(({ topic, text }) =>
       topicSuffix.read({ topic, payload: Buffer.from(text) }),
     )
@@ -220,7 +220,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     expect((await heard()).every(({ topic }) => topic === 'ota/device/progress')).toBe(true)
   })
 
-  it('keeps the bridge’s account and its client ids for the bridge', async () => {
+  it("the bridge's account and client ids are for the bridge alone", async () => {
     const { asked } = f.counts()
     for (const password of [
       '',
@@ -239,7 +239,7 @@ describe.skipIf(!hasMosquitto())('forging at Mosquitto', () => {
     expect(bridge.client.connected).toBe(true)
   })
 
-  it('refuses a client id that is no sensible one', async () => {
+  it('a malformed client id is refused', async () => {
     f.users.set('forger', '')
     await expect(f.connect('forger', { clientId: 'x'.repeat(257) })).rejects.toThrow()
     await expect(f.connect('forger', { clientId: 'x'.repeat(60_000) })).rejects.toThrow()

@@ -18,7 +18,7 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
   afterAll(() => f.end())
 
   it.each([4, 5] as const)(
-    'appends the publisher to each flat topic and retains nothing (MQTT %i)',
+    'the plugin appends the publisher to each flat topic and retains nothing (MQTT %i)',
     async (protocolVersion) => {
       const bridge = await f.bridge()
       await bridge.listen([...topicSuffix.filters])
@@ -41,7 +41,7 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
     },
   )
 
-  it('lets a device hear both of its topics, and says so', async () => {
+  it('a device may subscribe to both of its topics, and the bridge hears of it', async () => {
     const bridge = await f.bridge()
     f.numbers.set('listener', 'number-1')
     const device = await f.device('listener')
@@ -62,7 +62,7 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
     ])
   })
 
-  it('keeps a notice for a stored session over a restart of the broker, under both families', async () => {
+  it('a notice for a stored session outlives a restart of the broker, in both families', async () => {
     f.numbers.set('sleeper', 'number-2')
     const options = { clientId: 'sleeper', clean: false } as const
     const device = await f.device('sleeper', options)
@@ -80,7 +80,7 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
     expect(woken.heard.map(({ text }) => text)).toEqual(['one', 'two'])
   })
 
-  it('ends the connections of a username, and takes its stored subscriptions', async () => {
+  it('the plugin ends the connections of a username and removes its stored subscriptions', async () => {
     const options = { clientId: 'revoked', clean: false } as const
     const device = await f.device('revoked', options)
     const second = await f.device('revoked')
@@ -97,7 +97,7 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
     expect(await puback).toMatchObject({ cmd: 'puback', reasonCode: 0x10 })
   })
 
-  it('ends nobody when its configuration is read again, and takes a new password for the bridge', async () => {
+  it('a reload of the configuration ends no connection and brings a new password for the bridge', async () => {
     const sleeper = await f.device('reload-sleeper', { clientId: 'reload-sleeper', clean: false })
     await sleeper.listen()
     await sleeper.client.endAsync()
@@ -124,7 +124,7 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
     await eventually(() => f.bridge())
   })
 
-  it('refuses while the bridge is silent, serves who is connected, and lets in again', async () => {
+  it('while the bridge is silent the plugin refuses new devices, serves connected ones, and recovers', async () => {
     const bridge = await f.bridge()
     await bridge.listen('ota/device/progress/+')
     const connected = await f.device('connected')
@@ -134,11 +134,11 @@ describe.skipIf(!hasMosquitto())('the plugin of Mosquitto', () => {
     await connected.say('ota/device/progress', 'still served')
     await until('the message', () => bridge.heard.length === 1)
     f.setSilent(false)
-    // The plugin asks nothing for a second after several questions without an answer.
+    // After several unanswered questions the plugin asks nothing for a second.
     await eventually(() => f.connect('late'))
   })
 
-  it('refuses while the bridge is away, and tells the next one who is connected', async () => {
+  it('while the bridge is away the plugin refuses new devices, and it tells the next bridge which are connected', async () => {
     const device = await f.device('stayed')
     await device.listen()
     await f.closeSocket()

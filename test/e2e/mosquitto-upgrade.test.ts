@@ -7,7 +7,7 @@ import { openLine } from './system-line.ts'
 import { counts, type Operator } from './system-operator.ts'
 import { toolDevice } from './tool-device.ts'
 
-// The feed of credentials is asked every so often; a device is told to go within a minute.
+// Long enough for the bridge's next read of the feed, by which a disabled device's session ends within a minute.
 const REVOKED_WITHIN_MS = 60_000
 
 describe.skipIf(!hasMosquitto())('the whole system with Mosquitto', () => {
@@ -47,14 +47,14 @@ describe.skipIf(!hasMosquitto())('the whole system with Mosquitto', () => {
     },
   ]
 
-  it.each(GENERATIONS)('upgrades an unmodified device that knows only $name', async (generation) => {
+  it.each(GENERATIONS)('an unmodified device that knows only $name is upgraded', async (generation) => {
     const productId = await operator.product()
     const known = await operator.device(productId, generation.number)
     const device = toolDevice(system.mqttUrl(), known.username)
     ends.push(device.end)
     const report = (version: string) => device.say(generation.inform, { id: '1', params: { version } })
 
-    // Refused until the bridge has heard of the new device: then it tries again, as devices do.
+    // A new device is refused until the bridge knows it; it tries again, as devices do.
     await eventually(() => report('v1.0.0'))
     const heard = device.listen(generation.downlink(known.username))
     await eventually(async () => {
@@ -88,7 +88,7 @@ describe.skipIf(!hasMosquitto())('the whole system with Mosquitto', () => {
     expect(system.errors()).toEqual([])
   })
 
-  it('does not move another device by a faked property, an envelope or a will', async () => {
+  it('a faked property, an envelope or a will changes no other device', async () => {
     const productId = await operator.product()
     const [victim, forger] = [
       await operator.device(productId, 'victim'),
@@ -115,7 +115,7 @@ describe.skipIf(!hasMosquitto())('the whole system with Mosquitto', () => {
       const dying = await system.connect(forger.username, { will })
       dying.client.stream.destroy()
     }
-    // What the victim says itself comes after all that.
+    // The victim's own message comes after all forged ones.
     await victimDevice.progress(10)
     await eventually(async () =>
       expect((await operator.view(task.id)).counts).toEqual(counts({ upgrading: 1 })),
@@ -127,7 +127,7 @@ describe.skipIf(!hasMosquitto())('the whole system with Mosquitto', () => {
     expect(system.errors()).toEqual([])
   })
 
-  it('ends the session of a device that is disabled, and of a token that is replaced', async () => {
+  it('the session of a disabled device, and of a replaced token, is ended', async () => {
     const productId = await operator.product()
     const known = await operator.device(productId, 'disabled')
     const device = await eventually(() => system.connect(known.username))
@@ -144,7 +144,7 @@ describe.skipIf(!hasMosquitto())('the whole system with Mosquitto', () => {
     await eventually(() => system.connect(accessToken, options))
   })
 
-  it('lets known devices in while the Worker is away, after a kill of the broker and a restart of the bridge', async () => {
+  it('known devices are let in while the Worker is away, after a kill of the broker and a restart of the bridge', async () => {
     const line = await openLine(system.url)
     ends.push(line.close)
     const bridge = { workerUrl: line.url, timing: { backoffBaseMs: 50, leaseWaitMs: 100 } }
@@ -170,7 +170,7 @@ describe.skipIf(!hasMosquitto())('the whole system with Mosquitto', () => {
     })
   })
 
-  it('has no token in the log of the broker', async () => {
+  it("the broker's log has no token", async () => {
     const { items } = await operator.get('/api/v1/devices?limit=200')
     expect(items.length).toBeGreaterThan(0)
     for (const { id } of items) {

@@ -4,36 +4,36 @@ import { type AddressInfo, createServer, connect as tcpConnect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** A real Mosquitto with the plugin (in tests, soak and bench), configured by the file that we give to operators. */
+/** A real Mosquitto with the plugin, for tests, soak and bench; it runs with the operators' own mosquitto.conf. */
 export interface Mosquitto {
   port: number
   url: string
   /** The bridge's own account. */
   login: { username: string; password: string }
-  /** What it has said on stderr, over all its runs. */
+  /** Its output on stderr, over all its runs. */
   log(): string
   pid(): number
-  /** SIGKILL; resolves when it is gone. */
+  /** Sends SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>
-  /** SIGTERM; resolves when it has written what it keeps and ended. */
+  /** Sends SIGTERM; resolves when it has saved its state and ended. */
   stop(): Promise<void>
-  /** Starts it again on the same port and files, after a graceful stop where it runs. */
+  /** Starts it again with the same port and files; stops it gracefully first if it runs. */
   restart(): Promise<void>
-  /** Has it read its configuration again (SIGHUP), with another password for the bridge. */
+  /** Makes it reread its configuration (SIGHUP), with another password for the bridge. */
   reload(bridgePassword: string): void
 }
 
 export interface MosquittoOptions {
-  /** Absent: a free one. */
+  /** By default a free port. */
   port?: number
-  /** For its files. */
+  /** The directory of its files. */
   directory: string
-  /** Of the bridge (PLUGIN_SOCKET). */
+  /** Path of the bridge's PLUGIN_SOCKET. */
   socket: string
   bridgePassword: string
-  /** True: as in our mosquitto.conf, after every change; false: nothing survives a restart. */
+  /** True: it saves its state as mosquitto.conf says; false: nothing survives a restart. */
   persistence: boolean
-  /** Further lines of its configuration. */
+  /** More lines for its configuration. */
   more?: string[]
 }
 
@@ -49,7 +49,7 @@ const missing = [
   ...(existsSync('/usr/include/mosquitto_plugin.h') ? [] : ['mosquitto-dev']),
 ]
 
-/** Whether the tests can run here; without the tools they are left out loudly, which is an error under CI. */
+/** True if the tools are installed. Without them it warns and tests are skipped; under CI it throws. */
 export function hasMosquitto(): boolean {
   if (missing.length === 0) return true
   const text = `No Mosquitto with its plugin can be run here; missing: ${missing.join(', ')}`
@@ -66,7 +66,7 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-/** Our own file, with the places of this test: so the tests run what operators run. */
+/** The operators' mosquitto.conf with this test's ports and paths, so that tests run what operators run. */
 function configuration(
   port: number,
   plugin: string,
@@ -86,7 +86,7 @@ function configuration(
     const [key = ''] = line.split(' ')
     return key in places ? `${key} ${places[key]}` : line
   })
-  // Started as root it would change to a user who cannot read the test's directory.
+  // Started as root, Mosquitto would change to a user without access to the test's directory.
   const user = process.getuid?.() === 0 ? ['user root'] : []
   return [...set, ...user, ...(options.more ?? [])].join('\n')
 }

@@ -7,10 +7,10 @@ import { freePort } from './mosquitto.ts'
 
 const START_WITHIN_MS = 10_000
 
-/** A real Mosquitto without our plugin, with just these lines as its configuration, on a free port. */
+/** A real Mosquitto without the plugin on a free port; `lines` are its whole configuration. */
 export interface PlainMosquitto {
   port: number
-  /** Has it read its configuration and accounts again. */
+  /** Makes it reread its configuration and accounts. */
   reload(): void
   kill(): Promise<void>
 }
@@ -30,7 +30,7 @@ export async function startPlainMosquitto(directory: string, lines: string[]): P
   mkdirSync(directory, { recursive: true })
   const port = await freePort()
   const file = join(directory, 'plain.conf')
-  // Started as root it would change to a user who cannot read the test's directory.
+  // Started as root, Mosquitto would change to a user without access to the test's directory.
   const user = process.getuid?.() === 0 ? ['user root'] : []
   writeFileSync(file, [`listener ${port} 127.0.0.1`, ...user, ...lines, ''].join('\n'))
   const child: ChildProcess = spawn('mosquitto', ['-c', file], {

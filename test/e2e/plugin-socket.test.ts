@@ -75,7 +75,7 @@ async function plugin() {
 }
 const hex = (text: string) => Buffer.from(text).toString('hex')
 
-it('answers each question under its number, and looks for one that it does not know', async () => {
+it('each question is answered under its number, and an unknown device makes the bridge read the feed', async () => {
   await listen()
   const { say, lines } = await plugin()
   say(`A 1 dev ${hex('right')}`, `A 2 dev ${hex('wrong')}`, 'A 3 new -')
@@ -86,7 +86,7 @@ it('answers each question under its number, and looks for one that it does not k
   expect(refreshes).toBe(1)
 })
 
-it('reads lines that come in pieces', async () => {
+it('lines that come in pieces are read', async () => {
   await listen()
   const { write, lines } = await plugin()
   const line = `A 1 dev ${hex('right')}\n`
@@ -97,7 +97,7 @@ it('reads lines that come in pieces', async () => {
   await until('the answer', () => lines().length === 1)
 })
 
-it('says who is connected once for several connections, and forgets all at R', async () => {
+it('several connections of a device count once, and R forgets all presence', async () => {
   await listen()
   const { say } = await plugin()
   say('C a', 'C a', 'U a ota/device/inform/a', 'D a', 'D a', 'C b', 'R', 'C c')
@@ -112,7 +112,7 @@ it('says who is connected once for several connections, and forgets all at R', a
   ])
 })
 
-it('knows of nobody when the plugin is gone, and hands a newer one what the older had', async () => {
+it('presence is unknown when the plugin is gone, and a newer plugin connection takes over from an older one', async () => {
   await listen()
   const first = await plugin()
   first.say('C a')
@@ -126,7 +126,7 @@ it('knows of nobody when the plugin is gone, and hands a newer one what the olde
   await until('the reset', () => heard.filter((event) => event === 'reset').length === 2)
 })
 
-it('asks the plugin to end the sessions of a username', async () => {
+it('the bridge asks the plugin to end the sessions of a username', async () => {
   const server = await listen()
   server.dropSessions('nobody-listens')
   const { say, lines } = await plugin()
@@ -138,10 +138,10 @@ it('asks the plugin to end the sessions of a username', async () => {
 })
 
 it.each([
-  ['a line that is none', 'GET / HTTP/1.1\r\n'],
+  ['a malformed line', 'GET / HTTP/1.1\r\n'],
   ['a line without an end', 'A'.repeat(5000)],
   ['a line that is too long', `A 1 dev ${'ab'.repeat(3000)}\n`],
-])('closes the connection at %s', async (_what, garbage) => {
+])('%s closes the connection of the plugin', async (_what, garbage) => {
   const { counts } = await listen()
   const { write, isClosed } = await plugin()
   write(garbage)
@@ -149,7 +149,7 @@ it.each([
   expect(counts.garbled).toBe(1)
 })
 
-it('lets only its owner and group in, and takes the place of a bridge that died', async () => {
+it("the socket is for its owner and group alone, and replaces a dead bridge's socket", async () => {
   const first = await listen()
   expect(statSync(path).mode & 0o777).toBe(0o660)
   await listen()
@@ -159,7 +159,7 @@ it('lets only its owner and group in, and takes the place of a bridge that died'
   await until('the answer', () => lines().length === 1)
 })
 
-it('does not touch a file that is no socket', async () => {
+it('a file that is not a socket is left alone', async () => {
   writeFileSync(path, 'precious')
   await expect(listen()).rejects.toThrow('no socket')
 })

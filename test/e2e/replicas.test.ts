@@ -8,7 +8,7 @@ import { openSpool } from '../../bridge/spool.ts'
 import { freePort, hasMosquitto } from './mosquitto.ts'
 import { eventually, type System, startSystem } from './system.ts'
 
-// Two bridges of one name at a broker that is not ours, each a process of its own.
+// Two bridges of one name, each a process, joined to an external broker.
 
 const TAKEOVER_MS = 40_000
 
@@ -69,7 +69,7 @@ describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
     }
   }
 
-  it('take over from each other, lose nothing, and what one still held overrides nothing newer', async () => {
+  it('two bridges of one name take over from each other, lose nothing, and late messages override nothing newer', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product()
     const { id: deviceId } = await operator.device(productId, 'n1', { accessToken: 'replica-device' })
@@ -101,7 +101,7 @@ describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
     const body = { kind: 'message', username: 'replica-device', topic: 'ota/device/progress', payload }
     spool.append([{ key: 'replica-device', at: null, body: JSON.stringify(body) }])
     spool.close()
-    // Nobody listens now: the broker keeps it for the session, which the second bridge resumes.
+    // No bridge is connected now: the broker keeps the message for the session, which the second bridge resumes.
     await say(60)
     await isActive(second)
     await hasStep(60)

@@ -9,7 +9,7 @@ import { createApi } from '../fleet/api-client.ts'
 import { startFleet } from '../fleet/fleet.ts'
 import { ensurePackage, importFleet } from '../fleet/setup.ts'
 
-// `npm start` as a newcomer has it: an empty place, two ports, Ctrl-C, and the same place again.
+// `npm start` as a newcomer uses it: in an empty directory, with Ctrl-C, and again in the same directory.
 
 const READY = 'edge-ota runs.'
 
@@ -21,7 +21,7 @@ afterAll(() => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-/** Any port that is free just now. */
+/** A port that is free now. */
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -31,7 +31,7 @@ async function freePort(): Promise<number> {
   return port
 }
 
-/** Starts it and waits for its block; fails with what it printed where it ends before. */
+/** Starts it and waits until it has printed its addresses; if it ends before, fails with its output. */
 async function start(port: number, mqttPort: number): Promise<string> {
   const child = spawn(process.execPath, [resolve('bridge/start.ts')], {
     cwd: directory,
@@ -59,7 +59,7 @@ async function interrupt(): Promise<number | null> {
   return code as number | null
 }
 
-it('starts in an empty place, upgrades devices, ends on Ctrl-C, and goes on where it was', async () => {
+it('npm start works in an empty directory, upgrades devices, ends on Ctrl-C, and goes on where it was', async () => {
   const [port, mqttPort] = [await freePort(), await freePort()]
   const printed = await start(port, mqttPort)
   const url = `http://127.0.0.1:${port}`

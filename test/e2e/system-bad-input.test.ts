@@ -5,7 +5,7 @@ import { eventually, type System, startSystem } from './system.ts'
 import { downlinkOf, type MqttDevice, TEN_STEPS } from './system-device.ts'
 import { type Answer, counts, type KnownDevice, type Operator } from './system-operator.ts'
 
-// Whatever is sent in gets its clear error, a neighbour's upgrade goes on all the while, and no answer is a 500.
+// Every bad input gets a clear error and no answer is a 500, while another device's upgrade goes on undisturbed.
 
 let system: System
 let operator: Operator & { key: string }
@@ -30,7 +30,7 @@ beforeAll(async () => {
 })
 afterAll(() => system.close())
 
-/** How the neighbour fares, whatever happens beside it. */
+/** The neighbour's state, which nothing in these tests may change. */
 const expected = { status: 'upgrading', step: 0, notices: 1 }
 beforeEach(async () => {
   expected.step++
@@ -56,7 +56,7 @@ function expectProblem(answer: Answer, status: number, code: string, path?: stri
 
 const rejectionsOf = async ({ id }: KnownDevice) => operator.get(`/api/v1/devices/${id}/rejections`)
 
-it('answers what is not JSON, and JSON of wrong types, with the fault', async () => {
+it('a body that is not JSON, or has wrong types, is answered with the fault', async () => {
   const json = { 'content-type': 'application/json' }
   expectProblem(await operator.call('POST', '/api/v1/products', '{"name":', json), 400, 'request.malformed')
   for (const [path, body, fault] of [
@@ -78,7 +78,7 @@ it('answers what is not JSON, and JSON of wrong types, with the fault', async ()
   expectProblem(await system.callAs('Bearer nonsense')('GET', '/api/v1/devices'), 401, 'auth.required')
 })
 
-it('refuses each message that it cannot read, and keeps it for operators', async () => {
+it('each unreadable message is rejected and kept for operators', async () => {
   const device = await system.connect(victim.username)
   const version = 'v'.repeat(500)
   const unreadable: [topic: string, message: unknown, reason: string][] = [
@@ -92,7 +92,7 @@ it('refuses each message that it cannot read, and keeps it for operators', async
     ['ota/device/progress', { step: 5, module: ['MCU'] }, 'module is not text'],
   ]
   for (const [topic, message] of unreadable) await device.say(topic, message)
-  // Bytes that are no text at all.
+  // Bytes that are not text.
   await device.client.publishAsync('ota/device/inform', Buffer.from([0xff, 0xfe, 0x00]), { qos: 1 })
   await eventually(async () => expect((await rejectionsOf(victim)).total).toBe(unreadable.length + 1))
   const { items } = await rejectionsOf(victim)
@@ -116,7 +116,7 @@ it('refuses each message that it cannot read, and keeps it for operators', async
   device.client.end(true)
 })
 
-it('lets nobody in without a token that it knows', async () => {
+it('a connection without a known token is refused', async () => {
   for (const username of ['nobody-knows-me', '', '#', '+', 'a/b', 'x'.repeat(1000), operator.key]) {
     await expect(system.connect(username)).rejects.toMatchObject({ code: 4 })
   }
@@ -129,7 +129,7 @@ it('lets nobody in without a token that it knows', async () => {
   }
 })
 
-it('refuses to publish anywhere but on the uplink topics, and ends the connection', async () => {
+it('publishing on any other topic than the uplink topics ends the connection', async () => {
   const { username } = neighbour.known
   for (const topic of [
     downlinkOf(username),
@@ -145,7 +145,7 @@ it('refuses to publish anywhere but on the uplink topics, and ends the connectio
   }
 })
 
-it('refuses wildcards and other devices in every filter of a subscription, and grants the own one', async () => {
+it("wildcards and other devices' topics are refused in every filter, and the own topic is granted", async () => {
   const own = downlinkOf(victim.username)
   const others = downlinkOf(neighbour.known.username)
   const device = await system.connect(victim.username)
@@ -154,7 +154,7 @@ it('refuses wildcards and other devices in every filter of a subscription, and g
   }
   expect(await device.listen([own, others])).toEqual([1, 128])
   expect(await device.listen([others, 'ota/device/inform/#', own])).toEqual([128, 128, 1])
-  // A notice for the neighbour, so that there is something to overhear.
+  // A notice for the neighbour, which an eavesdropper would get.
   await neighbour.device.say('ota/device/request', { id: 'overheard', params: {} })
   expected.notices++
   await neighbour.device.notice(expected.notices)
@@ -167,7 +167,7 @@ it('refuses wildcards and other devices in every filter of a subscription, and g
   device.client.end(true)
 })
 
-it('takes no payload over 64 KiB', async () => {
+it('a payload over 64 KiB is refused', async () => {
   const before = (await rejectionsOf(victim)).total
   const device = await system.connect(victim.username)
   const closed = new Promise<void>((resolve) => device.client.once('close', () => resolve()))
@@ -177,14 +177,14 @@ it('takes no payload over 64 KiB', async () => {
   const bearer = system.callAs(`Bearer ${victim.username}`)
   expectProblem(await bearer('POST', '/device/v1/progress', { step: 5, desc }), 413, 'message.too_large')
 
-  // One that just fits is read.
+  // A message of exactly the limit is read.
   const again = await system.connect(victim.username)
   await again.say('ota/device/progress', JSON.stringify({ desc: '' }).padEnd(64 * 1024))
   await eventually(async () => expect((await rejectionsOf(victim)).total).toBe(before + 1))
   again.client.end(true)
 })
 
-it('answers an expired or altered download link with 403, in the words of R2', async () => {
+it('an expired or altered download link is answered with 403 by R2', async () => {
   const device = await system.connect(victim.username)
   await device.listen()
   const policy = { downloadTtlSeconds: 1 }
@@ -210,7 +210,7 @@ it('answers an expired or altered download link with 403, in the words of R2', a
   device.client.end(true)
 })
 
-it("answers another tenant's ids with 404, whatever is asked of them", async () => {
+it("another tenant's ids are answered with 404 on every route", async () => {
   const stranger = await system.newTenant()
   const { taskId, known } = neighbour
   const strangers = { product: await stranger.product() }
@@ -249,7 +249,7 @@ it("answers another tenant's ids with 404, whatever is asked of them", async () 
   expect((await stranger.get(`/api/v1/tasks?productId=${productId}`)).items).toEqual([])
 })
 
-it('refuses an upload whose digest does not match, and stays a draft', async () => {
+it('an upload whose digest does not match is refused, and the package stays a draft', async () => {
   const bytes = randomBytes(5000)
   const { id } = await operator.post('/api/v1/packages', { productId, name: 'p', version: 'v2.0.0' })
   const path = `/api/v1/packages/${id}/file`
@@ -267,7 +267,7 @@ it('refuses an upload whose digest does not match, and stays a draft', async () 
   expectProblem(await operator.call('POST', '/api/v1/tasks', task), 409, 'package.not_ready')
 })
 
-it('leaves a draft where an upload was cut off half-way, and takes the next one', async () => {
+it('an upload that was cut off leaves the package a draft, which takes the next one', async () => {
   const { id } = await operator.post('/api/v1/packages', { productId, name: 'p', version: 'v3.0.0' })
   const socket = connect(Number(system.url.port), system.url.hostname)
   socket.on('error', () => {})
@@ -288,12 +288,12 @@ it('leaves a draft where an upload was cut off half-way, and takes the next one'
   expect({ status, ...body }).toMatchObject({ status: 200, state: 'ready', size: 2000, sign })
 })
 
-it('answers nonsense on every documented route with a problem', async () => {
+it('nonsense on every documented route is answered with a problem', async () => {
   const { body: openapi } = await system.callAs()('GET', '/openapi.json')
   const json = { 'content-type': 'application/json' }
   let routes = 0
   for (const [template, methods] of Object.entries(openapi.paths as Record<string, object>)) {
-    // Ids that are none, the last of them with a NUL and a quote.
+    // Malformed ids, the last one with a NUL and a quote.
     for (const id of ['nothing', '%00%27', 'x'.repeat(2000)]) {
       const path = template.replaceAll(/\{\w+\}/g, id)
       for (const method of Object.keys(methods).map((name) => name.toUpperCase())) {
@@ -313,7 +313,7 @@ it('answers nonsense on every documented route with a problem', async () => {
   expect(routes).toBeGreaterThan(100)
 })
 
-it('has answered nothing with a 500, and the neighbour succeeds', async () => {
+it('no bad input was answered with a 500, and the neighbour succeeds', async () => {
   expect(system.answers.filter(({ status }) => status >= 500)).toEqual([])
   expect(system.answers.length).toBeGreaterThan(1000)
   await neighbour.device.progress(...TEN_STEPS)

@@ -2,17 +2,17 @@ import { connect, type IClientOptions, type MqttClient } from 'mqtt'
 import { vi } from 'vitest'
 import type { Notice } from '../../src/protocol/device.ts'
 
-/** A device as its makers would write it: a real MQTT client that says what the test wants. */
+/** A device as its makers would write it: a real MQTT client that the test controls. */
 export interface MqttDevice {
   client: MqttClient
-  /** Everything that came, from the first message on. */
+  /** All messages that the device got. */
   heard: { topic: string; text: string }[]
   notices(): Notice[]
-  /** Resolves with the notice of this number, from 1, and rejects where it does not come. */
+  /** Resolves with the notice of this number, counted from 1; rejects if it does not come. */
   notice(count: number): Promise<Notice>
-  /** Resolves with what the broker granted: 1, or 128 for a refusal. */
+  /** Subscribes; resolves with the granted QoS of each topic: 1, or 128 for a refusal. */
   listen(topic?: string | string[]): Promise<number[]>
-  /** Resolves when the broker acknowledged it; a string goes as it is, anything else as JSON. */
+  /** Publishes a string as it is, anything else as JSON; resolves when the broker acknowledged it. */
   say(topic: string, message: unknown): Promise<void>
   inform(version: string, more?: object): Promise<void>
   progress(...steps: number[]): Promise<void>
@@ -22,7 +22,7 @@ export const downlinkOf = (username: string) => `ota/device/inform/${username}`
 
 export const TEN_STEPS = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
 
-/** Connects with an empty password; rejects where the broker refuses. */
+/** Connects with an empty password; rejects if the broker refuses. */
 export async function connectDevice(
   mqttUrl: string,
   username: string,
@@ -51,7 +51,7 @@ export async function connectDevice(
       return notices()[count - 1]!
     },
     async listen(topic = downlinkOf(username)) {
-      // A refused filter is an error to the library; the answer of the broker stands in it.
+      // For the library a refused filter is an error; the third argument has the broker's answer all the same.
       return new Promise((resolve) =>
         client.subscribe(topic, { qos: 1 }, (_error, _granted, packet) =>
           resolve((packet?.granted ?? []) as number[]),

@@ -10,9 +10,9 @@ import { ensurePackage, importFleet } from '../fleet/setup.ts'
 import { agrees, tally } from '../fleet/truth.ts'
 import { eventually, type System, startSystem } from './system.ts'
 
-/** `npm run test:fleet` sets 10,000. */
+/** 10,000 in `npm run test:fleet`. */
 const DEVICES = Number(process.env.FLEET_DEVICES || 300)
-/** A fleet ends when it ends: this is for one that never would. */
+/** A generous limit, only for a fleet that would never end. */
 const WITHIN_MS = 60_000 + DEVICES * 100
 
 let system: System
@@ -30,7 +30,7 @@ afterAll(async () => {
   await system.close()
 })
 
-/** The bridge as it is deployed, in a process of its own: both ends of 10,000 sockets are too many for one. */
+/** Starts the bridge as a process: one process cannot hold both ends of 10,000 sockets. */
 async function runBridge(): Promise<string> {
   bridge = spawn(process.execPath, ['bridge/main.ts'], {
     env: {
@@ -56,7 +56,7 @@ async function runBridge(): Promise<string> {
 const seconds = (since: number) => ((performance.now() - since) / 1000).toFixed(1)
 
 it(
-  `upgrades ${DEVICES} devices of a CSV file, and all end where the devices themselves say they did`,
+  `${DEVICES} devices of a CSV file are upgraded, and the server's report agrees with each device's own view`,
   async () => {
     const mqttUrl = await runBridge()
     const { key } = await system.newTenant()
@@ -88,12 +88,12 @@ it(
         goOffline: 0.1,
         offlineMs: 2_000,
         startLate: 0.1,
-        // Later than all others have connected and the task was created.
+        // Late enough that the others have connected and the task exists.
         lateMs: 3_000 + DEVICES * 6,
       },
     })
     await fleet.started()
-    console.log(`connected, and their first version reported, in ${seconds(connecting)} s`)
+    console.log(`all connected and reported their first version in ${seconds(connecting)} s`)
 
     const upgrading = performance.now()
     const task = await api.createTask({ packageId: pkg.id, name: 'the fleet', devices: 'all' })

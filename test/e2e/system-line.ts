@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
-/** A TCP line to a server that can be cut: what is on it breaks, and nobody gets through until it is mended. */
+/** A TCP proxy that can be cut: its connections break, and no new one gets through until it is mended. */
 export async function openLine(target: URL) {
   const sockets = new Set<Socket>()
   let isCut = false

@@ -8,7 +8,7 @@ import { eventually, type System, startSystem } from './system.ts'
 import { downlinkOf, TEN_STEPS } from './system-device.ts'
 import { counts } from './system-operator.ts'
 
-// A device of tools that are not ours: mosquitto_sub, mosquitto_pub, curl and sha256sum, with a real firmware image
+// A device made of standard tools: mosquitto_sub, mosquitto_pub, curl and sha256sum, with a real firmware image
 // (Debian: mosquitto-clients, curl, firmware-ath9k-htc).
 const FIRMWARE = '/lib/firmware/ath9k_htc/htc_9271-1.4.0.fw'
 const TOOLS = ['mosquitto_sub', 'mosquitto_pub', 'curl', 'head', 'sha256sum']
@@ -17,7 +17,7 @@ const missing = [
   ...(existsSync(FIRMWARE) ? [] : [FIRMWARE]),
 ]
 if (missing.length > 0) {
-  const text = `A device of other people's tools cannot be played here; missing: ${missing.join(', ')}`
+  const text = `A device of standard tools cannot be played here; missing: ${missing.join(', ')}`
   if (process.env.CI) throw new Error(text)
   console.warn(`${text}. SKIPPED.`)
 }
@@ -43,7 +43,7 @@ describe.skipIf(missing.length > 0)('a device of mosquitto_sub, mosquitto_pub an
   const publish = (topic: string, message: object) =>
     run('mosquitto_pub', [...connection(), '-q', '1', '-t', topic, '-m', JSON.stringify(message)])
 
-  /** Each line is a topic and a message. */
+  /** The lines that mosquitto_sub printed: topic and message. */
   function subscribe(): () => string[] {
     const child = spawn('mosquitto_sub', [
       ...connection(),
@@ -65,7 +65,7 @@ describe.skipIf(missing.length > 0)('a device of mosquitto_sub, mosquitto_pub an
     return () => output.split('\n').filter((line) => line !== '')
   }
 
-  it('upgrades with a real firmware image, over a download that was cut half-way', async () => {
+  it('a device of standard tools upgrades with a real firmware image over a cut download', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product({ name: 'ath9k_htc' })
     const device = await operator.device(productId, 'htc 1', { accessToken: token })
@@ -99,7 +99,7 @@ describe.skipIf(missing.length > 0)('a device of mosquitto_sub, mosquitto_pub an
     const { url, sign, size } = notice.params
     const file = join(directory, 'firmware.bin')
     const received = Math.floor(size / 2)
-    // `head` goes away half-way, which ends the connection.
+    // `head` ends half-way and so cuts the connection.
     const cutOff = 'curl -s "$1" | head -c "$2" > "$3"'
     await run('sh', ['-c', cutOff, 'sh', url, String(received), file])
     expect(statSync(file).size).toBe(received)

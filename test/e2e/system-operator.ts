@@ -7,7 +7,7 @@ export interface Answer {
   body: any
 }
 
-/** One request to the Worker; a string or bytes go as they are, anything else as JSON. */
+/** Sends one request to the Worker: a string or bytes as they are, anything else as JSON. */
 export type Call = (
   method: string,
   path: string,
@@ -15,7 +15,7 @@ export type Call = (
   headers?: Record<string, string>,
 ) => Promise<Answer>
 
-/** What one key of a tenant does with the API. All but `call` expect that it succeeds. */
+/** The API with one key of a tenant. All functions but `call` throw if the request fails. */
 export type Operator = ReturnType<typeof createOperator>
 
 export function createOperator(call: Call) {
@@ -30,7 +30,7 @@ export function createOperator(call: Call) {
     post: (path: string, body?: unknown) => done('POST', path, body),
     product: async (more: object = {}): Promise<string> =>
       (await done('POST', '/api/v1/products', { name: 'a product', ...more })).id,
-    /** Gives its id, and its accessToken or the username of its credentials as `username`. */
+    /** Creates a device; `username` is its accessToken, or the username of its credentials. */
     async device(productId: string, number: string, more: object = {}) {
       const { id, accessToken, username } = await done('POST', '/api/v1/devices', {
         productId,
@@ -39,7 +39,7 @@ export function createOperator(call: Call) {
       })
       return { id, number, username: (accessToken ?? username) as string } as KnownDevice
     },
-    /** A ready package. */
+    /** Creates a package, uploads its file and returns it ready. */
     async pkg(productId: string, version: string, bytes: Uint8Array, more: object = {}) {
       const draft = await done('POST', '/api/v1/packages', { productId, name: 'firmware', version, ...more })
       return done('PUT', `/api/v1/packages/${draft.id}/file?filename=firmware.bin`, bytes, {
@@ -57,11 +57,11 @@ export function createOperator(call: Call) {
 export interface KnownDevice {
   id: string
   number: string
-  /** What stands for the device in topics: its AccessToken, or its username. */
+  /** The device's name in topics: its AccessToken, or its username. */
   username: string
 }
 
-/** All counts of a task; those that are not named are 0. */
+/** The expected counts of a task; states that are not given are 0. */
 export const counts = (some: Record<string, number>) => ({
   total: Object.values(some).reduce((sum, count) => sum + count, 0),
   pending: 0,

@@ -9,7 +9,7 @@ beforeAll(async () => {
 })
 afterAll(() => system.close())
 
-it('starts a task with a startAt 5 s ahead by its alarm, also when its object was evicted meanwhile', async () => {
+it('a task with a startAt starts by its alarm, even if its object was evicted meanwhile', async () => {
   const operator = await system.newTenant()
   const productId = await operator.product()
   const known = await operator.device(productId, 'early')
@@ -23,7 +23,7 @@ it('starts a task with a startAt 5 s ahead by its alarm, also when its object wa
   await eventually(async () => expect((await operator.view(task.id)).counts).toEqual(counts({ pending: 1 })))
   await system.worker.evictDurableObject('UPGRADE_TASK', { name: task.id })
 
-  // Nothing calls the object from here on until its alarm has sent the notice.
+  // From here on nothing calls the object before its alarm sends the notice.
   await device.notice(1)
   expect(Date.now()).toBeGreaterThanOrEqual(startAt)
   await eventually(async () => {

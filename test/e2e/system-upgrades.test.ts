@@ -13,14 +13,14 @@ beforeAll(async () => {
 })
 afterAll(() => system.close())
 
-/** A product with a ready package for v1.1.0. */
+/** Makes a product with a ready package of v1.1.0. */
 async function newProduct() {
   const productId = await operator.product()
   const { id: packageId } = await operator.pkg(productId, 'v1.1.0', randomBytes(1000))
   return { productId, packageId }
 }
 
-/** A device that listens and has reported v1.0.0. */
+/** Connects a device that listens and has reported v1.0.0. */
 async function start(device: KnownDevice): Promise<MqttDevice> {
   const connected = await system.connect(device.username)
   expect(await connected.listen()).toEqual([1])
@@ -28,14 +28,14 @@ async function start(device: KnownDevice): Promise<MqttDevice> {
   return connected
 }
 
-/** The task counts these, when all that is on its way has arrived. */
+/** Waits until the task has these counts. */
 const untilCounts = (taskId: string, expected: Record<string, number>) =>
   eventually(async () => expect((await operator.view(taskId)).counts).toEqual(counts(expected)))
 
 const progressOf = ({ events }: { events: { kind: string; detail: string }[] }) =>
   events.filter(({ kind }) => kind === 'progress').map(({ detail }) => Number.parseInt(detail, 10))
 
-it('brings six devices to six ends, and the failed ones to success when they are retried', async () => {
+it('six devices come to six different ends, and failed ones succeed when retried', async () => {
   const { productId, packageId } = await newProduct()
   const ends = ['success', '-1', '-2', '-3', '-4', 'cancelled'] as const
   const known = await Promise.all(ends.map((end) => operator.device(productId, `six ${end}`)))
@@ -92,7 +92,7 @@ it('brings six devices to six ends, and the failed ones to success when they are
   await eventually(() => expect(history.items).toMatchObject([{ taskId: id, status: 'success', attempt: 2 }]))
 })
 
-it('sends three more notices to a device that reports its old version, and fails it at the fourth report', async () => {
+it('a device that reports its old version gets three more notices, and fails at the fourth report', async () => {
   const { productId, packageId } = await newProduct()
   const known = await operator.device(productId, 'stubborn')
   const device = await start(known)
@@ -116,7 +116,7 @@ it('sends three more notices to a device that reports its old version, and fails
   expect(device.notices()).toHaveLength(4)
 })
 
-it('waits for devices that are offline: they get their notice when they subscribe, report or ask', async () => {
+it('offline devices get their notice when they subscribe, report or ask', async () => {
   const { productId, packageId } = await newProduct()
   const known = await Promise.all(
     ['subscribes', 'reports', 'asks', 'over https'].map((number) => operator.device(productId, number)),
@@ -137,7 +137,7 @@ it('waits for devices that are offline: they get their notice when they subscrib
   await first.listen()
   await first.notice(1)
 
-  // Some firmware reports before it subscribes.
+  // Some firmware reports its version before it subscribes.
   const second = await system.connect(reports.username)
   await second.inform('v1.0.0')
   await second.listen()
@@ -168,7 +168,7 @@ it('waits for devices that are offline: they get their notice when they subscrib
   await untilCounts(id, { success: 4 })
 })
 
-it('tells a device that asks over MQTT that nothing is due, under the id of its question', async () => {
+it('a device that asks over MQTT is told that nothing is due, under the id of its request', async () => {
   const { productId, packageId } = await newProduct()
   const known = await operator.device(productId, 'curious')
   const device = await start(known)
@@ -186,7 +186,7 @@ it('tells a device that asks over MQTT that nothing is due, under the id of its 
   await untilCounts(id, { success: 1 })
 })
 
-it('serves a device with a username and a password, over MQTT and HTTPS', async () => {
+it('a device with a username and a password is upgraded over MQTT and HTTPS', async () => {
   const { productId, packageId } = await newProduct()
   const credentials = { username: 'pump-7', password: 'correct horse' }
   const known = await operator.device(productId, 'with a password', { credentials })
@@ -212,7 +212,7 @@ it('serves a device with a username and a password, over MQTT and HTTPS', async 
   await untilCounts(id, { success: 1 })
 })
 
-it('speaks with the later generation on its topics, and hears the misspelt one', async () => {
+it('devices of the later generation, and of the misspelt topic, are upgraded on their topics', async () => {
   const { productId, packageId } = await newProduct()
   const later = await operator.device(productId, 'SN-0001')
   const misspelt = await operator.device(productId, 'SN-0002')
@@ -238,7 +238,7 @@ it('speaks with the later generation on its topics, and hears the misspelt one',
   await untilCounts(id, { success: 2 })
 })
 
-it('loses no progress when the Worker is restarted in the middle', async () => {
+it('no progress is lost if the Worker restarts in the middle', async () => {
   const { productId, packageId } = await newProduct()
   const known = await operator.device(productId, 'patient')
   const device = await start(known)
@@ -255,7 +255,7 @@ it('loses no progress when the Worker is restarted in the middle', async () => {
   expect(progressOf(await operator.deviceIn(id, known))).toEqual(TEN_STEPS)
 })
 
-it('loses no progress when the Worker and the bridge end, each while the other is away', async () => {
+it('no progress is lost if the Worker and the bridge end, each while the other is away', async () => {
   const line = await openLine(system.url)
   await system.bridge().stop()
   const before = await system.newBridge({ workerUrl: line.url })

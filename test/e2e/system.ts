@@ -17,13 +17,13 @@ import { type Call, createOperator, type Operator } from './system-operator.ts'
 
 export type System = Awaited<ReturnType<typeof startSystem>>
 
-/** Polls until the expectations hold; what they said last is why it failed. */
+/** Polls until the expectations hold; on a timeout it throws their last error. */
 export const eventually = <T>(check: () => T | Promise<T>, timeout = 20_000): Promise<T> =>
   vi.waitFor(check, { timeout, interval: 50 })
 
 /**
- * The whole system: the Worker with D1, R2 and objects in workerd, and the real bridge with its own broker, or joined
- * to a Mosquitto with our plugin.
+ * Starts the whole system: the Worker with D1, R2 and objects in workerd, and the real bridge, with its own broker or
+ * joined to a Mosquitto with the plugin.
  */
 export async function startSystem(
   options: { withBridge: boolean; vars?: Record<string, string>; mosquitto?: boolean } = { withBridge: true },
@@ -43,9 +43,9 @@ export async function startSystem(
   const { url } = await server.listen()
   let generation = 0
 
-  /** Ends the Worker's process and starts another with the same storage, at the same address. */
+  /** Restarts the Worker's process with the same storage and address. */
   async function restartWorker(): Promise<void> {
-    // A setting that changes is what makes the harness start anew.
+    // The harness restarts the process only if a setting changes.
     generation++
     const vars = {
       ...options.vars,
@@ -70,7 +70,7 @@ export async function startSystem(
   }
 
   const answers: { call: string; status: number }[] = []
-  /** Calls with this whole `Authorization` header. */
+  /** Returns a function that calls the API with this `Authorization` header. */
   const callAs =
     (authorization?: string): Call =>
     async (method, path, body, headers = {}) => {
@@ -90,7 +90,7 @@ export async function startSystem(
       return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
     }
 
-  /** The admin of a new tenant. */
+  /** Makes a new tenant and returns its admin's API. */
   async function newTenant(): Promise<Operator & { key: string }> {
     const tenantId = newId('ten')
     await DB.prepare('INSERT INTO tenants (id, name, created_at) VALUES (?, ?, ?)')
@@ -121,7 +121,7 @@ export async function startSystem(
   let bridge: Bridge | undefined
   const devices: MqttDevice[] = []
 
-  /** A bridge on the same spool, at the same port as the one before. */
+  /** Starts a bridge with the spool and port of the one before. */
   async function newBridge(overrides: Partial<BridgeConfig> = {}): Promise<Bridge> {
     bridge = await startBridge(
       { ...config, ...overrides },
@@ -134,11 +134,11 @@ export async function startSystem(
 
   return {
     url,
-    /** For files of the test; it goes with the system. */
+    /** A directory for files of the test; `close` removes it. */
     directory,
     worker,
     bridgeKey,
-    /** Every answer that the Worker gave to a test's own calls. */
+    /** All answers of the Worker to calls of the test. */
     answers,
     callAs,
     newTenant,
@@ -147,9 +147,9 @@ export async function startSystem(
     bridge: () => bridge!,
     mqttUrl,
     mosquitto,
-    /** What the Worker logged as an error: whatever a client does, that is none. */
+    /** Errors that the Worker logged; no input of a client may cause one. */
     errors: () => server.getLogs().filter(({ level }) => level === 'error'),
-    /** Connects a device, without a password unless the options say so. */
+    /** Connects a device, with an empty password unless the options have one. */
     async connect(username: string, options?: IClientOptions): Promise<MqttDevice> {
       const device = await connectDevice(mqttUrl(), username, options)
       devices.push(device)

@@ -3,16 +3,16 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-/** A device that is nothing but mosquitto_pub and mosquitto_sub: nobody can have changed it for us. */
+/** A device made of mosquitto_pub and mosquitto_sub alone: an unmodified device. */
 export function toolDevice(mqttUrl: string, token: string) {
   const { hostname, port } = new URL(mqttUrl)
   const connection = ['-h', hostname, '-p', port, '-u', token, '-P', '']
   let listening: ReturnType<typeof spawn> | undefined
   return {
-    /** Rejects where the broker does not let it in. */
+    /** Publishes a message; rejects if the broker refuses the connection. */
     say: (topic: string, message: object, ...more: string[]) =>
       run('mosquitto_pub', [...connection, '-q', '1', '-t', topic, '-m', JSON.stringify(message), ...more]),
-    /** Gives what came so far, each a topic and a message. */
+    /** Subscribes; the returned function gives all messages so far with their topics. */
     listen(topic: string): () => { topic: string; text: string }[] {
       const options = ['-i', `session-of-${token}`, '-c', '-q', '1', '-t', topic, '-F', '%t %p']
       const child = spawn('mosquitto_sub', [...connection, ...options])

@@ -5,7 +5,7 @@ import { startReceiver } from '../worker/webhooks/webhooks-receiver.ts'
 import { eventually, type System, startSystem } from './system.ts'
 import type { Operator } from './system-operator.ts'
 
-// Webhooks as their receiver sees them: a real HTTP server, signatures checked by the library on its side.
+// Webhooks as a receiver sees them: a real HTTP server that checks signatures with the receivers' library.
 
 let system: System
 let receiver: Awaited<ReturnType<typeof startReceiver>>
@@ -21,7 +21,7 @@ afterAll(async () => {
 const makeWebhook = (operator: Operator, name: string, events: string[]) =>
   operator.post('/api/v1/webhooks', { url: `${receiver.url}/hook/${name}`, events })
 
-/** What came under this name, each verified as it was received. */
+/** The verified events that the receiver got under this name. */
 const heard = (name: string, secret: string) =>
   receiver.received(name).map(({ headers, body }) => ({
     id: headers['webhook-id'],
@@ -31,7 +31,7 @@ const heard = (name: string, secret: string) =>
     }),
   }))
 
-/** A device that is upgraded, or fails to be. */
+/** Plays a device whose upgrade succeeds or fails. */
 async function upgrade(operator: Operator, step: number) {
   const productId = await operator.product()
   const known = await operator.device(productId, 'one')
@@ -46,7 +46,7 @@ async function upgrade(operator: Operator, step: number) {
   return { task, known }
 }
 
-it('tells what happens in a task, signed, without links and tokens', async () => {
+it('webhooks report the events of a task, signed and without links or tokens', async () => {
   const operator = await system.newTenant()
   const { secret } = await makeWebhook(operator, 'task', ['task.started', 'device.failed', 'task.finished'])
   const { task, known } = await upgrade(operator, -3)
@@ -62,7 +62,7 @@ it('tells what happens in a task, signed, without links and tokens', async () =>
   expect(system.errors()).toEqual([])
 })
 
-it('sends again under the same id, after a 500 and after the Worker was killed between answer and record', async () => {
+it('an event is sent again under the same id after a 500, and after a kill of the Worker before it was recorded', async () => {
   const operator = await system.newTenant()
   const { id, secret } = await makeWebhook(operator, 'again', ['task.finished'])
   receiver.script('again', [{ status: 500, body: 'not now' }, { hangs: 'at once' }])
