@@ -6,8 +6,8 @@ const SQLITE_IOERR = 10
 const SQLITE_FULL = 13
 
 /**
- * Opens a file of SQLite. A disk that is full, or cannot be read for now, is waited for and said: a process that ended
- * would only be started again, and again.
+ * Opens an SQLite file with `open`. While the disk is full or unreadable it logs that and tries again: if the process
+ * ended instead, it would only be restarted over and over.
  */
 export async function awaitDisk<T>(open: () => T, log: Log): Promise<T> {
   const logDisk = limited((count) => log.error(count, 'the disk is full or cannot be read: waiting for it'))

@@ -1,10 +1,10 @@
 const MAX_DELAY_MS = 30_000
-/** Base of the first delay; each further one is doubled. */
+/** The delay after the first failure, before half of it is randomised. */
 export const BACKOFF_BASE_MS = 500
 
 /**
- * How long to wait after the `failures`-th failure in a row (from 1), in ms: doubled each time up to 30 s, of
- * which a random half, so that many bridges or sockets do not come back in one moment.
+ * Returns how long to wait, in ms, after the `failures`-th failure in a row (counted from 1): doubled each time up to
+ * 30 s. Half of the delay is random, so that many bridges or sockets do not come back at the same moment.
  */
 export function backoffMs(
   failures: number,

@@ -24,15 +24,15 @@ import { startUplink } from './uplink.ts'
 import { createWorkerClient, type WorkerClient } from './worker-client.ts'
 
 export interface Bridge {
-  /** The embedded broker's port; undefined where the bridge joined another broker. */
+  /** The embedded broker's port; undefined if the bridge joined another broker, or stands by. */
   readonly mqttPort: number | undefined
-  /** Of /healthz and /metrics; undefined where there are none. */
+  /** The port of /healthz and /metrics; undefined if HEALTH_PORT is not set. */
   readonly healthPort: number | undefined
-  /** It is the active one of its name; else it stands by. */
+  /** False for a standby: another bridge of the same name is the active one. */
   isActive(): boolean
-  /** What is in the spool, and what was done since the start. */
+  /** Counters since the start, and the size of the spool, by part. */
   stats(): Record<string, Record<string, number>>
-  /** Ends gracefully within 10 s: notices in hand are settled, one more batch goes up, the rest stays spooled. */
+  /** Ends within 10 s: settles the notices in hand and posts one more batch; the rest stays in the spool. */
   stop(): Promise<void>
 }
 
@@ -48,13 +48,13 @@ const TIMING: Timing = {
 const LEASE_RETRY_MS = 5_000
 const SETTLE_WITHIN_MS = 4_000
 const LAST_BATCH_WITHIN_MS = 2_500
-/** The file may outgrow SPOOL_MAX_MB by what is never held up: presence, `sent` and `taken`. */
+/** SPOOL_MAX_MB holds up device messages only. Presence, `sent` and `taken` may let the file grow by this factor. */
 const HARD_LIMIT = 1.5
 const HARD_LIMIT_SPARE_BYTES = 16 * 1024 * 1024
 
 /**
- * Starts all parts in this process, as the active bridge of its name or as a standby; rejects where the spool or the
- * port cannot be opened.
+ * Starts all parts in this process, as the active bridge of its name or as a standby. Rejects if the spool or a port
+ * cannot be opened.
  */
 export async function startBridge(
   config: BridgeConfig,
@@ -91,7 +91,7 @@ export async function startBridge(
   let hub: HubSocket | undefined
   let role: Role | undefined
   const broker = createBrokerSlot(() => {
-    // Before anything else is heard: whatever sessions the broker had are over.
+    // Must come before any event of the new broker: all sessions of the embedded broker ended with the old one.
     if (config.mqttUrl === undefined) reset()
     return openBroker(config, timing, worker, credentials, events, reset, () => role?.fenced(), log)
   })
@@ -126,7 +126,7 @@ export async function startBridge(
       if (frame.t === 'welcome') clock.learn(frame.now, performance.now())
       else if (frame.t === 'lease') onLease(frame)
       else {
-        // Before its session ends and it comes again.
+        // Must come before its session ends, since the device may reconnect at once with its old credentials.
         if (frame.t === 'drop') credentials.doubt(frame.username)
         downlink.receive(frame)
       }
@@ -151,7 +151,7 @@ export async function startBridge(
     } catch {
       log.error('the lease cannot be written')
       askAgain = setTimeout(() => hub?.ask(), LEASE_RETRY_MS)
-      // What was taken in under a lease that is not on disk would be of the one before. To stand by needs no disk.
+      // Messages taken in now would be spooled under the previous lease. To stand by needs no disk.
       if (active) return
     }
     role?.told(active)
@@ -189,7 +189,7 @@ export async function startBridge(
     await broker.close()
     if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
     await uplink.stop(LAST_BATCH_WITHIN_MS)
-    // Only now may another bridge take over.
+    // This gives the lease back, so another bridge may take over only from here on.
     await hub?.stop()
     await health?.close()
     await credentials.close()
@@ -213,7 +213,7 @@ export async function startBridge(
   }
 }
 
-/** What the Worker tells of devices, beside the spool. */
+/** By default its file lies beside the spool. */
 const readCredentials = (config: BridgeConfig, timing: Timing, worker: WorkerClient, log: Log): Credentials =>
   openCredentials({
     file: config.credentialsFile ?? config.spoolFile.replace(/(\.db)?$/, '.credentials.db'),
@@ -224,7 +224,7 @@ const readCredentials = (config: BridgeConfig, timing: Timing, worker: WorkerCli
     log,
   })
 
-/** What the broker hears, into the spool, in the order in which it hears it. */
+/** Spools what the broker hears, in the order in which it hears it. */
 function spoolEvents(intake: Intake): BrokerEvents {
   return {
     message: (username, topic, payload, gone) =>
@@ -255,7 +255,8 @@ async function openBroker(
   if (config.mqttUrl !== undefined) {
     const { mqttUrl: url, bridgeName: bridge, mqttLogin: login, sharedGroup } = config
     const identity = IDENTITIES[config.identity ?? 'topic']
-    // Rules are believed where topics are; a plugin tells by itself.
+    // Presence topics can be trusted only if devices cannot publish on them, as with rewritten topics. A plugin reports
+    // presence by itself.
     const presenceByRules = identity === topicSuffix && config.pluginSocket === undefined
     const join = () =>
       joinBroker({ url, bridge, identity, login, sharedGroup, presenceByRules, events, onFenced, log })
@@ -276,7 +277,7 @@ async function openBroker(
   return startEmbeddedBroker({ host, port, maxConnections, access, events: watched, log })
 }
 
-/** Who is connected is to be told when its credentials end. */
+/** Watches the credentials of every connected username, so that its sessions end with them. */
 const watchSessions = (events: BrokerEvents, credentials: Credentials): BrokerEvents => ({
   ...events,
   connected(username) {

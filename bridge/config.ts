@@ -5,13 +5,13 @@ import { z } from 'zod'
 const count = (fallback: number, least = 1, most = 1_000_000_000) =>
   z.coerce.number().int().min(least).max(most).default(fallback)
 
-/** The kernel's limit for the path of a Unix socket, 107, less a process id: it is made beside its place. */
+/** The kernel's limit for a Unix socket's path is 107; the socket is first made at `{path}.{process id}`. */
 const MAX_SOCKET_PATH = 99
 
 const url = (protocol: RegExp) =>
   z.url({ protocol, error: 'must be a URL' }).transform((text) => text.replace(/\/+$/, ''))
 
-/** The path of a file → what is in it. */
+/** The path of a file → its content. */
 const file = z.string().transform((path, context) => {
   try {
     return readFileSync(path)
@@ -21,7 +21,7 @@ const file = z.string().transform((path, context) => {
   }
 })
 
-/** A file of which something is made; said in these words where it cannot be. */
+/** A file that `read` must be able to parse; `message` is the fault if it cannot. */
 const pem = (read: (bytes: Buffer) => unknown, message: string) =>
   file.refine((bytes) => {
     try {
@@ -34,7 +34,7 @@ const pem = (read: (bytes: Buffer) => unknown, message: string) =>
 const certificate = pem((bytes) => new X509Certificate(bytes), 'holds no certificate in PEM')
 const privateKey = pem(createPrivateKey, 'holds no private key in PEM without a passphrase')
 
-/** A variable that is set but empty counts as absent. */
+/** The bridge's environment. `readConfig` drops variables that are set but empty first. */
 const fromEnvironment = z.object({
   WORKER_URL: url(/^https?$/),
   BRIDGE_KEY: z.string().min(1),
@@ -75,7 +75,7 @@ const NEED_A_BROKER = [...LOGIN, ...TLS, 'MQTT_SHARED_GROUP', 'PLUGIN_SOCKET']
 const SECURE_URL = /^(mqtts|ssl|wss):/
 const URL_WITH_LOGIN = /^[^/]*\/\/[^/]*@/
 
-/** What one variable means only beside another. */
+/** Faults of variables that depend on each other. */
 function faultsTogether(set: Record<string, string | undefined>): string[] {
   const faults: string[] = []
   if (set.MQTT_URL === undefined) {
@@ -83,7 +83,7 @@ function faultsTogether(set: Record<string, string | undefined>): string[] {
     if (set.IDENTITY !== undefined && set.IDENTITY !== 'topic') idle.push('IDENTITY')
     faults.push(...idle.map((name) => `${name}: needs MQTT_URL`))
   } else {
-    // Whoever names a CA believes to be on TLS.
+    // An operator who names a CA believes that the connection uses TLS.
     const open = SECURE_URL.test(set.MQTT_URL) ? [] : TLS.filter((name) => set[name] !== undefined)
     faults.push(...open.map((name) => `${name}: needs TLS, an MQTT_URL that begins with mqtts: or wss:`))
     if (URL_WITH_LOGIN.test(set.MQTT_URL) && LOGIN.some((name) => set[name] !== undefined)) {
@@ -102,7 +102,7 @@ function faultsTogether(set: Record<string, string | undefined>): string[] {
   return faults
 }
 
-/** What a bridge runs with. Times are in ms, sizes in bytes, where the name does not say otherwise. */
+/** The settings of one bridge. */
 export interface BridgeConfig {
   workerUrl: string
   bridgeKey: string
@@ -110,29 +110,29 @@ export interface BridgeConfig {
   host: string
   /** 0: any free port (tests). */
   mqttPort: number
-  /** Absent: the embedded broker. */
+  /** Absent: the bridge runs the embedded broker. */
   mqttUrl?: string | undefined
   /** How the bridge logs in to a joined broker. */
   mqttLogin?: MqttLogin
-  /** Where a joined broker says who published. */
+  /** How a joined broker says who published. */
   identity?: IdentityName
-  /** Joined with others of this group (`$share`), where the broker hashes by client id. */
+  /** The group of a shared subscription (`$share`); the broker must hash by client id. */
   sharedGroup?: string | undefined
-  /** Where a plugin of the broker asks (brokers/plugin-socket.ts). */
+  /** The Unix socket on which a plugin of the broker asks (brokers/plugin-socket.ts). */
   pluginSocket?: string | undefined
   spoolFile: string
-  /** What is known of the devices' credentials; beside the spool where absent. */
+  /** The devices' credentials, hashed; by default beside the spool. */
   credentialsFile?: string | undefined
   spoolSync: 'normal' | 'full'
   spoolMaxBytes: number
-  /** How many notices may be on their way through this bridge. */
+  /** How many notices this bridge may hold that the broker has not acknowledged. */
   credit: number
   maxConnections: number
   authConcurrency: number
   logLevel: string
-  /** Absent: neither /healthz nor /metrics. */
+  /** Absent: the bridge serves neither /healthz nor /metrics. */
   health?: { host: string; port: number } | undefined
-  /** For tests, where the protocol's own times are too long. */
+  /** Shorter times, for tests. */
   timing?: Partial<Timing>
 }
 
@@ -148,7 +148,7 @@ export interface Timing {
 
 export type IdentityName = 'topic' | 'user-property' | 'envelope'
 
-/** PEM texts; whoever joins over TLS verifies the broker, and there is no way not to. */
+/** Certificates and key are PEM texts. Over TLS the broker's certificate is always verified. */
 export interface MqttLogin {
   username?: string | undefined
   password?: string | undefined
@@ -157,7 +157,7 @@ export interface MqttLogin {
   key?: Buffer | undefined
 }
 
-/** Reads the environment; throws one Error that names every fault, never a value. */
+/** Reads the environment. Throws one Error that names every fault but no value, since values may be secret. */
 export function readConfig(environment: Record<string, string | undefined>): BridgeConfig {
   const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''))
   const parsed = fromEnvironment.safeParse(set)

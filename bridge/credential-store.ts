@@ -8,40 +8,40 @@ export interface StoredCredential {
   number: string | null
 }
 
-/** What the feed of credentials brought, on disk. */
+/** The credentials that the feed brought, on disk. */
 export interface CredentialStore {
-  /** Where the feed is to be read on; undefined: from the start. */
+  /** The feed is read on from here; undefined: from the start. */
   cursor(): string | undefined
-  /** Of what the feed says now; undefined before its first page. */
+  /** The salt of the keys in the feed's latest page; undefined before the first page. */
   salt(): string | undefined
-  /** The feed was read to its end once, perhaps by an earlier run. */
+  /** True once the feed was read to its end, perhaps by an earlier run. */
   isComplete(): boolean
-  /** It is being read from the start. */
+  /** True while the feed is read from the start and its end is not reached. */
   isLoading(): boolean
   find(username: string): StoredCredential | undefined
-  /** Do several devices have this number, as far as is known? */
+  /** True if several known devices have this number. */
   isShared(number: string): boolean
-  /** One page and its cursor, in one transaction. Throws where they cannot be written, or belong to nothing. */
+  /** Writes one page and its cursor in one transaction. Throws if that fails or the page does not follow the last. */
   apply(page: FeedPage): void
-  /** Deletes a slice of what is not read any more; false where nothing is left. */
+  /** Deletes a slice of the rows that are no longer read; returns false if there were none. */
   sweep(): boolean
   close(): void
 }
 
-/** The rows of one reading from the start; the salt of their keys. */
+/** One reading of the feed from its start: its rows have this id, and their keys this salt. */
 interface Load {
   id: number
   salt: string
 }
 
 interface State {
-  /** Whose credentials they are. */
+  /** The Worker and bridge whose credentials these are. */
   origin: string
   cursor: string | null
   complete: Load | null
   loading: Load | null
   lastId: number
-  /** Loads that nobody reads any more. */
+  /** Ids of loads that are no longer read; `sweep` deletes their rows. */
   stale: number[]
 }
 
@@ -50,9 +50,10 @@ const SQLITE_CORRUPT = 11
 const SQLITE_NOTADB = 26
 
 /**
- * A file that only one bridge opens. While the feed is read from the start again, what was known before goes on to
- * count for whoever the new rows do not tell of yet; only when it was read to its end, the old rows are left. Of
- * another `origin` nothing is kept. A file that is damaged is begun anew, since all of it can be had again.
+ * Opens the file, which only one bridge may do at a time. While the feed is read from the start again, the old rows
+ * still count for every username that the new ones do not mention; once the end is reached, only the new rows count.
+ * Rows of another `origin` are discarded. A damaged file is replaced by an empty one, since the feed brings all of it
+ * again.
  */
 export function openCredentialStore(file: string, origin: string): CredentialStore {
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
@@ -74,7 +75,7 @@ function createStore(file: string, origin: string): CredentialStore {
       CREATE TABLE IF NOT EXISTS credentials (load INTEGER NOT NULL, key TEXT NOT NULL, gone INTEGER NOT NULL,
         password_hash TEXT, number TEXT, PRIMARY KEY (load, key)) STRICT, WITHOUT ROWID;
       CREATE INDEX IF NOT EXISTS credentials_number ON credentials (load, number) WHERE number IS NOT NULL;`)
-    // It has hashes of passwords.
+    // The file holds password hashes.
     chmodSync(file, 0o600)
   } catch (error) {
     db.close()
@@ -82,7 +83,7 @@ function createStore(file: string, origin: string): CredentialStore {
   }
   const select = db.prepare(`SELECT gone, password_hash AS passwordHash, number FROM credentials
     WHERE load = ? AND key = ?`)
-  // Left to itself the planner walks through the whole load.
+  // Without the hint the planner scans the whole load.
   const holders = db.prepare(`SELECT 1 FROM credentials INDEXED BY credentials_number
     WHERE load = ? AND number = ? LIMIT 2`)
   const upsert = db.prepare('INSERT OR REPLACE INTO credentials VALUES (?, ?, ?, ?, ?)')
@@ -142,7 +143,7 @@ function createStore(file: string, origin: string): CredentialStore {
         const row = select.get(id, credentialKey(salt, username)) as
           | (StoredCredential & { gone: number })
           | undefined
-        // What the newer rows say of a username hides the older ones, also that it is gone.
+        // A newer row hides the older one, also if it says that the username is gone.
         if (row) return row.gone ? undefined : { passwordHash: row.passwordHash, number: row.number }
       }
       return undefined

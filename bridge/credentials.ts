@@ -9,26 +9,29 @@ import { createWatched } from './watched.ts'
 
 export type Knowledge = 'allow' | 'deny' | 'unknown'
 
-/** Who may connect and listen, from the Worker's feed of credentials (API.md, "Bridge"), also while the Worker is away. */
+/**
+ * Who may connect and subscribe, from the Worker's feed of credentials. It can decide while the Worker is away.
+ * Implements src/http/README.md#bridge-and-broker.
+ */
 export interface Credentials {
-  /** From what is known on this machine; never asks anybody. `unknown`: no such username in what the feed brought so far. */
+  /** Decides from the local copy alone. `unknown`: the feed has not brought this username yet. */
   check(username: string, password: string): Promise<Knowledge>
-  /** May this username subscribe to this topic filter? */
+  /** Whether this username may subscribe to this topic filter. */
   maySubscribe(username: string, filter: string): Knowledge
-  /** The whole scope was read at least once (perhaps by an earlier run: it is kept in CREDENTIALS_FILE). */
+  /** True once the whole feed was read, perhaps by an earlier run (CREDENTIALS_FILE keeps it). */
   isComplete(): boolean
-  /** Pulls the feed now; calls at the same time share one pull, and pulls are at least 500 ms apart. Never rejects. */
+  /** Pulls the feed now. Simultaneous calls share one pull, and pulls are at least 500 ms apart. Never rejects. */
   refresh(): Promise<void>
-  /** The same; true where all has arrived that the Worker knew when this was called. Waits 5 s at most. */
+  /** Like `refresh`; returns true if everything that the Worker knew at the call has arrived. Waits at most 5 s. */
   catchUp(): Promise<boolean>
-  /** The Worker says that something happened to this username: it is `unknown` until the feed told what. */
+  /** The Worker has changed the credentials of this username: it is `unknown` until the next pull has brought them. */
   doubt(username: string): void
-  /** Told the username of each *watched* one that is disabled, deleted, rotated or left the scope. */
+  /** Called for a *watched* username if its device was disabled, deleted, moved out of scope or got new credentials. */
   onRevoked(listener: (username: string) => void): void
-  /** Live sessions, so that a revocation (the feed has only hashes) finds its username. */
+  /** Watches a username with a live session. The feed has only hashed usernames, so a revocation finds just these. */
   watch(username: string): void
   unwatch(username: string): void
-  /** No session is live any more. */
+  /** All sessions have ended. */
   unwatchAll(): void
   counts: { pulls: number; failures: number; pages: number; changes: number; resets: number; revoked: number }
   close(): Promise<void>
@@ -38,13 +41,13 @@ const PULLS_APART_MS = 500
 const CATCH_UP_WITHIN_MS = 5_000
 const SWEEP_EVERY_MS = 20
 const MAX_DOUBTS = 50_000
-/** Of the watched, looked at in one turn of the event loop. */
+/** How many watched usernames are looked up in one turn of the event loop. */
 const LOOK_AT_ONCE = 1_000
 
-/** Opens the file and keeps it up to date; throws where it cannot be opened. `pull` never rejects. */
+/** Opens the file and keeps it up to date. Throws if it cannot be opened. `pull` must not reject. */
 export function openCredentials(options: {
   file: string
-  /** Whose credentials they are: those of another Worker or bridge are forgotten. */
+  /** Names the Worker and the bridge: stored credentials of another origin are discarded. */
   origin: string
   pull: (after: string | undefined, signal: AbortSignal) => Promise<FeedPage | undefined>
   pollMs: number
@@ -60,9 +63,9 @@ export function openCredentials(options: {
   const listeners: ((username: string) => void)[] = []
   const watched = createWatched()
   watched.useSalt(store.salt())
-  /** username → how many pulls had begun: the next one tells. */
+  /** username → how many pulls had begun at that time: the next pull brings its credentials. */
   const doubts = new Map<string, number>()
-  /** Watched ones that the feed did not have: revoked where the next pull does not bring them either. */
+  /** The same for watched usernames that are not in the feed: one that the next pull does not bring is revoked. */
   const unsure = new Map<string, number>()
   let closed: Promise<void> | undefined
   let sweeping = setTimeout(sweep, SWEEP_EVERY_MS)
@@ -75,7 +78,7 @@ export function openCredentials(options: {
   })
   void pulls.soon()
 
-  /** Reads the feed on to its end. What was read stays, wherever it breaks off. */
+  /** Reads the feed from the cursor to its end. Pages that were read are kept, even if it breaks off. */
   async function pull(signal: AbortSignal): Promise<boolean> {
     const number = pulls.begun()
     counts.pulls++
@@ -103,7 +106,7 @@ export function openCredentials(options: {
         return false
       }
       if (!page.more) return true
-      // A feed that begins anew all the time is not to be run after.
+      // A feed that keeps starting over would be read for ever.
       if (resets > 1) return false
       after = page.cursor
     }
@@ -124,7 +127,7 @@ export function openCredentials(options: {
     if (page.reset) counts.resets++
     for (const [username, { passwordHash }] of before) {
       const now = store.find(username)
-      // Whoever knew another password is no longer one who may be connected.
+      // A session that was opened with another password must end too.
       if (!now || now.passwordHash !== passwordHash) revoke(username)
     }
     if (!wasLoading || store.isLoading()) return
@@ -134,7 +137,7 @@ export function openCredentials(options: {
     void lookAtWatched()
   }
 
-  /** What a pull has told of those that waited for one. */
+  /** Settles the usernames that waited for this pull or an earlier one. */
   function settle(number: number): void {
     for (const [username, begun] of doubts) if (begun < number) doubts.delete(username)
     for (const [username, begun] of unsure) {
@@ -144,7 +147,7 @@ export function openCredentials(options: {
     }
   }
 
-  /** After a load: whoever it did not tell of is gone, or came while it was under way. */
+  /** After a load: a watched username that is not in it is gone, or was created while the feed was being read. */
   async function lookAtWatched(): Promise<void> {
     const usernames = watched.all()
     for (let at = 0; at < usernames.length && !closed; at += LOOK_AT_ONCE) {
@@ -174,7 +177,7 @@ export function openCredentials(options: {
     }
   }
 
-  /** A file that cannot be read says nothing against anybody. */
+  /** True also if the file cannot be read: that must not end any session. */
   function isKnown(username: string): boolean {
     try {
       return store.find(username) !== undefined
@@ -215,26 +218,26 @@ export function openCredentials(options: {
       if (!known) return 'unknown'
       if (known.passwordHash === null) return password === '' ? 'allow' : 'deny'
       if (password === '' || !(await isRight(password, known.passwordHash))) return 'deny'
-      // It may have changed while the password was looked at.
+      // The credentials may have changed while the password was being verified.
       const isSame = !doubts.has(username) && find(username)?.passwordHash === known.passwordHash
       return isSame ? 'allow' : 'unknown'
     },
     maySubscribe(username, filter) {
-      // Wildcards, $share and $SYS are no downlink topics either.
+      // Wildcards, $share and $SYS are not downlink topics, so they are denied here too.
       const topic = parseDownlinkTopic(filter)
       if (topic === undefined) return 'deny'
       if (topic.family === 'device') return topic.name === username ? 'allow' : 'deny'
       const known = doubts.has(username) ? undefined : find(username)
       if (!known) return 'unknown'
       if (known.number !== topic.name || store.isShared(topic.name)) return 'deny'
-      // Until all were read, another one may have the number too.
+      // Until the whole feed was read, another device may turn out to have the same number.
       return store.isComplete() ? 'allow' : 'unknown'
     },
     isComplete: store.isComplete,
     refresh: async () => void (await catchUp()),
     catchUp,
     doubt(username) {
-      doubts.delete(username) // to the end of the line
+      doubts.delete(username) // moves it to the end of the map
       doubts.set(username, pulls.begun())
       for (const oldest of doubts.keys()) {
         if (doubts.size <= MAX_DOUBTS) break
@@ -247,7 +250,7 @@ export function openCredentials(options: {
     },
     watch(username) {
       watched.add(username)
-      // What was known when it connected may have changed since.
+      // Its credentials may have changed between the check and the connection.
       if (store.isComplete()) lookAt(username)
     },
     unwatch(username) {

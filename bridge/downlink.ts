@@ -5,9 +5,9 @@ import type { Log } from './log.ts'
 
 export interface Downlink {
   receive(frame: FrameToBridge): void
-  /** How many more notices this bridge will hold now. */
+  /** How many more notices the hub may send now. */
   credit(): number
-  /** No more notices are taken up; waits until those in hand are settled, at most so long. */
+  /** Takes up no more notices and waits until those in hand are settled, at most `withinMs`. */
   settle(withinMs: number): Promise<void>
   counts: {
     taken: number
@@ -19,14 +19,14 @@ export interface Downlink {
   }
 }
 
-/** Credit goes back in one frame for all notices that were settled within this time. */
+/** Credit for all notices that were settled within this time goes back in one frame. */
 const CREDIT_EVERY_MS = 20
 
 const nameOf = (ref: NoticeRef) => `${ref.task}/${ref.device}/${ref.id}`
 
 /**
- * Notices down (PROTOCOL.md, section 4, "one order"): a `sent` record is durable before its notice is published,
- * a `taken` record says how that ended, and only then the hub gets its credit back.
+ * Publishes notices: a `sent` record is durable before its notice is published, a `taken` record says how that ended,
+ * and only then the hub gets its credit back. Implements src/protocol/README.md#order-and-outages.
  */
 export function createDownlink(options: {
   broker: Broker
@@ -71,7 +71,7 @@ export function createDownlink(options: {
     finish(frame, await broker.publish(topic, payload, { qos: 1, expiresInSeconds }))
   }
 
-  /** One frame's notices, in order; the next frame's come after their `sent` records. */
+  /** Publishes one frame's notices in order. Resolves when their `sent` records are written and the next may follow. */
   async function takeUp(frames: readonly NoticeFrame[], deadline: number): Promise<void> {
     const reachable = (await broker.ready(deadline - performance.now())) && performance.now() <= deadline
     const going: NoticeFrame[] = []
@@ -83,11 +83,11 @@ export function createDownlink(options: {
     const records = going.map((frame) =>
       intake.record(frame.username, [{ kind: 'sent', notice: frame.notice }]).then(
         () => publish(frame),
-        // Without its record it must not go out. Nothing can be recorded now: its task's lease brings it again.
+        // A notice without its `sent` record must not go out. When its lease at the task ends, the task sends it again.
         () => finish(frame, undefined),
       ),
     )
-    // All records of one turn are one write: after the first of them, the publishes have begun in order.
+    // All records of one turn are written together, so the publishes have begun, in order, by the next turn.
     await Promise.race([Promise.allSettled(records), new Promise((resolve) => setImmediate(resolve))])
   }
 
@@ -95,7 +95,7 @@ export function createDownlink(options: {
     const deadline = performance.now() + options.publishWithinMs
     const fresh: NoticeFrame[] = []
     if (stopping) {
-      // Their task sends them through whoever comes next.
+      // Their task sends them again, through the bridge that takes over.
       for (const { username, notice } of items)
         intake.keep(username, { kind: 'taken', notice, result: 'returned' })
       counts.returned += items.length
@@ -118,7 +118,7 @@ export function createDownlink(options: {
   return {
     counts,
     credit: () => {
-      // A new hello starts from here: what was settled before it is in it.
+      // The hello states the whole credit, so what was settled before must not be granted again.
       settled = 0
       return stopping ? 0 : Math.max(0, options.credit - inHand.size)
     },

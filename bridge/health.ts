@@ -3,15 +3,15 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import type { Registry } from 'prom-client'
 
-/** How a part of the bridge is; what it says besides goes into the answer as it is. */
+/** The state of one part of the bridge. Further fields go into the response as they are. */
 export interface PartHealth {
   state: string
   [detail: string]: unknown
 }
 
 /**
- * `error`: nothing can be taken in, and a person has to look after it. `degraded`: something else is away or full, and
- * what comes is kept for it: a restart would help nobody.
+ * `error`: no message can be taken in, and a person must act. `degraded`: some other part is away or full; messages are
+ * kept meanwhile, and a restart would not help.
  */
 export type HealthStatus = 'ok' | 'degraded' | 'error'
 
@@ -27,21 +27,21 @@ export interface HealthSources {
 
 export interface HealthServer {
   port: number
-  /** From here on it speaks of a bridge that runs; before, of one that waits for its disk. */
+  /** Until this is called, /healthz says that the bridge waits for its disk. */
   tell(sources: HealthSources): void
   close(): Promise<void>
 }
 
-/** So exact is the `since` of a part. */
+/** States are read this often, so that the `since` of a part is exact to this. */
 const LOOK_EVERY_MS = 1_000
 
 /**
- * `GET /healthz` (503 on `error` only) and `GET /metrics`, for those who look after the bridge. It is opened before
- * anything else, since a disk that is full holds up all the rest.
+ * Serves `GET /healthz` (503 only for `error`) and `GET /metrics`. It starts before all other parts, since a full disk
+ * holds those up.
  */
 export async function startHealthServer(options: {
   host: string
-  /** 0: any free one. */
+  /** 0: any free port. */
   port: number
 }): Promise<HealthServer> {
   const since = new Date().toISOString()
@@ -92,7 +92,7 @@ export async function startHealthServer(options: {
   }
 }
 
-/** Since when a part is in its state; in ISO 8601. */
+/** Remembers the state of each part; the function returns since when it is in that state, in ISO 8601. */
 export function createSince(): (part: string, state: string) => string {
   const known = new Map<string, { state: string; since: string }>()
   return (part, state) => {

@@ -7,11 +7,11 @@ import {
 } from '../src/protocol/device.ts'
 import type { IdentityName } from './config.ts'
 
-/** What a joined broker hands over, before anybody knows whose it is. */
+/** A message from a joined broker, whose publisher is not known yet. */
 export interface ForeignMessage {
   topic: string
   payload: Uint8Array
-  /** MQTT 5, as mqtt.js gives them: a name that came several times has a list. */
+  /** MQTT 5 user properties as mqtt.js gives them: a name that occurs several times has a list. */
   userProperties?: Record<string, string | string[]> | undefined
 }
 
@@ -22,19 +22,19 @@ export interface IdentifiedMessage {
   payload: Uint8Array
 }
 
-/** Where a joined broker says who published (PROTOCOL.md, section 1). The embedded broker knows by itself. */
+/** How a joined broker says who published (src/protocol/README.md#identity). The embedded broker knows by itself. */
 export interface Identity {
-  /** What to subscribe to. */
+  /** The topic filters that the bridge subscribes to. */
   filters: readonly string[]
-  /** Larger messages are left out unread, in bytes. */
+  /** Messages with a larger payload, in bytes, are dropped unread. */
   maxBytes: number
-  /** Undefined: nobody vouches for the publisher, so it is no message. */
+  /** Undefined if the broker does not vouch for a publisher: the message must be dropped. */
   read(message: ForeignMessage): IdentifiedMessage | undefined
 }
 
 /**
- * Uplink topic → what the broker rewrites it to, without the publisher at its end. `ota/device/inform/{username}`
- * is the device's own downlink topic, so there a level `up` stands between.
+ * The topic that the broker rewrites to, without the publisher at its end → the uplink topic. For `inform` it has a
+ * further level `up`, since `ota/device/inform/{username}` is the device's own downlink topic.
  */
 const rewritten = new Map(
   UPLINK_TOPIC_NAMES.map((topic) => [parseDownlinkTopic(`${topic}/x`) ? `${topic}/up` : topic, topic]),
@@ -45,7 +45,7 @@ const identified = (username: string | undefined, topic: string | undefined, pay
     ? { username, topic, payload }
     : undefined
 
-/** The broker appends the publisher to the topic: `ota/device/progress/{username}`, `ota/device/inform/up/{username}`. */
+/** The broker appends the publisher to the topic, as in `ota/device/progress/{username}`; see `rewritten`. */
 export const topicSuffix: Identity = {
   filters: [...rewritten.keys()].map((topic) => `${topic}/+`),
   maxBytes: MAX_PAYLOAD_BYTES,
@@ -58,8 +58,8 @@ export const topicSuffix: Identity = {
 const flatTopic = (topic: string) => (UPLINK_TOPIC_NAMES.includes(topic) ? topic : undefined)
 
 /**
- * The broker appends the publisher to the message, as the last `$client_username` of its MQTT 5 user properties. What
- * stands before it the device may have written itself.
+ * The broker appends the publisher as the last `$client_username` of the MQTT 5 user properties. The device may have
+ * written earlier ones itself.
  */
 export const userProperty: Identity = {
   filters: UPLINK_TOPIC_NAMES,
@@ -74,8 +74,8 @@ const text = z.string().optional()
 const envelopeText = z.object({ device_id: text, token: text, values: z.base64() })
 
 /**
- * The broker puts what the device published into an envelope (the platform's variant of gmqtt):
- * `{"device_id" | "token", "values": base64}`. One that a device writes itself comes as `values` of the broker's.
+ * The broker wraps what the device published in an envelope (the platform's variant of gmqtt):
+ * `{"device_id" | "token", "values": base64}`. An envelope that a device writes itself arrives inside `values`.
  */
 export const envelope: Identity = {
   filters: UPLINK_TOPIC_NAMES,
@@ -84,7 +84,7 @@ export const envelope: Identity = {
     const read = envelopeText.safeParse(jsonOf(payload))
     if (!read.success) return undefined
     const { device_id, token, values } = read.data
-    // Two names that differ: it is not said which of them the broker vouches for.
+    // If the two names differ, it is not known which one the broker vouches for.
     if (device_id !== undefined && token !== undefined && device_id !== token) return undefined
     const bytes = Buffer.from(values, 'base64')
     return bytes.length > MAX_PAYLOAD_BYTES

@@ -1,28 +1,28 @@
 import { type Log, limited } from './log.ts'
 import type { Spool, SpoolEntry, SpoolItem } from './spool.ts'
 
-/** The way into the spool: everything that is given in one turn of the event loop is one transaction. */
+/** The way into the spool. Everything that comes in one turn of the event loop is written in one transaction. */
 export interface Intake {
   /**
-   * A device's message. Resolves when it is durable, which may be long while the spool is full; rejects when it
-   * cannot be written or `gone()`: then it must not be acknowledged.
+   * Takes in a device's message. Resolves when it is durable; while the spool is full, that may take long. Rejects if
+   * it cannot be written or `gone()` is true: then the message must not be acknowledged.
    */
   message(key: string, item: SpoolItem, gone: () => boolean): Promise<void>
-  /** Device messages that were made durable since the start. */
+  /** Device messages that became durable since the start. */
   counts: { messages: number }
-  /** What was given last could not be written: the disk is full, most likely. */
+  /** True if the last write failed, most likely because the disk is full. */
   hasFailed(): boolean
-  /** From SPOOL_MAX_MB on, until a tenth of it is free again. */
+  /** True once the spool reached SPOOL_MAX_MB, until a tenth of that is free again. */
   isFull(): boolean
-  /** Waits while the spool is full. */
+  /** Resolves when the spool is not full; rejects if `gone()` becomes true before. */
   room(gone: () => boolean): Promise<void>
-  /** A record that must be durable before what follows; not held up by a full spool. Rejects when not written. */
+  /** Writes records, even if the spool is full. Resolves when they are durable; rejects if they cannot be written. */
   record(key: string, items: readonly SpoolItem[]): Promise<void>
-  /** A fact that cannot be refused any more: kept until it is written. */
+  /** Takes in a fact that no sender would repeat: it stays in memory until it is written. */
   keep(key: string, item: SpoolItem): void
-  /** Writes what is waiting, now. */
+  /** Writes what is waiting now, without a further turn of the event loop. */
   flush(): void
-  /** The uplink has made room. */
+  /** The uplink calls this when it has deleted items. */
   drained(): void
   /** Called after each write. */
   onWritten(listener: () => void): void
@@ -40,12 +40,12 @@ interface Waiting {
 }
 
 const RETRY_MS = 1_000
-/** Facts that wait for a disk to be written to. */
+/** How many kept facts may wait in memory for a disk that cannot be written. */
 const MAX_KEPT = 50_000
 const LOOK_FOR_GONE_MS = 5_000
-/** A spool that was full takes in again from here on. */
+/** A full spool takes messages in again below this part of its limit. */
 const EMPTY_ENOUGH = 0.9
-/** Of those that wait, per batch that left: no more come in than went out. */
+/** How many waiting messages enter for each batch that left: a batch has as many items, so the spool does not grow. */
 const RELEASED_AT_ONCE = 1_000
 
 export function createIntake(
@@ -83,7 +83,7 @@ export function createIntake(
     } catch {
       failed = true
       logFailure()
-      // What must not be lost stays in front; the rest is refused, and its senders send it again.
+      // Kept facts are tried again first. All others are refused, and their senders send them again.
       pending = boundKept(group.filter((part) => part.kept))
       for (const part of group) if (!part.kept) part.done(new Error('the spool cannot be written'))
       if (pending.length > 0) retry ??= setTimeout(retryNow, RETRY_MS)
@@ -93,7 +93,7 @@ export function createIntake(
     for (const listener of listeners) listener()
   }
 
-  /** A disk that stays full for long must not fill the memory: who came and went first is forgotten. */
+  /** Bounds the memory while the disk stays full: the oldest facts are forgotten. */
   function boundKept(kept: Pending[]): Pending[] {
     const tooMany = kept.length - MAX_KEPT
     if (tooMany <= 0) return kept
@@ -128,7 +128,7 @@ export function createIntake(
     })
   }
 
-  /** Without this, devices that give up and come back would pile up in memory. */
+  /** Without this, the waiting messages of devices that left would pile up in memory. */
   const sweep = setInterval(() => {
     const everyone = held
     held = []
@@ -140,7 +140,7 @@ export function createIntake(
   sweep.unref()
 
   return {
-    // Without a wait the item is in line before this returns, so a client's messages keep their order.
+    // If the spool is not full, the item is in line before this returns, so a client's messages keep their order.
     async message(key, item, gone) {
       await (!full() && held.length === 0
         ? written(key, [item])

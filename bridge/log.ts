@@ -2,7 +2,7 @@ import { type Logger, pino } from 'pino'
 
 export type Log = Logger
 
-/** Never in a log, whoever puts them there by mistake: what lets one in, and what devices say. */
+/** Fields that are censored even if a log call passes them by mistake: secrets, and what devices say. */
 const SECRET = [
   'username',
   'password',
@@ -12,7 +12,7 @@ const SECRET = [
   'bridgeKey',
   'payload',
   'url',
-  'input', // what Node's error of a URL that is none has
+  'input', // the field of Node's "Invalid URL" error
 ]
 
 /** JSON lines on stdout. */
@@ -23,7 +23,7 @@ export const createLog = (level: string): Log =>
     redact: { paths: SECRET.flatMap((name) => [name, `*.${name}`]), censor: '[redacted]' },
   })
 
-/** A log call for what may happen thousands of times: at most one line in `everyMs`, with the count since the last. */
+/** For what may happen thousands of times: writes at most one line per `everyMs`, with the count since the last. */
 export function limited(write: (fields: { times: number }) => void, everyMs = 10_000): () => void {
   let times = 0
   let quietUntil = 0

@@ -18,13 +18,13 @@ const log = createLog(config.logLevel)
 let bridge: Bridge | undefined
 
 async function stop(): Promise<void> {
-  // A second signal ends it at once; the spool is safe at any moment.
+  // The handlers run once, so a second signal ends the process at once. The spool is safe at any moment.
   setTimeout(() => process.exit(1), STOP_WITHIN_MS).unref()
   await bridge?.stop()
   process.exit(0)
 }
-// From the beginning: it may have to wait for its disk for long, and as the first process of a container no signal
-// would end it by itself.
+// Set before the bridge starts: the start may wait long for the disk, and the first process of a container has no
+// default handler that would end it.
 process.once('SIGTERM', () => void stop())
 process.once('SIGINT', () => void stop())
 process.on('uncaughtException', (error) => {

@@ -1,22 +1,26 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 
-/** The bridge's own counts, by part: they are the only books that are kept, and are read when somebody asks. */
+/** The bridge's own counters by part. The metrics hold none of their own: they are filled from these at each scrape. */
 export type Counts = Record<string, Record<string, number>>
 
 interface Family {
   name: string
   help: string
-  /** Label → where its value stands; an empty label for a family without. */
+  /** Label → the part and the name of its counter; a family without labels has one entry, ''. */
   values: Record<string, [part: string, name: string]>
   label?: string
 }
 
 const COUNTERS: Family[] = [
-  { name: 'messages_total', help: 'Device messages taken in', values: { '': ['intake', 'messages'] } },
+  {
+    name: 'messages_total',
+    help: 'Device messages that were spooled',
+    values: { '': ['intake', 'messages'] },
+  },
   { name: 'batches_total', help: 'Batches that the Worker answered', values: { '': ['uplink', 'batches'] } },
   {
     name: 'items_total',
-    help: 'What became of the items of these batches',
+    help: 'Results of the items in these batches',
     label: 'result',
     values: {
       taken: ['uplink', 'taken'],
@@ -27,7 +31,7 @@ const COUNTERS: Family[] = [
   },
   {
     name: 'notices_total',
-    help: 'What became of the notices that the hub sent',
+    help: 'Results of the notices that the hub sent',
     label: 'result',
     values: {
       taken: ['downlink', 'taken'],
@@ -38,13 +42,13 @@ const COUNTERS: Family[] = [
   },
   {
     name: 'connects_total',
-    help: 'Connections that were made',
+    help: 'Connections made by the bridge',
     label: 'to',
     values: { hub: ['hub', 'connects'], broker: ['broker', 'connects'] },
   },
   {
     name: 'refused_total',
-    help: 'What devices and strangers sent and was not taken in',
+    help: 'Connections, messages and subscriptions that were refused',
     label: 'what',
     values: {
       unidentified: ['broker', 'unidentified'],
@@ -56,7 +60,7 @@ const COUNTERS: Family[] = [
   },
   {
     name: 'credentials_total',
-    help: 'What the feed of credentials did',
+    help: 'Pulls of the credentials feed, and what they brought',
     label: 'what',
     values: {
       pull: ['credentials', 'pulls'],
@@ -67,7 +71,7 @@ const COUNTERS: Family[] = [
   },
   {
     name: 'plugin_questions_total',
-    help: 'What the Mosquitto plugin asked, and what of it was allowed or not known',
+    help: 'Questions of the Mosquitto plugin, and how many were allowed or about an unknown device',
     label: 'what',
     values: {
       asked: ['broker', 'plugin_asked'],
@@ -78,18 +82,22 @@ const COUNTERS: Family[] = [
 ]
 
 const GAUGES: Family[] = [
-  { name: 'spool_depth', help: 'Items that wait for the Worker', values: { '': ['figures', 'depth'] } },
-  { name: 'spool_bytes', help: 'Their size', values: { '': ['figures', 'bytes'] } },
-  { name: 'spool_max_bytes', help: 'SPOOL_MAX_MB', values: { '': ['figures', 'maxBytes'] } },
-  { name: 'lag_seconds', help: 'Age of the oldest of them', values: { '': ['figures', 'lagSeconds'] } },
+  { name: 'spool_depth', help: 'Items in the spool', values: { '': ['figures', 'depth'] } },
+  { name: 'spool_bytes', help: 'Size of the items in the spool', values: { '': ['figures', 'bytes'] } },
+  { name: 'spool_max_bytes', help: 'SPOOL_MAX_MB in bytes', values: { '': ['figures', 'maxBytes'] } },
+  {
+    name: 'lag_seconds',
+    help: 'Age of the oldest item in the spool',
+    values: { '': ['figures', 'lagSeconds'] },
+  },
   {
     name: 'active',
-    help: 'This bridge is the active one of its name',
+    help: '1 if this bridge is the active one of its name, 0 if it stands by',
     values: { '': ['figures', 'active'] },
   },
 ]
 
-/** For Prometheus. No label names a device. */
+/** The metrics for Prometheus. No label names a device. */
 export function createMetrics(read: () => Counts): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })

@@ -1,12 +1,12 @@
 import { backoffMs } from './backoff.ts'
 
-/** Devices whose items the Worker asked to have again later: the others do not wait for them. */
+/** Devices whose items the Worker wants again later. They wait, each with its own backoff; the others do not. */
 export interface Parking {
   park(key: string): void
   free(key: string): void
-  /** Who is still to wait. */
+  /** The keys that must still wait. */
   keys(): string[]
-  /** Until the first of them may be tried again, in ms; infinite where nobody waits. */
+  /** Time until the first of them may be tried again, in ms; Infinity if none waits. */
   nextMs(): number
 }
 

@@ -4,12 +4,12 @@ import { createGate } from './brokers/gate.ts'
 
 const KEEP_MS = 600_000
 const MAX_KEPT = 50_000
-/** As many as the process has threads for them. */
+/** The threads that Node has for hashing, by default. */
 const AT_ONCE = 4
 
 /**
- * Verifies passwords against their stored hashes. One that was right is remembered for a while, as a hash that means
- * nothing outside this process, so that devices that come back again and again do not cost it each time.
+ * Verifies passwords against their stored hashes. A right one is remembered for ten minutes, as an HMAC under a key of
+ * this process, so that devices that reconnect often do not cost a slow hash each time.
  */
 export function createPasswordCheck(): (password: string, stored: string) => Promise<boolean> {
   const secret = randomBytes(32)
@@ -23,7 +23,7 @@ export function createPasswordCheck(): (password: string, stored: string) => Pro
     return gate(async () => {
       if (isKnown()) return true
       if (!(await verifyPassword(password, stored))) return false
-      right.delete(name) // to the end of the line
+      right.delete(name) // moves it to the end of the map
       right.set(name, performance.now() + KEEP_MS)
       for (const oldest of right.keys()) {
         if (right.size <= MAX_KEPT) break

@@ -1,6 +1,6 @@
 /**
- * Counts connections per username: several with one token are allowed, and the device is online while one is
- * open (PROTOCOL.md, section 1).
+ * Counts connections per username. Several with one token are allowed, and the device is online while one of them is
+ * open (src/protocol/README.md#identity).
  */
 export interface Presence {
   opened(username: string): void

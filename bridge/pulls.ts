@@ -1,22 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { backoffMs } from './backoff.ts'
 
-/** Work that is done now and then, and whenever somebody needs it now: never twice at once, nor all the time. */
+/** Runs `pull` at intervals, and at once if a caller needs it; never two at a time, and never too often. */
 export interface Pulls {
-  /** One that has not begun yet; calls at the same time share it. False where it failed. Never rejects. */
+  /** Waits for a pull that begins after this call; calls share it. Resolves to false if it failed. Never rejects. */
   soon(): Promise<boolean>
-  /** How many have begun. */
+  /** How many pulls have begun. */
   begun(): number
-  /** Resolves when the last one has ended. */
+  /** Aborts the running pull and resolves when it has ended. */
   close(): Promise<void>
 }
 
 export function createPulls(options: {
-  /** False where it failed: then it comes again sooner, with backoff. Never rejects. */
+  /** Resolves to false if it failed: then it is tried again with backoff. Must not reject. */
   pull: (signal: AbortSignal) => Promise<boolean>
-  /** From the end of one to the beginning of the next, where nobody needs it sooner. */
+  /** From the end of a pull to the start of the next, if no caller needs one sooner. */
   everyMs: number
-  /** From beginning to beginning, however many need it. */
+  /** The shortest time from the start of a pull to the start of the next, however many callers there are. */
   apartMs: number
   backoffBaseMs: number
 }): Pulls {

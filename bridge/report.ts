@@ -9,7 +9,7 @@ import type { HubSocket } from './socket.ts'
 import type { Spool } from './spool.ts'
 import type { Uplink } from './uplink.ts'
 
-/** The parts of a running bridge, as far as its health and its figures need them. */
+/** The parts of a running bridge that its health and its metrics are read from. */
 export interface Parts {
   spool: Spool
   intake: Intake
@@ -20,13 +20,14 @@ export interface Parts {
   credentials: Credentials
   role: Role
   maxBytes: number
-  /** The Worker's time now, or earlier, in ms; undefined before its first answer. */
+  /** The Worker's time in ms, never later than it really is; undefined before the Worker's first response. */
   workerTime: () => number | undefined
 }
 
+/** States of a part that needs nothing. */
 const WELL = ['ok', 'standby']
 
-/** What /healthz and /metrics say of them. */
+/** Makes the sources of /healthz and /metrics. */
 export function createSources(parts: Parts): HealthSources {
   const lagSeconds = createLag(parts)
   return {
@@ -44,7 +45,7 @@ export function createSources(parts: Parts): HealthSources {
   }
 }
 
-/** What is in the spool, and what was done since the start. */
+/** The counters of all parts since the start, and the size of the spool. */
 export const readCounts = ({ spool, intake, uplink, downlink, hub, broker, credentials }: Parts): Counts => ({
   spool: { depth: spool.depth(), bytes: spool.bytes() },
   intake: { ...intake.counts },
@@ -56,8 +57,9 @@ export const readCounts = ({ spool, intake, uplink, downlink, hub, broker, crede
 })
 
 /**
- * How old what waits longest is. What came before the Worker had told its time is as old as it was seen to wait; and
- * where the Worker has told nothing in this run yet, our own clock has to do: it is only shown.
+ * The age of the oldest spooled item. An item that came before the bridge knew the Worker's time counts from when it
+ * was first seen here. Before the Worker's first response in this run the machine's own clock is used: the figure is
+ * only shown, never decided on.
  */
 function createLag({ spool, workerTime }: Parts): () => number {
   let waitingSince: number | undefined

@@ -1,13 +1,13 @@
 import type { Log } from './log.ts'
 
-/** Whether this bridge is the active one of its name, or stands by (the hub's lease decides). */
+/** Whether this bridge is the active one of its name or stands by. The hub's lease decides. */
 export interface Role {
   isActive(): boolean
-  /** The hub says who holds the lease. */
+  /** The hub says whether this bridge holds the lease. */
   told(active: boolean): void
-  /** The broker has handed this bridge's session to another one. */
+  /** The broker has handed this bridge's session over to another bridge. */
   fenced(): void
-  /** Settles with the first part that it plays; rejects where that part cannot be begun. */
+  /** Resolves when the bridge first is active or stands by; rejects if its broker cannot be opened then. */
   first: Promise<void>
   stop(): void
 }
@@ -15,15 +15,15 @@ export interface Role {
 const TRY_AGAIN_MS = 5_000
 
 /**
- * Active from the moment at which the hub says so. Where no hub can be asked at the start, nobody else can have been
- * made active meanwhile either: then after `waitMs` it begins by itself, so that devices are served while the Worker
- * is away. Two that do so fence each other at the broker, and the one that lost waits for the hub.
+ * The bridge is active as soon as the hub says so. If the hub cannot be reached for `waitMs` at the start, the bridge
+ * becomes active by itself, so that devices are served while the Worker is away. If two bridges of a name do so, the
+ * broker ends the session of one of them, and that one waits for the hub.
  */
 export function createRole(options: {
   waitMs: number
   activate(): Promise<void>
   deactivate(): Promise<void>
-  /** Asks the hub once more. */
+  /** Asks the hub again whether this bridge is the active one. */
   ask(): void
   log: Log
 }): Role {

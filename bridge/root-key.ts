@@ -3,8 +3,8 @@ import { parseArgs } from 'node:util'
 import { hashKey, newKey } from '../src/auth/key.ts'
 import { newId } from '../src/common/ids.ts'
 
-// Makes a root key and shows it once: `npm run root-key`, with `-- --remote` for the deployed database. Whoever may
-// run wrangler on the account may do this; there is no way over HTTP. Needs the migrations applied.
+// `npm run root-key` makes a root key and prints it once; `-- --remote` makes it in the deployed database. It needs
+// wrangler's access to the account and an up-to-date schema. There is no way to make a root key over HTTP.
 
 const { values } = parseArgs({
   options: { remote: { type: 'boolean', default: false }, name: { type: 'string', default: 'root' } },

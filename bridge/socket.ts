@@ -15,30 +15,30 @@ import { type Log, limited } from './log.ts'
 type Unversioned<T> = T extends unknown ? Omit<T, 'v'> : never
 
 export interface HubSocket {
-  /** False where the socket is not open: what it says is then told by the next hello. */
+  /** Returns false if the socket is not open. The frame is lost then, and the next hello makes up for it. */
   send(frame: Unversioned<FrameFromBridge>): boolean
   isOpen(): boolean
-  /** Asks once more whether this bridge is the active one; the credit begins anew. */
+  /** Says hello again: the hub tells whether this bridge is the active one, and the credit starts anew. */
   ask(): void
-  /** Gives the lease back; at most 1 s. */
+  /** Gives the lease back and closes, within 1 s. */
   stop(): Promise<void>
   counts: { connects: number; unreadable: number }
 }
 
-/** Often enough to hold the lease. */
+/** Pings are the sign of life that holds the lease. */
 const PING_INTERVAL_MS = LEASE_MS / 3
 const PONG_WITHIN_MS = 10_000
 const CLOSE_WITHIN_MS = 1_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const MAX_FRAME_BYTES = 16 * 1024 * 1024
 
-/** Keeps one WebSocket to the hub open (ARCHITECTURE.md), for as long as it takes, with backoff between tries. */
+/** Keeps one WebSocket to the hub open, with backoff between tries (src/README.md#objects). */
 export function connectHub(options: {
   workerUrl: string
   bridgeKey: string
   bridge: string
   instance: string
-  /** Asked at each connect: how many notices may come. */
+  /** Read for each hello: how many notices the hub may send. */
   credit: () => number
   onFrame: (frame: FrameToBridge) => void
   onOpen?: () => void
@@ -96,7 +96,7 @@ export function connectHub(options: {
       response.resume()
       current.terminate()
     })
-    // 'close' follows each error; its text may hold the address.
+    // 'close' follows each error. The error is not logged, since its text may hold the address.
     current.on('error', () => {})
     current.on('close', () => {
       clearInterval(ping)
@@ -132,7 +132,7 @@ export function connectHub(options: {
       const closed = new Promise((resolve) => last.once('close', resolve))
       send({ t: 'bye' })
       last.close(1000)
-      // A peer that does not answer the close frame must not hold up the end.
+      // A hub that does not answer the close frame must not delay the end.
       const impatience = setTimeout(() => last.terminate(), CLOSE_WITHIN_MS)
       await closed
       clearTimeout(impatience)

@@ -10,9 +10,9 @@ type WithoutIdentity<T> = T extends unknown ? Omit<T, 'id' | 'at' | 'lease' | 's
 export type SpoolItem = WithoutIdentity<BatchItemInput>
 
 export interface SpoolEntry {
-  /** Whose order it belongs to: the username; empty where it is nobody's. */
+  /** The username whose order the item belongs to; empty if it concerns no single device. */
   key: string
-  /** Worker time (ms) at which the bridge was given it; null where the bridge did not know it yet. */
+  /** Worker time (ms) at which the item came in; null if the bridge did not know the Worker's time yet. */
   at: number | null
   /** A SpoolItem as JSON text. */
   body: string
@@ -27,26 +27,29 @@ export interface SpooledItem {
   size: number
 }
 
-/** The lease under which messages are taken in, and the highest that the bridge has heard of; null before the first. */
+/** `own`: the lease under which messages are taken in. `known`: the highest that the bridge knows. null: none yet. */
 export interface SpoolLease {
   own: number | null
   known: number | null
 }
 
 export interface Spool {
-  /** Names this spool, and so the bridge that has it, for ever. */
+  /** The spool's random name, kept for ever. It also names the bridge that uses the spool. */
   instance: string
   lease(): SpoolLease
-  /** Kept over restarts. */
+  /** Writes the lease to disk; throws if that fails. */
   setLease(lease: SpoolLease): void
-  /** All of them, in this order, in one transaction; throws when the disk or the file's hard limit is full. */
+  /** Writes all entries in this order in one transaction. Throws if the disk is full or the hard limit is reached. */
   append(entries: readonly SpoolEntry[]): void
-  /** The oldest items in order, at most `limit` and `maxBytes`, without those of `exceptKeys`. */
+  /**
+   * Returns the oldest items in order, except those of `exceptKeys`: at most `limit` items and `maxBytes`, but always
+   * one if there is any.
+   */
   peek(limit: number, maxBytes: number, exceptKeys: readonly string[]): SpooledItem[]
-  /** The arrival of the oldest item; undefined where there is none. */
+  /** The arrival of the oldest item; undefined if the spool is empty. */
   oldest(): { at: number | null } | undefined
   drop(items: readonly SpooledItem[]): void
-  /** Takes an item out of the line that the Worker refuses to read, and keeps it aside for a person to look at. */
+  /** Moves an item that the Worker cannot read to the table `dead`, for a person to look at. */
   bury(item: SpooledItem, reason: string): void
   deadLetters(): { id: string; json: string; reason: string }[]
   depth(): number
@@ -70,7 +73,7 @@ function prepareFile(db: DatabaseSync, { sync, hardLimitBytes }: SpoolOptions): 
       lease INTEGER, body TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS dead (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, reason TEXT NOT NULL) STRICT;`)
   const hasLease = db.prepare(`SELECT 1 FROM pragma_table_info('items') WHERE name = 'lease'`).get()
-  // A file of an earlier version.
+  // Files of earlier versions have no such column.
   if (!hasLease) db.exec('ALTER TABLE items ADD COLUMN lease INTEGER')
   if (hardLimitBytes !== undefined) {
     db.exec(`PRAGMA max_page_count = ${Math.ceil(hardLimitBytes / PAGE_BYTES)}`)
@@ -81,9 +84,9 @@ function prepareFile(db: DatabaseSync, { sync, hardLimitBytes }: SpoolOptions): 
 }
 
 /**
- * The write-ahead spool (ARCHITECTURE.md): one table in one order, in a file that only one bridge opens. Item
- * ids are the file's own random name and a sequence that never starts again, so they are unique for ever.
- * `hardLimitBytes` is the size past which the file itself refuses to grow.
+ * Opens the write-ahead spool (src/README.md#bridge): one table in one order, in a file that only one bridge may open.
+ * Item ids are the spool's random name and a sequence that never restarts, so they are unique for ever. The file cannot
+ * grow past `hardLimitBytes`.
  */
 export function openSpool(file: string, options: SpoolOptions): Spool {
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
@@ -91,7 +94,7 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
   try {
     prepareFile(db, options)
   } catch (error) {
-    // It would hold the lock against the next try.
+    // Left open, it would keep the lock, and the next try would fail.
     db.close()
     throw error
   }
@@ -133,7 +136,7 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
     bytes -= items.reduce((sum, item) => sum + item.size, 0)
   }
 
-  /** What was taken in before the first lease belongs to it. */
+  /** Items that were spooled before the first lease count as taken in under it. */
   function toItem(row: { seq: number; key: string; at: number | null; lease: number | null; body: string }) {
     const { seq, key, at, body } = row
     const id = itemId(seq)

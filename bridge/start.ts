@@ -5,11 +5,11 @@ import { checkPort } from './local/ports.ts'
 import { type LocalSettings, readSettings } from './local/settings.ts'
 import { type LocalWorker, startWorker } from './local/worker.ts'
 
-// `npm start`: everything on this machine, with what is kept under .wrangler/ and the keys in .dev.vars.
+// `npm start`: runs the Worker and the bridge on this machine. Data is kept under .wrangler/, keys in .dev.vars.
 
 const BRIDGE_STOPS_WITHIN_MS = 8_000
 const WORKER_STOPS_WITHIN_MS = 1_500
-/** npm passes on the signal that the terminal has sent to the whole group already: one Ctrl-C comes twice. */
+/** One Ctrl-C arrives twice: from the terminal, and again from npm, which passes it on. */
 const SAME_SIGNAL_MS = 500
 
 let worker: LocalWorker | undefined
@@ -18,7 +18,7 @@ let stoppingSince: number | undefined
 
 async function stop(exitCode: number): Promise<void> {
   stoppingSince ??= performance.now()
-  // The bridge first, so that its last batch still finds the Worker.
+  // The bridge stops first, so that it can still post its last batch to the Worker.
   const late = new Promise((resolve) => setTimeout(resolve, BRIDGE_STOPS_WITHIN_MS))
   await Promise.race([bridge?.stop(), late])
   await worker?.stop(WORKER_STOPS_WITHIN_MS)
@@ -36,7 +36,7 @@ function onSignal(): void {
 }
 process.on('SIGINT', onSignal)
 process.on('SIGTERM', onSignal)
-// When npm ends before this process, the terminal hangs up: that is no second Ctrl-C.
+// If npm ends before this process, the terminal hangs up. That does not count as a second Ctrl-C.
 process.on('SIGHUP', () => void stop(0))
 
 function fail(error: unknown): void {

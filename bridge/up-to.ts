@@ -1,13 +1,12 @@
 /**
- * `upTo` (PROTOCOL.md, section 4, "an outage fails no device"): a time on the Worker's clock before which
- * everything that this bridge was given has been handed over. The bridge's own wall clock is never used: an
- * answer's `now` was read before it arrived, so `now` plus the monotonic time since is never later than the
- * Worker's true time.
+ * Reckons the Worker's time from its responses, for `upTo` (src/protocol/README.md#order-and-outages). The bridge's own
+ * wall clock is never used. A response's `now` was read before the response arrived, so `now` plus the monotonic time
+ * since then is never later than the Worker's true time.
  */
 export interface WorkerClock {
-  /** `now` of an answer that arrived at this monotonic time (both in ms). */
+  /** `now` is that of a response which arrived at the monotonic time `arrivedAt` (both in ms). */
   learn(now: number, arrivedAt: number): void
-  /** The Worker's time at a monotonic time, or earlier; undefined before the first answer. */
+  /** The Worker's time (ms) at a monotonic time, never too late; undefined before the first response. */
   at(monotonicMs: number): number | undefined
 }
 
@@ -22,10 +21,12 @@ export function createWorkerClock(): WorkerClock {
 }
 
 /**
- * What the next batch may say, or undefined for nothing. `bound` is the Worker's time at which the broker had
- * handed over everything, taken before the spool was looked at; `oldest` what the spool then holds first (its
- * arrival null where the Worker's time was not known yet). The batch's own items do not count as handed over,
- * since the Worker may answer that it wants them again. Never goes back behind `last`.
+ * Returns the `upTo` of the next batch: everything that the bridge was given before then has been handed over.
+ * Undefined: the batch says none.
+ * - `bound`: the Worker's time at which the broker had handed over everything, read before the spool was.
+ * - `oldest`: the first item in the spool; its `at` is null if the Worker's time was unknown then. The items of the
+ *   batch itself do not count as handed over, since the Worker may want them again.
+ * - `last`: the `upTo` of the last batch; the result is never earlier.
  */
 export function nextUpTo(
   bound: number | undefined,

@@ -9,29 +9,29 @@ import { nextUpTo, type WorkerClock } from './up-to.ts'
 import type { WorkerClient } from './worker-client.ts'
 
 export interface Uplink {
-  /** Posts what is left once more if the Worker was there last time, and ends. */
+  /** Ends within `withinMs`; posts one last batch if the Worker took the one before. */
   stop(withinMs: number): Promise<void>
   counts: { batches: number; taken: number; rejected: number; retried: number; dead: number }
-  /** How the Worker answers; `unknown` before it was first asked. */
+  /** Whether the Worker takes batches; `unknown` before the first response. */
   worker(): WorkerHealth
-  /** What was handed over could not be taken out of the spool: its disk, most likely. */
+  /** True if the last step threw: most likely the disk failed, and items could not be deleted from the spool. */
   hasStumbled(): boolean
 }
 
 export interface WorkerHealth {
   state: 'ok' | 'away' | 'unknown'
-  /** Of the last failure: a status or the name of an error. */
+  /** The last failure: an HTTP status or the name of an error. */
   reason?: string | undefined
-  /** ISO 8601; null before the first. */
+  /** ISO 8601; null before the first response. */
   lastAnswerAt: string | null
 }
 
-/** Single messages go up quickly, bursts in one batch. */
+/** A short wait after each batch, so that the messages of a burst go up together. */
 const LINGER_MS = 10
-/** Room in the batch for what stands around its items. */
+/** Bytes of a batch that are reserved for what is not its items. */
 const ENVELOPE_BYTES = 4096
 const SPOOL_RETRY_MS = 5_000
-/** So long a `sent` record waits for what becomes of its notice: both in one batch are one row of the device. */
+/** A `sent` record waits this long for its `taken`: if one batch has both, the task writes the device's row once. */
 const SENT_WAITS_MS = 500
 
 export interface UplinkOptions {
@@ -40,9 +40,9 @@ export interface UplinkOptions {
   intake: Intake
   worker: WorkerClient
   clock: WorkerClock
-  /** A bridge that stands by hands over what it still holds, and says nothing of how far. */
+  /** A bridge that stands by posts what it still holds, but without `upTo`. */
   isActive: () => boolean
-  /** Monotonic time (ms) up to which the broker has handed over everything; undefined: it does not know. */
+  /** Monotonic time (ms) up to which the broker has handed over everything; undefined: not known. */
   receivedUpTo: () => number | undefined
   upToIntervalMs: number
   backoffBaseMs: number
@@ -50,8 +50,8 @@ export interface UplinkOptions {
 }
 
 /**
- * Empties the spool to the Worker: in order, one batch in flight, each item until it is taken or rejected
- * (API.md, "Bridge").
+ * Posts the spool to the Worker: in order, one batch at a time, each item until it is taken or rejected
+ * (src/http/README.md#bridge-and-broker).
  */
 export function startUplink(options: UplinkOptions): Uplink {
   const { spool, intake, worker, clock, log } = options
@@ -68,17 +68,17 @@ export function startUplink(options: UplinkOptions): Uplink {
   let failures = 0
   let lastFailure = ''
   let batchLimit = MAX_BATCH_ITEMS
-  /** An item that was refused alone, although an empty batch was not. */
+  /** The `seq` of an item that was refused by itself, although an empty batch was taken. */
   let suspect: number | undefined
   let lastUpTo: number | undefined
   let lastPostAt = Number.NEGATIVE_INFINITY
-  /** An answer of this run has said which lease is the newest: what was spooled before may be older. */
+  /** True once a response of this run told the newest lease. No item is posted before: its lease may be outdated. */
   let knowsLease = false
   let stumbled = false
 
   intake.onWritten(() => wake?.())
 
-  /** Ends early when something was written (`forWork`) or the bridge stops. */
+  /** Ends early if the bridge stops or, with `forWork`, if something was written. */
   function sleep(ms: number, forWork: boolean): Promise<void> {
     if (stopping) return Promise.resolve()
     return new Promise((resolve) => {
@@ -94,11 +94,11 @@ export function startUplink(options: UplinkOptions): Uplink {
     })
   }
 
-  /** What could be posted now, and what that lets us say about time. */
+  /** Returns what can be posted now, with its `upTo`, and how long the first parked device must still wait. */
   async function gather(): Promise<{ items: SpooledItem[]; upTo: number | undefined; parkedMs: number }> {
     const receivedUpTo = options.receivedUpTo()
     const bound = receivedUpTo === undefined ? undefined : clock.at(receivedUpTo)
-    // One turn of the event loop, so that what the sockets held at that moment is in line, and then in the spool.
+    // After one turn of the event loop, everything that the sockets held at `bound` has reached the intake.
     await nextTurn()
     intake.flush()
     const parkedMs = parking.nextMs()
@@ -136,7 +136,10 @@ export function startUplink(options: UplinkOptions): Uplink {
     if (gone.length > 0) intake.drained()
   }
 
-  /** A batch that the Worker cannot read: halved until one item is left, and that one is put aside. */
+  /**
+   * Halves a batch that the Worker cannot read, until one item is left, which becomes a dead letter. Returns false if
+   * even an empty batch is refused.
+   */
   async function narrow(items: readonly SpooledItem[], status: number): Promise<boolean> {
     const [item] = items
     if (items.length > 1) {
@@ -145,7 +148,7 @@ export function startUplink(options: UplinkOptions): Uplink {
     }
     if (item === undefined) return false
     if (suspect !== item.seq) {
-      // If even an empty batch is refused, it is not the item's fault; if not, it is refused once more.
+      // If an empty batch is refused too, the item is not to blame. If not, the item is tried once more by itself.
       const probe = await worker.postBatch(envelope([], lastUpTo), aborter.signal)
       suspect = probe.kind === 'answered' ? item.seq : undefined
       return suspect !== undefined
@@ -186,7 +189,7 @@ export function startUplink(options: UplinkOptions): Uplink {
 
   let alone = Number.POSITIVE_INFINITY
 
-  /** How long there is nothing to post but `sent` records; 0 where there is more, or they have waited. */
+  /** How long to wait because all items are `sent` records; 0 if there are others or these have waited long enough. */
   function waitsMs(items: readonly SpooledItem[]): number {
     const isAlone = items.length > 0 && items.every(isSent)
     if (!isAlone) alone = Number.POSITIVE_INFINITY
@@ -212,7 +215,7 @@ export function startUplink(options: UplinkOptions): Uplink {
         stumbled = false
       } catch (error) {
         stumbled = true
-        // The spool's disk, most likely. Items that could not be dropped go up twice, which changes nothing.
+        // Most likely the spool's disk. Items that could not be deleted go up twice, which changes nothing.
         log.error({ err: error }, 'the uplink stumbled')
         await sleep(SPOOL_RETRY_MS, false)
       }

@@ -1,6 +1,6 @@
 import { credentialKey } from '../src/protocol/credentials-feed.ts'
 
-/** Usernames with a live session, to be found by the keys that the feed has instead. */
+/** Usernames with a live session. The feed names a device only by a salted key, so they can be found by that too. */
 export interface Watched {
   add(username: string): void
   remove(username: string): void
@@ -8,7 +8,7 @@ export interface Watched {
   has(username: string): boolean
   all(): string[]
   ofKey(key: string): string | undefined
-  /** The feed's salt is another one now. */
+  /** Sets the feed's salt; all keys are computed again if it changed. */
   useSalt(salt: string | undefined): void
 }
 

@@ -4,7 +4,7 @@ import { type FeedPage, feedPage } from '../src/protocol/credentials-feed.ts'
 
 export type PostOutcome =
   | { kind: 'answered'; answer: BatchAnswer; arrivedAt: number }
-  /** The Worker cannot read this batch: sending it again unchanged is useless. */
+  /** The Worker cannot read this batch, so it must not be sent again unchanged. */
   | { kind: 'refused'; status: number }
   | { kind: 'failed'; reason: string; retryAfterMs: number }
 
@@ -27,7 +27,7 @@ export interface WorkerClient {
   postBatch(body: string, signal?: AbortSignal): Promise<PostOutcome>
   authenticate(request: AuthRequest): Promise<Decision>
   maySubscribe(request: AclRequest): Promise<Decision>
-  /** The page of the feed of credentials after this cursor; undefined where there is no answer. Never throws. */
+  /** Returns the page of the credentials feed after this cursor; undefined if that fails. Never throws. */
   readCredentials(after: string | undefined, signal: AbortSignal): Promise<FeedPage | undefined>
 }
 
@@ -38,7 +38,7 @@ const PAGE_TIMEOUT_MS = 10_000
 
 const decision = z.object({ result: z.enum(['allow', 'deny']) })
 
-/** The Worker's HTTP end (API.md, "Bridge" and "Broker"). */
+/** Calls the Worker's endpoints for bridges and brokers (src/http/README.md#bridge-and-broker). */
 export function createWorkerClient(options: {
   workerUrl: string
   bridgeKey: string
@@ -55,7 +55,7 @@ export function createWorkerClient(options: {
       signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])]),
     })
 
-  /** Whatever is not a clear yes or no is `unavailable`: the broker lets nobody in on that. */
+  /** Anything but a clear yes or no is `unavailable`, on which the broker lets nobody in. */
   async function decide(path: string, request: object): Promise<Decision> {
     try {
       const response = await post(path, JSON.stringify(request), DECISION_TIMEOUT_MS)
@@ -103,13 +103,13 @@ export function createWorkerClient(options: {
   }
 }
 
-/** What failed, in a word: never the text, which may hold the address. */
+/** The code or the name of an error; never its text, which may hold the address. */
 function codeOf(error: unknown): string {
   const { name = 'error', cause } = error as { name?: string; cause?: { code?: unknown } }
   return typeof cause?.code === 'string' ? cause.code : name
 }
 
-/** The header in seconds or as a date → ms, at most five minutes; 0 where there is none. */
+/** The header, in seconds or as a date → ms, at most five minutes; 0 if it is missing or unreadable. */
 function retryAfter(header: string | null): number {
   if (header === null) return 0
   const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()

@@ -5,16 +5,16 @@ import type { AclRequest, AuthRequest, Decision, WorkerClient } from '../worker-
 import { createGate } from './gate.ts'
 
 /**
- * Who may connect and listen (PROTOCOL.md, section 1): what the feed of credentials brought decides. Only while that was
- * never read to its end the Worker is asked for each, and a yes of it remembered for a short time.
+ * Who may connect and subscribe (src/protocol/README.md#identity). The local copy of the credentials decides. Until it
+ * is complete, the Worker is asked about each unknown username, and its yes is remembered for a short time.
  */
 export interface Access {
-  /** `gone` says that nobody waits for the answer any more. */
+  /** `gone` returns true once the client no longer waits for the decision. */
   connect(request: AuthRequest, gone: () => boolean): Promise<Decision>
   subscribe(request: AclRequest, gone: () => boolean): Promise<Decision>
-  /** Forgets what it knows of a username; answers that are on their way count no more. */
+  /** Forgets the decisions about a username; the Worker's pending answers about it no longer count. */
   forget(username: string): void
-  /** Grows with each `forget`: what was allowed before is to be asked again. */
+  /** Grows with each `forget`: a decision of an earlier epoch no longer counts. */
   epoch(username: string): number
 }
 
@@ -26,15 +26,15 @@ export function createAccess(
   options: { concurrency: number; cacheMs: number },
 ): Access {
   const gate = createGate(options.concurrency)
-  /** username → what was allowed (a hash of it) → until when. */
+  /** username → what was allowed (with hashed credentials) → monotonic time (ms) until which the yes counts. */
   const allowed = new Map<string, Map<string, number>>()
-  /** Of forgotten usernames only, for as long as an answer may be on its way. */
+  /** Holds forgotten usernames only; the oldest are dropped beyond MAX_REMEMBERED. */
   const epochs = new Map<string, number>()
   const epoch = (username: string) => epochs.get(username) ?? 0
 
   function remember(username: string, what: string): void {
     const known = allowed.get(username) ?? new Map<string, number>()
-    allowed.delete(username) // to the end of the line
+    allowed.delete(username) // moves it to the end of the map
     allowed.set(username, known)
     known.set(what, performance.now() + options.cacheMs)
     for (const oldest of allowed.keys()) {
@@ -47,7 +47,7 @@ export function createAccess(
   async function decide(known: () => Promise<Knowledge>, gone: () => boolean, ask: () => Promise<Decision>) {
     let decision = await known()
     if (decision === 'unknown' && credentials.isComplete()) {
-      // A device that is new, or a stranger: all who wait share one look.
+      // Either a new device or a stranger. All connections that wait share one pull.
       const isUpToDate = await credentials.catchUp()
       if (gone()) return 'unavailable'
       decision = await known()

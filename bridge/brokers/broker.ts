@@ -1,46 +1,46 @@
 export interface PublishOptions {
   qos: 1
-  /** The message is worthless after this time (MQTT 5 only). */
+  /** The broker drops the message after this time (MQTT 5 only). */
   expiresInSeconds?: number
 }
 
-/** `taken`: PUBACK. `offline`: the broker says that nobody subscribes. `returned`: it did not reach the broker. */
+/** `taken`: PUBACK. `offline`: no session subscribes, says the broker. `returned`: it did not reach the broker. */
 export type PublishResult = 'taken' | 'offline' | 'returned'
 
-/** `away`: nobody is heard through it now, for a reason that names no address and no user. */
+/** `away`: no message comes through it now. The reason names no address and no user. */
 export interface BrokerHealth {
   state: 'ok' | 'away'
   reason?: string | undefined
 }
 
-/** A broker as the bridge sees it: the embedded one, or another that it joins. */
+/** A broker as the bridge uses it: the embedded one, or another that it joins. */
 export interface Broker {
-  /** The port that devices connect to; undefined where the broker is not ours. */
+  /** The port that devices connect to; undefined for a joined broker. */
   mqttPort: number | undefined
   health(): BrokerHealth
   /** Whether a publish can reach the broker within this time (ms). */
   ready(withinMs: number): Promise<boolean>
-  /** Whether a live or stored session subscribes to the topic; undefined where the broker cannot tell beforehand. */
+  /** Whether a live or stored session subscribes to the topic; undefined if the broker cannot tell before a publish. */
   hasSubscriber(topic: string): Promise<boolean | undefined>
-  /** Never repeats a message by itself later. Never rejects. */
+  /** Publishes once: a message that was returned never goes out later. Never rejects. */
   publish(topic: string, payload: string, options: PublishOptions): Promise<PublishResult>
-  /** Ends every session of a username, where the broker allows it. */
+  /** Ends every session of a username, if the broker allows it. */
   dropSessions(username: string): void
-  /** Monotonic time (ms) up to which everything that the broker had is handed over; undefined: not known. */
+  /** Monotonic time (ms) up to which the broker has handed over everything; undefined: not known. */
   receivedUpTo(): number | undefined
-  /** No new connections; what is connected goes on. */
+  /** Accepts no more connections; open ones stay. */
   stopAccepting(): void
   close(): Promise<void>
   counts: Record<string, number>
 }
 
-/** What a broker does with what it hears. */
+/** What a broker calls for what it hears. */
 export interface BrokerEvents {
-  /** A device published. Resolves when it is durable; rejects when it must not be acknowledged. */
+  /** A device published. Resolves when the message is durable; rejects if it must not be acknowledged. */
   message(username: string, topic: string, payload: Uint8Array, gone: () => boolean): Promise<void>
-  /** No more can be taken in for now. */
+  /** True while no more messages can be taken in. */
   isFull(): boolean
-  /** Waits while no more can be taken in. */
+  /** Resolves when messages can be taken in; rejects if `gone()` becomes true before. */
   room(gone: () => boolean): Promise<void>
   connected(username: string): void
   disconnected(username: string): void

@@ -11,25 +11,25 @@ import { createListeners } from './listeners.ts'
 import { limitPackets } from './packet-limit.ts'
 import { guardSessions } from './sessions.ts'
 
-/** What the broker knows of one connection. */
+/** The state of one connection. */
 interface Connection {
   username: string
-  /** As the device gave it; inside the broker it carries the username in front. */
+  /** As the device gave it; inside the broker the username is put in front. */
   clientId: string
-  /** Of its credentials, when they were checked. */
+  /** The epoch (see `Access`) in which its credentials were checked. */
   epoch: number
   granted: Set<string>
-  /** Filters whose decision is on its way. */
+  /** The number of filters that are not decided yet. */
   asking: number
 }
 
 const SERVER_UNAVAILABLE = 3
 const BAD_USERNAME_OR_PASSWORD = 4
 const REFUSED = 128
-/** A payload with its topic and headers. */
+/** The largest payload, with room for its topic and headers. */
 const MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES + 1024
 const MAX_CLIENT_ID_LENGTH = 256
-/** Of one connection, undecided: more than any device needs, few enough to ask the Worker about. */
+/** Undecided filters per connection: more than any device needs, and few enough to ask the Worker about. */
 const MAX_FILTERS_ASKED = 32
 const CONNECT_TIMEOUT_MS = 10_000
 const DRAIN_TIMEOUT_MS = 5_000
@@ -40,11 +40,11 @@ const MAX_QOS2_INFLIGHT = 20
 const connackError = (returnCode: number): AuthenticateError =>
   Object.assign(new Error('refused'), { returnCode })
 
-/** What aedes knows but does not type: the connection's filters. */
+/** The connection's filters, which aedes has but does not declare in its types. */
 const filtersOf = (client: Client) =>
   Object.keys((client as unknown as { subscriptions: Record<string, unknown> }).subscriptions)
 
-/** MQTT 3.1 and 3.1.1 over TCP, for devices alone: PROTOCOL.md, sections 1 and 2. */
+/** Starts a broker for devices only: MQTT 3.1 and 3.1.1 over TCP (src/protocol/README.md#identity, #topics). */
 export async function startEmbeddedBroker(options: {
   host: string
   port: number
@@ -85,8 +85,8 @@ export async function startEmbeddedBroker(options: {
       const { clientId } = packet
       if (closing || clientId.length > MAX_CLIENT_ID_LENGTH) return done(new Error('refused'), false)
       connections.set(client, { username, clientId, epoch: 0, granted: new Set(), asking: 0 })
-      // Sessions are told apart by client id alone: without the username in front, one device could end
-      // another's, or take it over.
+      // The broker tells sessions apart by client id alone. Without the username in front, one device could end or take
+      // over another's session.
       packet.clientId = `${TOPIC_NAME.test(username) ? username : '?'}/${clientId || randomUUID()}`
       if (clientId === '') packet.clean = true
       done(null, true)
@@ -118,7 +118,7 @@ export async function startEmbeddedBroker(options: {
       const { topic, payload } = packet
       if (!connection || closing) return done(new Error('refused'))
       if (!UPLINK_TOPIC_NAMES.includes(topic) || payload.length > MAX_PAYLOAD_BYTES) {
-        // MQTT 3.1.1 has no negative answer: the error closes the connection.
+        // MQTT 3.1.1 has no negative acknowledgement, so this error closes the connection.
         counts.refusedPublishes++
         logPublish()
         return done(new Error('refused'))
@@ -152,7 +152,8 @@ export async function startEmbeddedBroker(options: {
         .then((decision) => {
           connection.asking--
           if (decision === 'deny') return refuse()
-          // Not a refusal, which the device might take as final: it connects again, and so asks again.
+          // The connection is closed instead of refusing the filter: a device might take a refusal as final, but after
+          // this it connects and subscribes again.
           if (decision === 'unavailable') return done(new Error('the Worker cannot be asked'))
           connection.granted.add(topic)
           done(null, subscription)
@@ -188,16 +189,16 @@ export async function startEmbeddedBroker(options: {
       const isLive = (id: string) => [...clients].some((other) => other.id === id)
       sessions.opened(username, client.id, isLive)
     }
-    // The socket's own end, since aedes' `clientDisconnect` is missing for some take-overs.
+    // The socket's event, since aedes emits no `clientDisconnect` for some take-overs.
     client.conn.once('close', () => {
-      if (closing) return // told as one `reset`
+      if (closing) return // one `reset` says this for all connections
       for (const topic of connection.granted) listeners.remove(topic, client)
       clients.delete(client)
       if (clients.size === 0 && byUsername.get(username) === clients) byUsername.delete(username)
       presence.closed(username)
     })
   })
-  // A resumed session's filters are restored without a SUBSCRIBE.
+  // aedes restores the filters of a resumed session without a 'subscribe' event.
   broker.on('clientReady', (client) => {
     for (const topic of filtersOf(client)) if (listeners.add(topic, client)) listen(client, topic)
   })
@@ -246,7 +247,7 @@ export async function startEmbeddedBroker(options: {
       server.close()
     },
     async close() {
-      // From here on wills are not messages: it is the broker that goes, not the device.
+      // Set first, so that wills are no longer taken in: the broker ends its connections, not the devices.
       closing = true
       server.close()
       await new Promise<void>((resolve) => broker.close(() => resolve()))

@@ -1,4 +1,4 @@
-/** Lets at most `limit` of these run at once; the others wait in line, in order. */
+/** Makes a function that runs work, at most `limit` at once; further work waits in order. */
 export function createGate(limit: number): <T>(work: () => Promise<T>) => Promise<T> {
   const waiting: (() => void)[] = []
   let running = 0
@@ -8,7 +8,7 @@ export function createGate(limit: number): <T>(work: () => Promise<T>) => Promis
     try {
       return await work()
     } finally {
-      // Whoever waits takes the place over, so that nobody slips in between.
+      // The next in line takes this place over directly, so that new work cannot overtake it.
       const next = waiting.shift()
       if (next) next()
       else running--

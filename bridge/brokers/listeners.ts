@@ -1,6 +1,6 @@
-/** Which live connections listen on which topic: filters have no wildcards here, so a map is enough. */
+/** Which live connections subscribe to which topic. Filters have no wildcards here, so a map is enough. */
 export interface Listeners<C> {
-  /** False where it was one already. */
+  /** Returns false if it was added before. */
   add(topic: string, client: C): boolean
   remove(topic: string, client: C): void
   has(topic: string): boolean

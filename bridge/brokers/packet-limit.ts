@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net'
 
 /**
- * Follows MQTT's fixed headers through a byte stream and says false at the first packet that is larger than
- * `maxBytes`, or whose length is no MQTT length: at its header, before anybody collects its body.
+ * Follows MQTT's fixed headers through a byte stream. The scanner returns false at the header of the first packet that
+ * is larger than `maxBytes` or has an invalid length, before its body is collected.
  */
 export function packetScanner(maxBytes: number): (chunk: Uint8Array) => boolean {
-  let body = 0 // bytes of the current packet's body still to come
-  let lengthBytes = -1 // −1: the next byte is a packet's first
+  let body = 0 // bytes of the current packet's body that are still to come
+  let lengthBytes = -1 // bytes of the length field so far; −1: the next byte is the first of a packet
   let length = 0
   return (chunk) => {
     let at = 0
@@ -35,8 +35,8 @@ export function packetScanner(maxBytes: number): (chunk: Uint8Array) => boolean 
 }
 
 /**
- * Closes the connection at the header of too large a packet. The broker's parser has no such limit: it would
- * collect up to 256 MB, of strangers too.
+ * Closes the connection at the header of a packet that is too large. The broker's parser has no such limit: it would
+ * collect up to 256 MB, even from clients that are not authenticated.
  */
 export function limitPackets(socket: Socket, maxBytes: number, onRefused: () => void): void {
   const scan = packetScanner(maxBytes)

@@ -1,26 +1,26 @@
-/** What the Mosquitto plugin says, a line each (bridge/brokers/mosquitto/edge_ota.c). */
+/** One line from the Mosquitto plugin (bridge/brokers/mosquitto/edge_ota.c). A question has a number. */
 export type PluginLine =
-  /** May this one connect? */
+  /** Question: may this username connect? */
   | { kind: 'A'; number: string; username: string; password: string }
-  /** Is there no device of this username any more? */
+  /** Question: is the device of this username gone? */
   | { kind: 'G'; number: string; username: string }
-  /** May it subscribe to this? */
+  /** Question: may this username subscribe to this filter? */
   | { kind: 'S'; number: string; username: string; filter: string }
-  /** It subscribed to its own topic. */
+  /** The username subscribed to one of its own topics. */
   | { kind: 'U'; username: string; filter: string }
-  /** A connection of it was opened, or closed. */
+  /** A connection of the username was opened, or closed. */
   | { kind: 'C' | 'D'; username: string }
-  /** What was said before is void: those who are connected follow. */
+  /** All earlier lines about presence are void; lines for all open connections follow. */
   | { kind: 'R' }
 
-/** The longest that the plugin sends is a question with a password of 512 bytes, in hex. */
+/** The longest line is a question with a password of 512 bytes, in hex. */
 export const MAX_LINE_LENGTH = 2_048
 
 const LINE =
   /^(?:R|[CD] (?<who>[\w-]{1,64})|(?:U|(?<asks>[AGS]) (?<number>\d{1,20})) (?<username>[\w-]{1,64}) (?<rest>[\x21-\x7e]+))$/
 const HEX = /^(?:[0-9a-f]{2})+$/
 
-/** Undefined: the plugin says no such thing. */
+/** Returns undefined if this is no line of the plugin. */
 export function readPluginLine(line: string): PluginLine | undefined {
   const match = LINE.exec(line)?.groups
   if (!match) return undefined

@@ -7,7 +7,7 @@ import { createPresence, type Presence } from '../presence.ts'
 import type { BrokerEvents } from './broker.ts'
 import { MAX_LINE_LENGTH, type PluginLine, readPluginLine } from './plugin-line.ts'
 
-/** Where a Mosquitto plugin asks who may connect, and says who is connected. */
+/** The socket on which a Mosquitto plugin asks who may connect and says who is connected. */
 export interface PluginSocket {
   /** Ends every connection of a username at the broker. */
   dropSessions(username: string): void
@@ -17,20 +17,20 @@ export interface PluginSocket {
 }
 
 export interface PluginSocketOptions {
-  /** PLUGIN_SOCKET: only its owner and group may connect. */
+  /** PLUGIN_SOCKET. Only the owner and the group of the socket may connect. */
   path: string
   credentials: Pick<Credentials, 'check' | 'maySubscribe' | 'isComplete' | 'refresh'>
   events: Pick<BrokerEvents, 'connected' | 'disconnected' | 'subscribed'>
-  /** All that was said of presence is void. */
+  /** All earlier events about presence are void. */
   reset: () => void
   log: Log
 }
 
-/** A plugin that does not read what it is told is no use, and must not fill the memory. */
+/** A plugin that leaves more unread is cut off, so that it cannot fill the memory. */
 const MAX_UNREAD_BYTES = 1024 * 1024
 const OWNER_AND_GROUP = 0o660
 
-/** Rejects where the path is taken by something that is no socket, or cannot be made. */
+/** Rejects if the path names a file that is no socket, or if the socket cannot be made there. */
 export async function listenForPlugin(options: PluginSocketOptions): Promise<PluginSocket> {
   const { path, credentials, events, log } = options
   const counts = { plugins: 0, asked: 0, allowed: 0, unknown: 0, garbled: 0, dropped: 0 }
@@ -39,7 +39,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
   let presence: Presence | undefined
   let closing = false
 
-  /** Whoever was connected is not known to be any more. */
+  /** Nothing is known about who is connected. */
   function forget(): void {
     presence = createPresence(events)
     options.reset()
@@ -49,7 +49,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
     counts.asked++
     if (decision === 'allow') counts.allowed++
     if (decision === 'unknown') {
-      // A no for now; once the feed has brought the device, its next try finds it.
+      // The answer is no for now. Once the feed has brought the device, its next try succeeds.
       counts.unknown++
       void credentials.refresh()
     }
@@ -98,7 +98,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
 
   const server = createServer((socket) => {
     counts.plugins++
-    // One bridge, one broker: the newer connection is the broker after its restart.
+    // A bridge serves one broker, so a newer connection is that broker after a restart.
     current?.destroy()
     current = socket
     log.info('the broker’s plugin is connected')
@@ -109,7 +109,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
       rest = lines.pop() ?? ''
       for (const text of lines) {
         const line = text.length > MAX_LINE_LENGTH ? undefined : readPluginLine(text)
-        // A line may have been the last of this connection.
+        // The line before may have ended this connection.
         if (socket !== current || socket.destroyed) return
         if (line === undefined) return garbled(socket)
         take(socket, line)
@@ -120,7 +120,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
     socket.on('close', () => {
       if (socket !== current) return
       current = undefined
-      if (closing) return // the devices stay connected; the next run asks who they are
+      if (closing) return // the devices stay connected, and the plugin tells the next run about them
       log.warn('the broker’s plugin is gone')
       forget()
     })
@@ -133,8 +133,8 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
   }
 
   refuseOtherFiles(path)
-  // Made beside its place and then moved there, over what an earlier run left: so there is no moment without it, and
-  // a bridge that ends does not remove the socket of the one that took over.
+  // The socket is made beside its place and then moved over the one of an earlier run. So there is no moment without a
+  // socket, and a bridge that ends does not remove the socket of the bridge that took over.
   const making = `${path}.${process.pid}`
   server.listen(making)
   await once(server, 'listening')

@@ -6,18 +6,18 @@ const PREFIX = 'ota/bridge/presence/'
 /** A client id, with the username in front, or a downlink topic. */
 const MAX_TEXT_BYTES = 512
 
-/** Where a joined broker's rules say who comes, goes and subscribes (brokers/emqx): `…/{event}/{username}`. */
+/** A joined broker's rules publish presence on `…/{event}/{username}` (brokers/emqx). */
 export const PRESENCE_FILTER = `${PREFIX}+/+`
 
 /**
- * Reads what such rules publish; answers whether a topic was one of theirs. Devices must not be able to publish there.
- * The payload of `connected` and `disconnected` is a client id, that of `subscribed` a topic filter.
+ * Reads what such rules publish; returns false for any other topic. Devices must not be able to publish on these
+ * topics. The payload of `connected` and `disconnected` is a client id, that of `subscribed` is a topic filter.
  */
 export function createPresenceReader(
   events: Pick<BrokerEvents, 'connected' | 'disconnected' | 'subscribed'>,
 ): (topic: string, payload: Uint8Array) => boolean {
   const presence = createPresence(events)
-  /** Those that are counted, so that an event that comes twice counts once. */
+  /** Connections that are counted in `presence`, so that a repeated event counts once. */
   const open = new Set<string>()
   return (topic, payload) => {
     if (!topic.startsWith(PREFIX)) return false
@@ -31,7 +31,7 @@ export function createPresenceReader(
       open.add(connection)
       presence.opened(username)
     } else if (event === 'disconnected') {
-      // One of before this bridge began is not known here, and went all the same.
+      // A connection from before this bridge started is not counted here, but its end must be told.
       if (open.delete(connection)) presence.closed(username)
       else if (!presence.isOpen(username)) events.disconnected(username)
     }

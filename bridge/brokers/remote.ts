@@ -14,7 +14,7 @@ const RECONNECT_MS = 2_000
 const SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
 const NO_SUBSCRIBER = 0x10
 const SESSION_TAKEN_OVER = 0x8e
-/** CONNACK of a broker without MQTT 5, in its own words and in those of MQTT 5. */
+/** CONNACK codes of a broker without MQTT 5: that of MQTT 3.1.1, and that of MQTT 5. */
 const UNKNOWN_PROTOCOL = [0x01, 0x84]
 const CLOSE_WITHIN_MS = 2_000
 
@@ -25,8 +25,8 @@ interface Received {
 }
 
 /**
- * Joins a broker that is not ours as one client with a session of its own: over MQTT 5, or over 3.1.1 where the broker
- * has no more.
+ * Joins another broker as a client with one stored session: over MQTT 5, or over 3.1.1 if the broker does not know
+ * MQTT 5.
  */
 export function joinBroker(options: {
   url: string
@@ -34,10 +34,10 @@ export function joinBroker(options: {
   identity: Identity
   login?: MqttLogin | undefined
   sharedGroup?: string | undefined
-  /** Rules of the broker may say who comes and goes (presence-topics.ts). */
+  /** Presence may come from rules of the broker (presence-topics.ts). */
   presenceByRules: boolean
   events: BrokerEvents
-  /** Another client took this one's session over. */
+  /** Another bridge of this name took over the session. */
   onFenced: () => void
   log: Log
 }): Broker {
@@ -60,47 +60,47 @@ export function joinBroker(options: {
     reconnectPeriod: RECONNECT_MS,
     queueQoSZero: false,
     resubscribe: false,
-    // Also after a broker that could not ask who this is, or has its accounts reloaded.
+    // A refusal need not last: the broker may not have reached its user database, or may be reloading its accounts.
     reconnectOnConnackError: true,
     ...options.login,
   })
   let connection = 0
   let isAside = false
   let isClosed = false
-  /** Why there is no connection, or none that is of use: a code, since the text may hold the address. */
+  /** Why no message comes through: a code, since an error's text may hold the address. */
   let reason: string | undefined
   let receivedUpTo: number | undefined
   let marker: { nonce: string; at: number } | undefined
-  /** Message ids of which the PUBACK said so: the publish callback hides it. */
+  /** Message ids whose PUBACK said "no matching subscribers", which mqtt.js does not tell the publish callback. */
   const unheard = new Set<number>()
 
   /**
-   * A message that comes back through the broker's own queue: whatever the broker had before it was published
-   * has been handed over when it arrives.
+   * Publishes a marker, which comes back through the broker's queue for this session. When it arrives, the broker has
+   * handed over everything that it had when the marker was published.
    */
   function sendMarker(): void {
     if (!client.connected || (marker && performance.now() - marker.at < MARKER_LOST_MS)) return
     marker = { nonce: randomUUID(), at: performance.now() }
-    // QoS 1 as the messages are: at QoS 0 it would overtake the broker's queue.
+    // QoS 1 like the messages: at QoS 0 it would overtake the broker's queue.
     client.publish(markerTopic, marker.nonce, { qos: 1 }, () => {})
   }
   const markers = setInterval(sendMarker, MARKER_EVERY_MS)
 
-  /** Nothing that was in flight may go out by itself after a reconnect, long after a cancel or freeze. */
+  /** Notices in flight must not go out by themselves after a reconnect: a cancel or freeze may have come since. */
   function forgetOutgoing(): void {
     for (const id of Object.keys(client.outgoing)) client.removeOutgoingMessage(Number(id))
   }
 
   client.on('connect', ({ sessionPresent }) => {
     connection++
-    // A broker that lost the session lost what happened meanwhile: who is counted as connected may not be.
+    // Without the session, presence events were lost: connections that are counted as open may have ended.
     if (!sessionPresent) readPresence = createPresenceReader(events)
     counts.connects++
     reason = undefined
     log.info('connected to the broker')
     marker = undefined
     for (const filter of identity.filters) client.subscribe(shared + filter, { qos: 1 }, onSubscribed)
-    // A broker without such rules may refuse it.
+    // A broker without such rules may refuse this, so errors are ignored.
     if (options.presenceByRules) client.subscribe(PRESENCE_FILTER, { qos: 1 }, () => {})
     client.subscribe(markerTopic, { qos: 1 }, (error) => {
       onSubscribed(error)
@@ -108,7 +108,7 @@ export function joinBroker(options: {
     })
   })
   function onSubscribed(error: Error | null): void {
-    // Cut off: the next connection subscribes again.
+    // If the connection is gone, the next one subscribes again.
     if (!error || !client.connected) return
     reason = 'subscription refused'
     log.error('the broker refused a subscription of the bridge')
@@ -122,7 +122,7 @@ export function joinBroker(options: {
   })
   client.on('disconnect', ({ reasonCode }) => {
     if (reasonCode !== SESSION_TAKEN_OVER) return
-    // To connect again would take it back.
+    // To reconnect would take the session back from the other bridge.
     client.end(true)
     options.onFenced()
   })
@@ -130,7 +130,7 @@ export function joinBroker(options: {
   client.on('error', (error) => {
     const { code = 'error' } = error as { code?: string | number }
     reason = typeof code === 'number' ? `CONNACK ${code}` : code
-    // A broker without MQTT 5 does not know what `$share` means.
+    // Falls back to 3.1.1, but not with a shared group: such a broker does not know `$share`.
     if (!UNKNOWN_PROTOCOL.includes(Number(code)) || options.sharedGroup !== undefined) return
     client.options.protocolVersion = 4
     delete client.options.properties
@@ -146,7 +146,7 @@ export function joinBroker(options: {
       marker = undefined
       return
     }
-    // Written in this turn of the event loop.
+    // The events are written in this turn of the event loop.
     if (options.presenceByRules && readPresence(topic, payload)) return nextTurn()
     const { userProperties } = properties ?? {}
     const isTooLarge = payload.length > identity.maxBytes
@@ -157,8 +157,8 @@ export function joinBroker(options: {
   }
 
   /**
-   * Reads nothing more until there is room: the broker queues for the session. Only not to acknowledge would hold up
-   * the answers to pings too, and the connection would end again and again.
+   * Disconnects until there is room in the spool; the broker queues for the session meanwhile. Merely withholding the
+   * acknowledgement would stop mqtt.js from reading ping responses too, and the connection would break again and again.
    */
   function standAside(): void {
     if (isAside) return
@@ -184,12 +184,12 @@ export function joinBroker(options: {
     const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
     take({ ...packet, payload }, gone).then(
       () => {
-        // After a reconnect this would acknowledge another message on the new connection.
+        // After a reconnect `done` would acknowledge another message, on the new connection.
         if (!gone()) done()
       },
       () => {
         logMessage()
-        // Not acknowledged: over a fresh connection the broker hands it over again.
+        // Without an acknowledgement, the broker delivers the message again over a new connection.
         if (!gone()) client.stream.destroy()
       },
     )
@@ -229,7 +229,7 @@ export function joinBroker(options: {
         id = client.getLastMessageId()
       }),
     dropSessions() {
-      // A joined broker offers no common way to end another client's session.
+      // MQTT has no way to end another client's session.
     },
     receivedUpTo: () => receivedUpTo,
     stopAccepting() {},

@@ -1,6 +1,6 @@
 import type { Aedes } from 'aedes'
 
-/** What the embedded broker needs of aedes' memory persistence (not in its types; aedes-persistence 11). */
+/** The methods of aedes' memory persistence that are used here (aedes-persistence 11; not in its types). */
 interface Persistence {
   addSubscriptions(client: { id: string }, subs: { topic: string }[]): Promise<unknown>
   outgoingEnqueueCombi(subs: { clientId: string }[], packet: unknown): Promise<void>
@@ -10,10 +10,10 @@ interface Persistence {
   cleanIncoming(client: { id: string }): Promise<unknown>
 }
 
-/** Stored sessions (`clean: false`), bounded. */
+/** The stored sessions (`clean: false`) of the embedded broker. */
 export interface Sessions {
   hasSubscriber(topic: string): Promise<boolean>
-  /** A stored session of this username came; its oldest ones beyond the limit end, those of `isLive` excepted. */
+  /** Counts a stored session that connected; ends the username's oldest sessions beyond the limit, except live ones. */
   opened(username: string, clientId: string, isLive: (clientId: string) => boolean): void
   /** Ends all of a username's stored sessions. */
   drop(username: string): void
@@ -23,8 +23,8 @@ const MAX_SESSIONS_PER_USERNAME = 8
 const MAX_QUEUED_PER_SESSION = 20
 
 /**
- * Bounds what aedes stores for sessions, and closes a hole: a SUBSCRIBE of several filters is stored whole as
- * soon as one of them is granted, the refused ones too, so that others' notices would be queued for it.
+ * Bounds what aedes stores for sessions, and closes a hole in it: as soon as one filter of a SUBSCRIBE is granted,
+ * aedes stores the refused ones too, so notices for other devices would be queued for the session.
  */
 export function guardSessions(
   broker: Aedes,
@@ -59,7 +59,7 @@ export function guardSessions(
     for (const { clientId } of subs) {
       const length = (queued.get(clientId) ?? 0) + 1
       queued.set(clientId, length)
-      // The oldest that was never sent; a notice is superseded by the next one anyway.
+      // Drops the oldest message that was never sent; a notice is superseded by the next one anyway.
       if (length > MAX_QUEUED_PER_SESSION) {
         await store.outgoingClearMessageId({ id: clientId }, { messageId: undefined })
       }

@@ -1,15 +1,15 @@
 import type { Broker } from './broker.ts'
 
-/** The broker of a bridge while it is the active one; while it stands by there is none, and nothing gets through. */
+/** The broker of a bridge: opened while the bridge is active. While it stands by, every publish is returned. */
 export interface BrokerSlot extends Broker {
-  /** Opens the broker, or joins it. Rejects where that fails; harmless while one is open. */
+  /** Starts the embedded broker or joins another; does nothing if it is open. Rejects if that fails. */
   open(): Promise<void>
 }
 
 export function createBrokerSlot(openBroker: () => Promise<Broker>): BrokerSlot {
   let current: Broker | undefined
   let counts: Record<string, number> = {}
-  /** One change at a time: a close waits for the opening before it. */
+  /** Opening and closing happen one after the other. */
   let line: Promise<void> = Promise.resolve()
 
   const inLine = (work: () => Promise<void>): Promise<void> => {

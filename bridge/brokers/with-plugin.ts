@@ -1,7 +1,7 @@
 import type { Broker } from './broker.ts'
 import type { PluginSocket } from './plugin-socket.ts'
 
-/** A joined broker whose plugin does what MQTT has no words for. */
+/** A joined broker whose plugin authenticates devices, reports presence and ends sessions. */
 export const withPlugin = (broker: Broker, plugin: PluginSocket): Broker => ({
   ...broker,
   get counts() {
@@ -10,7 +10,7 @@ export const withPlugin = (broker: Broker, plugin: PluginSocket): Broker => ({
   },
   health() {
     const health = broker.health()
-    // Without the plugin's questions nobody new gets in.
+    // Without its plugin connected, the broker refuses every new connection.
     if (health.state !== 'ok' || plugin.isConnected()) return health
     return { state: 'away', reason: 'its plugin is not connected' }
   },

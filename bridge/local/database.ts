@@ -5,7 +5,7 @@ import { readDevVars, writeDevVars } from './dev-vars.ts'
 import type { LocalSettings } from './settings.ts'
 import { runWrangler } from './wrangler.ts'
 
-/** The clients' copies of the keys of this installation. */
+/** The API keys of the local installation, in plain text as clients use them. */
 export interface LocalKeys {
   adminKey: string
   bridgeKey: string
@@ -21,7 +21,7 @@ export async function migrate(settings: LocalSettings): Promise<void> {
   await runWrangler(['d1', 'migrations', 'apply', 'DB', ...local(settings)])
 }
 
-/** The keys in `.dev.vars`, each made where it is missing. */
+/** Returns the keys in `.dev.vars`, and makes those that are missing. */
 export function keepKeys(file: string): LocalKeys {
   const { ADMIN_KEY = '', BRIDGE_KEY = '' } = readDevVars(file)
   const missing = {
@@ -34,14 +34,14 @@ export function keepKeys(file: string): LocalKeys {
 }
 
 /**
- * Makes the database know the keys: an admin key of the tenant "Local" and a bridge key of the installation. Run at
- * every start, so that a database or a `.dev.vars` that was lost is made whole again. Throws for a revoked key.
+ * Writes the keys into the database: an admin key of the tenant "Local" and a bridge key of the installation. It runs
+ * at every start, so that a lost database or `.dev.vars` is restored. Throws if a key was revoked.
  */
 export async function registerKeys(settings: LocalSettings, keys: LocalKeys, now: number): Promise<void> {
   const tenantId = await repeatableId('ten', LOCAL_TENANT)
   const admin = await hashKey(keys.adminKey)
   const bridge = await hashKey(keys.bridgeKey)
-  // Only hexadecimal digits and own words: nothing here needs quoting.
+  // All values are hexadecimal digits, ids or constants, so nothing needs quoting.
   const statements = [
     `INSERT INTO tenants (id, name, created_at) VALUES ('${tenantId}', '${LOCAL_TENANT}', ${now})`,
     `INSERT INTO api_keys (id, tenant_id, name, role, hash, created_at)

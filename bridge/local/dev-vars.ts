@@ -3,7 +3,7 @@ import { parseEnv } from 'node:util'
 
 const OWNER_ONLY = 0o600
 
-/** The file's variables; none where there is no file. */
+/** Returns the file's variables; none if there is no file. */
 export function readDevVars(file: string): Record<string, string | undefined> {
   return parseEnv(readText(file))
 }
@@ -17,7 +17,7 @@ export function writeDevVars(file: string, changes: Record<string, string>): voi
   while (kept.at(-1) === '') kept.pop()
   const added = names.map((name) => `${name}=${changes[name]}`)
   writeFileSync(file, [...kept, ...added, ''].join('\n'), { mode: OWNER_ONLY })
-  chmodSync(file, OWNER_ONLY) // the mode above counts only for a new file
+  chmodSync(file, OWNER_ONLY) // the mode above applies only to a new file
 }
 
 function readText(file: string): string {

@@ -7,7 +7,7 @@ const REASONS: Record<string, string> = {
   EADDRNOTAVAIL: 'cannot be opened: this machine does not have that address',
 }
 
-/** Throws, naming the variable to change, where nothing can listen there. */
+/** Throws if nothing can listen there; the error names the variable to change. */
 export async function checkPort(host: string, port: number, variable: string): Promise<void> {
   const server = createServer()
   try {

@@ -3,7 +3,7 @@ import { z } from 'zod'
 
 const port = (fallback: number) => z.coerce.number().int().min(1).max(65_535).default(fallback)
 
-/** A variable that is set but empty counts as absent. */
+/** The environment of `npm start`. `readSettings` drops variables that are set but empty first. */
 const fromEnvironment = z.object({
   HOST: z.string().default('127.0.0.1'),
   PORT: port(8787),
@@ -13,28 +13,28 @@ const fromEnvironment = z.object({
   LOG_LEVEL: z.string().default('warn'),
 })
 
-/** What `npm start` runs with. */
+/** The settings of `npm start`. */
 export interface LocalSettings {
   host: string
   port: number
-  /** Undefined where MQTT_URL names another broker. */
+  /** Undefined if MQTT_URL names another broker. */
   mqttPort: number | undefined
-  /** Where devices and browsers reach the Worker; download links begin with it. */
+  /** The address at which devices and browsers reach the Worker; download links begin with it. */
   publicUrl: string
-  /** Where this machine reaches it. */
+  /** The Worker's address on this machine. */
   workerUrl: string
   mqttUrl: string
   logLevel: string
-  /** The wrangler state: D1, R2 and objects. */
+  /** The directory of wrangler's state: D1, R2 and objects. */
   stateDirectory: string
   spoolFile: string
   devVarsFile: string
 }
 
-/** Addresses that mean "all of this machine's": nobody can connect to them. */
+/** Addresses that mean "all addresses of this machine": one can listen on them, but not connect to them. */
 const EVERY_ADDRESS = ['0.0.0.0', '::']
 
-/** Reads the environment; everything on disk is under `directory`. Throws one Error that names every fault. */
+/** Reads the environment; all files are kept under `directory`. Throws one Error that names every fault. */
 export function readSettings(
   environment: Record<string, string | undefined>,
   directory: string,

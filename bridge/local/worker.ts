@@ -3,11 +3,11 @@ import type { LocalSettings } from './settings.ts'
 import { spawnWrangler } from './wrangler.ts'
 
 export interface LocalWorker {
-  /** Settles when the Worker's process ends, whoever ended it. */
+  /** Resolves when the Worker's process ends, for whatever reason. */
   ended: Promise<void>
-  /** Ends it; by force where it takes longer. */
+  /** Ends it, by force after `withinMs`. */
   stop(withinMs: number): Promise<void>
-  /** Ends it at once. */
+  /** Ends it at once, by force. */
   kill(): void
 }
 
@@ -16,8 +16,8 @@ const POLL_INTERVAL_MS = 100
 const POLL_TIMEOUT_MS = 2_000
 
 /**
- * Runs `wrangler dev`, with D1, R2 and objects kept on disk, until it answers; rejects where it does not. `more`: another
- * entry, and the inspector's port.
+ * Starts `wrangler dev`, with D1, R2 and objects kept on disk, and waits until it responds. Rejects if it does not.
+ * `more.entry` is an entry file in place of the configured one.
  */
 export async function startWorker(
   settings: LocalSettings,
@@ -36,22 +36,22 @@ export async function startWorker(
   const running = () => child.exitCode === null && child.signalCode === null
   const ended = once(child, 'exit').then(
     () => {},
-    () => {}, // it could not be started
+    () => {}, // the process could not be started
   )
   const signal = (name: NodeJS.Signals) => {
     try {
-      // The whole group: wrangler has children of its own.
+      // The whole group, since wrangler has child processes.
       if (child.pid !== undefined) process.kill(-child.pid, name)
     } catch {
-      // Nobody is left.
+      // No process of the group is left.
     }
   }
   const kill = () => signal('SIGKILL')
-  // Being in another group, they would stay behind.
+  // The group does not end with this process, so it is ended here.
   process.on('exit', kill)
   void ended.then(() => {
     kill()
-    // Its number may soon be another's.
+    // The operating system may soon give its process id to another process.
     process.off('exit', kill)
   })
 

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 
-/** This installation: where `wrangler.toml` is. */
+/** The directory of `wrangler.toml`. */
 const ROOT = join(import.meta.dirname, '..', '..')
 const WRANGLER = join(
   dirname(createRequire(import.meta.url).resolve('wrangler/package.json')),
@@ -14,14 +14,14 @@ const CONFIG = ['--config', join(ROOT, 'wrangler.toml')]
 const ENVIRONMENT = {
   WRANGLER_SEND_METRICS: 'false',
   WRANGLER_HIDE_BANNER: 'true',
-  // A trace of every statement would halve the throughput, and keep download links on disk.
+  // Tracing every statement would halve the throughput and keep download links on disk.
   X_LOCAL_OBSERVABILITY: 'false',
 }
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 
 const run = promisify(execFile)
 
-/** Runs the installed wrangler with this Node and gives its standard output; an Error carries what it printed. */
+/** Runs the installed wrangler with this Node and returns its standard output. Throws an Error with its output. */
 export async function runWrangler(args: string[]): Promise<string> {
   try {
     const { stdout } = await run(process.execPath, [WRANGLER, ...args, ...CONFIG], {
@@ -36,8 +36,8 @@ export async function runWrangler(args: string[]): Promise<string> {
 }
 
 /**
- * Starts wrangler in a process group of its own: Ctrl-C reaches the whole foreground group, and the Worker must
- * outlive the bridge by its last batch.
+ * Starts wrangler in a process group of its own. Ctrl-C reaches the whole foreground group, but the Worker must stay
+ * until the bridge has posted its last batch.
  */
 export const spawnWrangler = (args: string[]): ChildProcess =>
   spawn(process.execPath, [WRANGLER, ...args, ...CONFIG], {

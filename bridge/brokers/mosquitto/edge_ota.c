@@ -1,13 +1,13 @@
 /*
- * A Mosquitto plugin that lets unmodified devices in (PROTOCOL.md, sections 1 and 2):
+ * A Mosquitto plugin for devices that speak the protocol as it is (src/protocol/README.md#identity and #topics):
  *
- * - who may connect, and who may listen to the topic of a device number, the bridge says over a Unix socket;
- *   everything else is decided here, and what is not answered in time is refused;
- * - a device's flat uplink topic is rewritten to one that ends in its username, which the bridge trusts, since devices
- *   can neither publish on such a topic nor listen to it. A will is never rewritten, so it reaches nobody;
- * - the bridge hears who is connected, and can have a username's connections ended.
+ * - It asks the bridge, over a Unix socket, who may connect and who may subscribe to the topic of a device number.
+ *   All else is decided here. A question that is not answered in time counts as refused.
+ * - It rewrites a device's flat uplink topic to one that ends in its username. The bridge can trust that, since devices
+ *   may neither publish nor subscribe there. Wills are never rewritten, so they reach no subscriber.
+ * - It tells the bridge who is connected, and ends a username's connections if the bridge says so.
  *
- * A username is what lets a device in: no log line may hold one.
+ * A username is an access token, so no log line may contain one.
  */
 #define _DEFAULT_SOURCE
 #include <mosquitto_broker.h>
@@ -19,10 +19,10 @@
 #include "link.h"
 #include "sessions.h"
 
-/* From mosquitto.h, which is in the package of the client library. */
+/* Values of mosquitto.h, which Debian has in the client library's package only. */
 enum { SUCCESS = 0, NO_MEMORY = 1, INVALID = 3, DENIED_AUTH = 11, DENIED_ACL = 12 };
 enum { LOG_ERROR = 8 };
-/* All else is hidden, so that no name meets one of the broker's. */
+/* All other symbols are hidden, so that none clashes with the broker's. */
 #define EXPORTED __attribute__((visibility("default")))
 
 #define PASSWORD_MAX_LENGTH 512
@@ -30,10 +30,10 @@ enum { LOG_ERROR = 8 };
 #define ALL_TOPICS "ota/"
 #define OWN_TOPIC "ota/device/inform/"
 #define NUMBER_TOPIC "ota/devices/inform/"
-/* Connections ended in one tick, so that the others' messages do not wait for all of them. */
+/* At most this many connections are ended per tick, so that other clients' messages do not wait for long. */
 #define KICKS_PER_TICK 256
 
-/* What a device may publish on, and what its username is appended to: bridge/identity.ts reads the latter. */
+/* The topics that devices may publish on, and what each becomes before the username (read by bridge/identity.ts). */
 static const struct {
 	const char *flat, *rewritten;
 } uplinks[] = {
@@ -48,7 +48,7 @@ static const struct {
 static char bridge_username[NAME_MAX_LENGTH + 1];
 static char bridge_password[PASSWORD_MAX_LENGTH + 1];
 static const char *bridge_password_file;
-/* Between on_reload and the tick after it the broker asks for all sessions again, live and stored. */
+/* After on_reload, until the next tick, the broker authenticates all sessions again, live and stored. */
 static bool is_reloading;
 
 static bool starts_with(const char *text, const char *start)
@@ -62,7 +62,7 @@ static bool is_name(const char *text)
 	return length >= 1 && length <= NAME_MAX_LENGTH && !text[length];
 }
 
-/* Takes as long for a wrong password as for the right one. */
+/* Takes the same time for wrong passwords as for the right one. */
 static bool is_bridge_password(const char *password)
 {
 	char given[sizeof bridge_password] = "";
@@ -83,7 +83,7 @@ static const char *rewritten(const char *topic)
 	return NULL;
 }
 
-/* ---- What the bridge hears and says ---- */
+/* ---- Reports to the bridge ---- */
 
 static void tell_bridge(void)
 {
@@ -118,7 +118,7 @@ static int on_tick(int event, void *data, void *userdata)
 	tell_bridge();
 	struct session *session;
 	for (int kicks = 0; kicks < KICKS_PER_TICK && (session = sessions_next_ended()); kicks++) {
-		/* Comes back as on_disconnect, which forgets it; where it does not, the session is none any more. */
+		/* The broker calls on_disconnect, which forgets the session. If it did not, the broker has no such client. */
 		mosquitto_kick_client_by_clientid(session->client_id, false);
 		if (sessions_next_ended() == session)
 			session_forget(session);
@@ -140,9 +140,9 @@ static bool may_connect(const char *username, const char *password)
 }
 
 /*
- * Client ids are the broker's, not a username's: without this, one device could end another's connection, or take its
- * stored session away. A stored one is given up where its username is gone: a device with a new token comes back under
- * its old client id.
+ * True if another username holds this client id. Client ids are unique in the broker: without this check, one device
+ * could end another's connection or take over its stored session. A stored session is given up if the device of its
+ * username is gone, since a device with a new token comes back under its old client id.
  */
 static bool is_of_another(const char *client_id, const char *username, bool is_bridge)
 {
@@ -153,7 +153,7 @@ static bool is_of_another(const char *client_id, const char *username, bool is_b
 	strcpy(owner, other->username);
 	if (!link_ask('G', owner, "-"))
 		return true;
-	/* Looked for anew: the bridge may have revoked it while it was asked. */
+	/* Looked up again, since the bridge may have revoked it while it was asked. */
 	other = session_named(client_id, owner);
 	if (other && !other->client)
 		session_forget(other);
@@ -175,7 +175,7 @@ static int on_auth(int event, void *data, void *userdata)
 	(void)event, (void)userdata;
 	const struct mosquitto_evt_basic_auth *auth = data;
 	const char *username = auth->username, *client_id = mosquitto_client_id(auth->client);
-	/* They were asked about when they connected, and the bridge has those ended that are not let in any more. */
+	/* Sessions were authenticated when they connected, and the bridge has revoked sessions ended by itself. */
 	if (is_reloading)
 		return SUCCESS;
 	if (!username || !is_name(username) || !client_id || strlen(client_id) > CLIENT_ID_MAX_LENGTH)
@@ -200,14 +200,14 @@ static int on_disconnect(int event, void *data, void *userdata)
 	return SUCCESS;
 }
 
-/* ---- What they may say and hear ---- */
+/* ---- Who may publish and subscribe what ---- */
 
 static bool may_write(const struct session *session, const char *topic)
 {
 	return session->is_bridge ? starts_with(topic, ALL_TOPICS) : rewritten(topic) != NULL;
 }
 
-/* Wildcards, $share and $SYS are no topics of a device either. */
+/* Wildcards, $share and $SYS match no topic of a device, so they are refused here too. */
 static bool may_subscribe(struct session *session, const char *filter)
 {
 	if (session->is_bridge)
@@ -237,7 +237,7 @@ static void forget_subscription(struct session *session, const char *filter)
 		session->has_number = false;
 }
 
-/* Also asked for sessions that are not connected, even for those from before the broker's start. */
+/* Called also for stored sessions, even those from before the broker's start, which sessions.c does not know. */
 static bool may_read(const struct mosquitto *client, const char *topic)
 {
 	const char *username = mosquitto_client_username(client);
@@ -307,7 +307,7 @@ static int on_message(int event, void *data, void *userdata)
 
 /* ---- Start and end ---- */
 
-/* The first line of the file, whole. */
+/* The password is the whole first line of the file. */
 static bool read_bridge_password(void)
 {
 	char line[PASSWORD_MAX_LENGTH + 2] = "";

@@ -14,15 +14,15 @@
 
 #define ANSWER_WITHIN_MS 50
 #define CONNECT_EVERY_MS 1000
-/* A bridge that hangs must not slow the broker down: after so many unanswered questions none is asked for a while. */
+/* After this many unanswered questions in a row, none is asked for QUIET_MS, so that a bridge that hangs slows nothing. */
 #define MISSES_ALLOWED 3
 #define QUIET_MS 1000
 #define OUT_BYTES 65536
-/* With less left in the buffer it is written before the next line: the longest is a question with a password. */
+/* With less room than this, the buffer is written before the next line. The longest line asks about a password. */
 #define LINE_ROOM 2048
-/* The bridge's lines are short; a longer one is no line of a bridge. */
+/* The bridge's lines are much shorter; a longer line ends the connection. */
 #define IN_BYTES 4096
-/* Per tick, so that a bridge that talks without end does not hold the broker up. */
+/* Reads per tick, so that a bridge that never stops sending does not hold up the broker. */
 #define READS_PER_TICK 16
 
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -128,7 +128,7 @@ void link_tell(const char *format, ...)
 		link_free();
 }
 
-/* False: nothing more to read now, or the connection is gone. */
+/* False: there is nothing more to read now, or the connection is gone. */
 static bool read_in(void)
 {
 	if (fd < 0 || in_length == sizeof in)
@@ -144,8 +144,8 @@ static bool read_in(void)
 }
 
 /*
- * Handles the lines that are complete, and stops at the answer to this question: what the bridge says after a yes is
- * said of a session that has yet to be made. -1: no answer among them.
+ * Handles the complete lines, up to the answer to question `number`: lines after a yes may concern the session that is
+ * only made from that yes. Returns 1 or 0 for the answer, -1 if it is not among the lines.
  */
 static int take_lines(unsigned long number)
 {
@@ -166,7 +166,7 @@ static int take_lines(unsigned long number)
 				link_free();
 				return -1;
 			}
-			/* Answers to questions that are given up are passed over. */
+			/* Answers to questions that timed out are ignored. */
 			if (of == number)
 				answer = rest[1] == '1';
 		}
@@ -210,7 +210,7 @@ void link_tick(void)
 	connect_if_due();
 	for (int reads = 0; reads < READS_PER_TICK && read_in(); reads++)
 		take_lines(0);
-	/* What an answer left behind. */
+	/* Lines that link_ask left in the buffer after its answer. */
 	take_lines(0);
 	write_out();
 }

@@ -1,30 +1,30 @@
-/* The line to the bridge: a Unix socket, a line each way per fact, never waited for longer than one question may take. */
+/* The connection to the bridge: a Unix socket with one line per fact or question. Only link_ask waits, at most 50 ms. */
 #ifndef EDGE_OTA_LINK_H
 #define EDGE_OTA_LINK_H
 
 #include <stdbool.h>
 
 struct link_events {
-	/* A connection to a bridge that knows nothing yet. */
+	/* A new connection: the bridge knows no session yet. */
 	void (*opened)(void);
-	/* The bridge wants the sessions of this username ended. */
+	/* The bridge revoked this username: its sessions must end. */
 	void (*revoked)(const char *username);
 };
 
-/* False: the path is too long for a socket. */
+/* Returns false if the path is too long for a socket. */
 bool link_init(const char *path, struct link_events events);
 void link_free(void);
 
-/* One line without its end, into the buffer. False: no bridge or no room; then the line is not sent, not even later. */
+/* Buffers one line, given without its end. False: there is no bridge or no room, and the line is dropped. */
 bool link_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* For a fact that must not be missing: a line that finds no room ends the connection, and the next one begins anew. */
+/* For a fact that must not be lost: if there is no room, it ends the connection, and the next one tells everything. */
 void link_tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /*
- * "<kind> <number> <arguments>", and the answer: true only where it is a yes and comes in time. Arguments have no
- * spaces or line ends but the one between them.
+ * Asks "<kind> <number> <first> <second>" and waits for the answer. True only for a yes that comes in time. The
+ * arguments must contain no spaces or line ends.
  */
 bool link_ask(char kind, const char *first, const char *second);
-/* Reads, writes and connects as far as that goes without waiting. */
+/* Connects, reads and writes as far as possible without waiting. */
 void link_tick(void);
 
 #endif

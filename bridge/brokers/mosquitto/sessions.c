@@ -7,7 +7,7 @@
 #include <sys/random.h>
 
 #define BUCKETS 16384
-/* Client ids that stay reserved for a username that is not connected: devices have one; more only cost memory. */
+/* Stored sessions kept per username. A device has one; more would only cost memory. */
 #define STORED_PER_USERNAME 8
 
 static struct session *by_id[BUCKETS], *by_username[BUCKETS];
@@ -17,7 +17,7 @@ static uint32_t seed;
 
 void sessions_init(void)
 {
-	/* Devices choose their client ids; which of them share a bucket must not be known to them. */
+	/* Devices choose their client ids, so they must not know which ids share a bucket. */
 	if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
 		seed = (uint32_t)(uintptr_t)&seed;
 }
@@ -154,7 +154,7 @@ struct session *session_open(const void *client, const char *client_id, const ch
 	return session;
 }
 
-/* The newest stand first in their bucket. */
+/* Buckets begin with the newest session. */
 static void forget_oldest_stored(const char *username)
 {
 	unsigned kept = 0;
@@ -198,7 +198,7 @@ void sessions_end(const char *username)
 
 struct session *sessions_next_ended(void)
 {
-	/* Goes on where it found the last one, so that ending many does not look through all for each. */
+	/* Continues where the last one was found, so that ending many sessions does not scan all buckets for each. */
 	static unsigned at;
 	for (unsigned looked = 0; ended > 0 && looked < BUCKETS; looked++, at = (at + 1) % BUCKETS)
 		for (struct session *session = by_id[at]; session; session = session->next_of_id)

@@ -1,4 +1,4 @@
-/* Who is connected under which client id, and what that connection may hear. */
+/* Which username is connected under which client id, and what that session subscribes to. */
 #ifndef EDGE_OTA_SESSIONS_H
 #define EDGE_OTA_SESSIONS_H
 
@@ -9,20 +9,21 @@
 
 struct session {
 	struct session *next_of_id, *next_of_username;
-	/* Those that the bridge has still to be told of. */
+	/* The list of sessions that the bridge must still be told of. */
 	struct session *untold_next, *untold_previous;
-	/* The broker's own pointer; NULL: a stored session, nobody is connected. */
+	/* The broker's pointer to the client; NULL for a stored session that is not connected. */
 	const void *client;
 	char username[NAME_MAX_LENGTH + 1];
-	/* Of the later topic family: the device number that the bridge said is this device's; empty: not known. */
+	/* The device number, as confirmed by the bridge, for topics of the later family; empty if not known. */
 	char number[NAME_MAX_LENGTH + 1];
 	bool is_bridge;
-	/* Its username was revoked: it is ended at the next tick. */
+	/* Its username was revoked; a later tick ends the connection. */
 	bool is_ended;
+	/* It is in the list above. */
 	bool is_untold;
-	/* What it subscribes to: its own topic, and that of its number. */
+	/* It subscribes to its own topic, and to that of its number. */
 	bool has_own, has_number;
-	/* What the bridge knows: the connection, and its subscriptions. */
+	/* The bridge was told of the connection, and of each of these subscriptions. */
 	bool is_told, is_own_told, is_number_told;
 	char client_id[];
 };
@@ -30,30 +31,30 @@ struct session {
 void sessions_init(void);
 void sessions_free(void);
 
-/* A connection that was let in; NULL: no memory. Takes over a stored session of the same client id. */
+/* Makes the session of a connection that was let in; it replaces a stored one of this client id. NULL: no memory. */
 struct session *session_open(const void *client, const char *client_id, const char *username, bool is_bridge);
-/* The live session of exactly this connection. */
+/* The session of this very connection; NULL: none. */
 struct session *session_of(const void *client, const char *client_id);
-/* A live or stored session that another username holds under this client id; live ones first. */
+/* A session that another username holds under this client id, preferably a live one; NULL: none. */
 struct session *session_of_another(const char *client_id, const char *username, bool is_bridge);
-/* Live or stored, of this username. */
+/* The live or stored session of this username under this client id; NULL: none. */
 struct session *session_named(const char *client_id, const char *username);
-/* The connection is over; where the broker keeps the session, its client id stays this username's. */
+/* The connection has ended. If the broker keeps its session (`is_kept`), the client id stays with the username. */
 void session_close(struct session *session, bool is_kept);
 void session_forget(struct session *session);
 
-/* Marks all connections of a username as ended and forgets what is stored of it. */
+/* Marks all connections of a username as ended, and forgets its stored sessions. */
 void sessions_end(const char *username);
-/* One that is ended but still connected; NULL: none. */
+/* A session that is marked as ended but still connected; NULL: none. */
 struct session *sessions_next_ended(void);
 
-/* The bridge has something to hear of this one. */
+/* Adds the session to the list of those that the bridge must be told of. */
 void session_touch(struct session *session);
-/* The first that the bridge has to hear of; NULL: none. */
+/* The first session of that list; NULL: none. */
 struct session *sessions_next_untold(void);
-/* The bridge knows all of this one. */
+/* Removes the session from that list. */
 void session_told(struct session *session);
-/* A bridge that knows nothing is to hear of all who are connected, and of their subscriptions. */
+/* Adds all live sessions to that list, with their subscriptions, for a bridge that knows none. */
 void sessions_tell_all(void);
 
 #endif

@@ -19,7 +19,7 @@ const faultsOf = (environment: Record<string, string>): string[] => {
   }
 }
 
-it('names every fault at once, also what one variable means beside another, and no value', () => {
+it('the configuration names every fault at once, also of variables that contradict each other, but no value', () => {
   const faults = faultsOf({
     BRIDGE_KEY: 'eota_secret',
     WORKER_URL: 'ftp://x',
@@ -43,7 +43,7 @@ it.each([
   ['MQTT_SHARED_GROUP', 'group'],
   ['PLUGIN_SOCKET', '/run/x.sock'],
   ['IDENTITY', 'user-property'],
-])('takes %s only with a broker to join', (name, value) => {
+])('the configuration takes %s only together with MQTT_URL', (name, value) => {
   expect(faultsOf({ ...LEAST, [name]: value })).toEqual([`${name}: needs MQTT_URL`])
   expect(faultsOf({ ...LEAST, [name]: value, MQTT_URL: 'mqtts://broker:8883' })).toEqual([])
 })
@@ -58,7 +58,7 @@ function temporary() {
   return { directory, file }
 }
 
-it('reads the login to a joined broker, the password also from a file', () => {
+it('the configuration reads the login for a joined broker, with the password from a file', () => {
   const { directory, file } = temporary()
   const { caFile, ca, issue } = makeCertificates(directory, 'own')
   const { certFile, keyFile, cert, key } = issue('bridge')
@@ -73,7 +73,7 @@ it('reads the login to a joined broker, the password also from a file', () => {
   expect(mqttLogin).toEqual({ username: 'edge-ota', password: 'of the bridge', ca, cert, key })
 })
 
-it('says of certificates and keys that cannot be read as such, and of those that no TLS would use', () => {
+it('the configuration names certificates and keys that cannot be parsed, or that are given without TLS', () => {
   const { file } = temporary()
   const files = {
     MQTT_CA_FILE: file('ca.pem', 'x'),
@@ -101,11 +101,11 @@ it.each([
     'PLUGIN_SOCKET: the plugin names the publisher in the topic, so IDENTITY is topic',
     { PLUGIN_SOCKET: '/run/x.sock', IDENTITY: 'envelope' },
   ],
-])('refuses what contradicts itself: %s', (fault, environment) => {
+])('the configuration refuses variables that contradict each other: %s', (fault, environment) => {
   expect(faultsOf({ ...LEAST, MQTT_URL: 'mqtt://broker', ...environment })).toEqual([fault])
 })
 
-it('takes an empty variable for an absent one', () => {
+it('the configuration treats an empty variable as absent', () => {
   expect(readConfig({ ...LEAST, MQTT_URL: '', HEALTH_PORT: '' })).toMatchObject({
     mqttUrl: undefined,
     health: undefined,

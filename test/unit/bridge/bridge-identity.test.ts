@@ -13,13 +13,13 @@ describe('a publisher in the user properties', () => {
       userProperties: names === undefined ? {} : { $client_username: names },
     })
 
-  it('is the last one, since a device can write the earlier ones', () => {
+  it('the last user property names the publisher, since a device can write the earlier ones', () => {
     expect(read('dev-1')).toEqual({ username: 'dev-1', topic, payload })
     expect(read(['victim', 'dev-1'])).toMatchObject({ username: 'dev-1' })
     expect(read(['victim', 'a/b'])).toBeUndefined()
   })
 
-  it('is nobody where there is none, or no name, or another topic', () => {
+  it('user properties name no publisher if none is set, the name is invalid or the topic is not an uplink topic', () => {
     expect(read(undefined)).toBeUndefined()
     expect(read([])).toBeUndefined()
     expect(userProperty.read({ topic, payload })).toBeUndefined()
@@ -35,7 +35,7 @@ describe('a publisher in an envelope', () => {
       payload: Buffer.from(typeof message === 'string' ? message : JSON.stringify(message)),
     })
 
-  it('is its device_id or token', () => {
+  it('an envelope names its publisher in device_id or token', () => {
     expect(read({ device_id: 'dev-1', values: base64 })).toEqual({ username: 'dev-1', topic, payload })
     expect(read({ token: 'dev-1', values: base64 })).toMatchObject({ username: 'dev-1' })
     expect(read({ token: 'dev-1', device_id: 'dev-1', values: base64, more: 1 })).toMatchObject({
@@ -43,7 +43,7 @@ describe('a publisher in an envelope', () => {
     })
   })
 
-  it('is nobody where two names differ, or there is none, or it is no envelope', () => {
+  it('an envelope names no publisher if its two names differ, both are missing or it is malformed', () => {
     const none = [
       ...[{ token: 'a', device_id: 'b', values: base64 }, { values: base64 }, { token: 1, values: base64 }],
       ...[{ token: 'a' }, { token: 'a', values: 'no base64!' }, [], 'nonsense', '', null],
@@ -52,14 +52,14 @@ describe('a publisher in an envelope', () => {
     for (const message of none) expect(read(message), JSON.stringify(message)).toBeUndefined()
   })
 
-  it('cannot be written by a device: its own envelope is only what it published', () => {
+  it('an envelope that a device writes itself is only the payload of its message', () => {
     const own = JSON.stringify({ token: 'victim', values: base64 })
     const wrapped = read({ token: 'dev-1', values: Buffer.from(own).toString('base64') })
     expect(wrapped).toMatchObject({ username: 'dev-1' })
     expect(String(wrapped?.payload)).toBe(own)
   })
 
-  it('holds no more than a message may', () => {
+  it('an envelope may hold at most 64 KiB', () => {
     expect(read({ token: 'a', values: Buffer.alloc(64 * 1024).toString('base64') })).toBeDefined()
     expect(read({ token: 'a', values: Buffer.alloc(64 * 1024 + 1).toString('base64') })).toBeUndefined()
   })

@@ -16,12 +16,12 @@ import { createWorkerClock, nextUpTo } from '../../../bridge/up-to.ts'
 import type { Decision, WorkerClient } from '../../../bridge/worker-client.ts'
 
 describe('upTo', () => {
-  it('says nothing before the Worker’s time is known', () => {
+  it('upTo is undefined before the Worker’s time is known', () => {
     expect(createWorkerClock().at(1_000)).toBeUndefined()
     expect(nextUpTo(undefined, undefined, undefined)).toBeUndefined()
   })
 
-  it('reckons the Worker’s time from its last answer, never later than it is', () => {
+  it('the Worker’s time is reckoned from its last response and never too late', () => {
     const clock = createWorkerClock()
     clock.learn(1_000_000, 500)
     expect(clock.at(500)).toBe(1_000_000)
@@ -29,39 +29,39 @@ describe('upTo', () => {
     expect(clock.at(400)).toBe(999_900)
   })
 
-  it('is the bound itself when the spool is empty', () => {
+  it('upTo is the bound itself if the spool is empty', () => {
     expect(nextUpTo(5_000, undefined, 1_000)).toBe(5_000)
   })
 
-  it('stops at the arrival of the oldest item in the spool', () => {
+  it('upTo is not later than the arrival of the oldest item in the spool', () => {
     expect(nextUpTo(5_000, { at: 3_000 }, 1_000)).toBe(3_000)
     expect(nextUpTo(2_500, { at: 3_000 }, 1_000)).toBe(2_500)
   })
 
-  it('stands still while the arrival of that item is not known', () => {
+  it('upTo stands still while the arrival of the oldest item is not known', () => {
     expect(nextUpTo(5_000, { at: null }, 1_000)).toBe(1_000)
     expect(nextUpTo(5_000, { at: null }, undefined)).toBeUndefined()
   })
 
-  it('stands still while the broker’s backlog is not through', () => {
+  it('upTo stands still until the broker has handed over its backlog', () => {
     expect(nextUpTo(undefined, undefined, 1_000)).toBe(1_000)
   })
 
-  it('never goes back', () => {
+  it('upTo never goes back', () => {
     expect(nextUpTo(900, undefined, 1_000)).toBe(1_000)
     expect(nextUpTo(5_000, { at: 800 }, 1_000)).toBe(1_000)
   })
 })
 
 describe('backoff', () => {
-  it('doubles up to 30 s and keeps at least half of it', () => {
+  it('a backoff doubles up to 30 s, and its random part is at most half of it', () => {
     expect(backoffMs(1, 500, () => 0)).toBe(250)
     expect(backoffMs(1, 500, () => 1)).toBe(500)
     expect(backoffMs(4, 500, () => 1)).toBe(4_000)
     expect(backoffMs(50, 500, () => 1)).toBe(30_000)
   })
 
-  it('parks a device longer each time, until it is freed', () => {
+  it('a device is parked longer each time, until it is freed', () => {
     let now = 0
     const parking = createParking(1_000, () => now)
     parking.park('a')
@@ -80,7 +80,7 @@ describe('backoff', () => {
 })
 
 describe('presence', () => {
-  it('tells the first connection and the last', () => {
+  it('presence reports the first connection of a username and the end of its last', () => {
     const told: string[] = []
     const presence = createPresence({
       connected: (username) => told.push(`+${username}`),
@@ -110,7 +110,7 @@ describe('the packet scanner', () => {
   }
   const body = (length: number) => new Array(length).fill(0xff)
 
-  it('lets packets through that fit, however they are cut', () => {
+  it('the packet scanner passes packets within the limit, however the stream is cut', () => {
     const bytes = [...ping, ...publish(300), ...body(300), ...ping, ...publish(1_000), ...body(1_000)]
     for (const size of [1, 2, 7, 300, bytes.length]) {
       const scan = packetScanner(1_000)
@@ -120,26 +120,26 @@ describe('the packet scanner', () => {
     }
   })
 
-  it('stops at the header of one that does not', () => {
+  it('the packet scanner stops at the header of a packet over the limit', () => {
     expect(packetScanner(1_000)(Uint8Array.from([...ping, ...publish(1_001)]))).toBe(false)
     expect(packetScanner(1_000)(Uint8Array.from([0x10, 0xff, 0xff, 0xff, 0x7f]))).toBe(false)
   })
 
-  it('stops at a length that is none', () => {
+  it('the packet scanner stops at an invalid length', () => {
     expect(packetScanner(2 ** 31)(Uint8Array.from([0x10, 0x80, 0x80, 0x80, 0x80]))).toBe(false)
   })
 })
 
 describe('identity by topic suffix', () => {
   const payload = new Uint8Array()
-  it('reads the publisher that the broker appended', () => {
+  it('a topic suffix names the publisher', () => {
     expect(topicSuffix.read({ topic: 'ota/device/progress/dev-1', payload })).toEqual({
       username: 'dev-1',
       topic: 'ota/device/progress',
       payload,
     })
   })
-  it('is never a downlink topic', () => {
+  it('a topic suffix is never read from a downlink topic', () => {
     expect(topicSuffix.filters).toContain('ota/device/progress/+')
     expect(topicSuffix.filters).not.toContain('ota/device/inform/+')
     expect(topicSuffix.read({ topic: 'ota/device/inform/dev-1', payload })).toBeUndefined()
@@ -148,7 +148,7 @@ describe('identity by topic suffix', () => {
       topic: 'ota/device/inform',
     })
   })
-  it('fails closed', () => {
+  it('a topic without a valid suffix names no publisher', () => {
     for (const topic of [
       'ota/device/progress',
       'ota/device/progress/',
@@ -162,7 +162,7 @@ describe('identity by topic suffix', () => {
 
 describe('configuration', () => {
   const least = { WORKER_URL: 'https://ota.example.com/', BRIDGE_KEY: 'k' }
-  it('needs only the Worker and the key', () => {
+  it('the configuration needs only the Worker’s address and the key', () => {
     expect(readConfig(least)).toMatchObject({
       workerUrl: 'https://ota.example.com',
       bridgeName: 'default',
@@ -173,14 +173,14 @@ describe('configuration', () => {
       credit: 200,
     })
   })
-  it('names every fault at once and no value', () => {
+  it('the configuration names every invalid or missing variable at once, but no value', () => {
     const read = () => readConfig({ WORKER_URL: 'ftp://secret', MQTT_PORT: '70000', SPOOL_SYNC: 'maybe' })
     expect(read).toThrow(/WORKER_URL[\s\S]*BRIDGE_KEY[\s\S]*MQTT_PORT[\s\S]*SPOOL_SYNC/)
     expect(read).not.toThrow(/secret/)
   })
 })
 
-describe('access, while the feed of credentials was never read', () => {
+describe('access before the credentials feed was read', () => {
   const directory = mkdtempSync(join(tmpdir(), 'access-'))
   const opened: Credentials[] = []
   afterEach(async () => {
@@ -213,7 +213,7 @@ describe('access, while the feed of credentials was never read', () => {
     return { asked, access: createAccess(worker, credentials, { concurrency: 2, cacheMs: 60_000 }) }
   }
 
-  it('remembers a yes, not a no', async () => {
+  it('access remembers the Worker’s yes, but not its no', async () => {
     const { asked, access } = workerThat(async (username) => (username === 'dev-1' ? 'allow' : 'deny'))
     for (let i = 0; i < 2; i++) {
       expect(await access.connect(request, here)).toBe('allow')
@@ -222,7 +222,7 @@ describe('access, while the feed of credentials was never read', () => {
     expect(asked).toEqual(['dev-1', 'dev-2', 'dev-2'])
   })
 
-  it('asks again for another password, and after the username was dropped', async () => {
+  it('access asks the Worker again for another password, and after the username was forgotten', async () => {
     const { asked, access } = workerThat(async () => 'allow')
     await access.connect(request, here)
     await access.connect({ ...request, password: 'x' }, here)
@@ -231,7 +231,7 @@ describe('access, while the feed of credentials was never read', () => {
     expect(asked).toHaveLength(3)
   })
 
-  it('does not count a yes that was on its way when the username was dropped', async () => {
+  it('access ignores a yes that was pending when the username was forgotten', async () => {
     let answer: (decision: Decision) => void = () => {}
     const { asked, access } = workerThat(() => new Promise((resolve) => (answer = resolve)))
     const connecting = access.connect(request, here)
@@ -241,7 +241,7 @@ describe('access, while the feed of credentials was never read', () => {
     expect(await connecting).toBe('unavailable')
   })
 
-  it('denies names that cannot be a topic without asking', async () => {
+  it('access denies usernames that cannot be part of a topic without asking the Worker', async () => {
     const { asked, access } = workerThat(async () => 'allow')
     for (const username of ['', 'a b', 'a/b', '+', '#', 'x'.repeat(65)]) {
       expect(await access.connect({ ...request, username }, here)).toBe('deny')
@@ -249,7 +249,7 @@ describe('access, while the feed of credentials was never read', () => {
     expect(asked).toEqual([])
   })
 
-  it('grants the own topic, asks for a number, and denies everything else', async () => {
+  it('access grants a device’s own topic, asks the Worker about a number’s, and denies all others', async () => {
     const { asked, access } = workerThat(async (topic) =>
       topic === 'ota/devices/inform/n1' ? 'allow' : 'deny',
     )
@@ -265,7 +265,7 @@ describe('access, while the feed of credentials was never read', () => {
     expect(asked).toHaveLength(2)
   })
 
-  it('asks for at most as many at once as it may', async () => {
+  it('access asks the Worker at most as many questions at once as configured', async () => {
     let running = 0
     let most = 0
     const { access } = workerThat(async () => {

@@ -31,7 +31,7 @@ afterEach(() => rmSync(dir, { recursive: true }))
 const open = (hardLimitBytes?: number) => openSpool(file, { sync: 'normal', hardLimitBytes })
 
 describe('the spool', () => {
-  it('gives back what it was given, in order, as valid batch items', () => {
+  it('the spool returns its items in order, as valid batch items', () => {
     const spool = open()
     spool.append([entry('1', 'a', 1_000), entry('2', 'b')])
     spool.append([entry('3', 'a')])
@@ -43,7 +43,7 @@ describe('the spool', () => {
     spool.close()
   })
 
-  it('survives a restart, with ids that never come again', () => {
+  it('the spool survives a restart, and its ids are never reused', () => {
     const first = open()
     first.append([entry('1'), entry('2')])
     const [one, two] = first.peek(10, 1e6, [])
@@ -67,13 +67,13 @@ describe('the spool', () => {
     third.close()
   })
 
-  it('is opened by one bridge only', () => {
+  it('only one bridge can open a spool', () => {
     const spool = open()
     expect(() => open()).toThrow(/locked/)
     spool.close()
   })
 
-  it('cuts a batch by number and by bytes, but always gives one', () => {
+  it('the spool limits a batch by number and by bytes, but always returns one item', () => {
     const spool = open()
     spool.append([entry('x'.repeat(600)), entry('y'.repeat(600)), entry('z')])
     expect(spool.peek(2, 1e6, [])).toHaveLength(2)
@@ -82,7 +82,7 @@ describe('the spool', () => {
     spool.close()
   })
 
-  it('leaves out the devices that wait, and knows when its oldest item came', () => {
+  it('the spool leaves out excepted devices, and knows when its oldest item came', () => {
     const spool = open()
     spool.append([entry('1', 'a', 10), entry('2', 'b', 20), entry('3', 'a', 30), entry('4', 'b')])
     expect(spool.peek(9, 1e6, ['a']).map((item) => textOf(item.json))).toEqual(['2', '4'])
@@ -94,7 +94,7 @@ describe('the spool', () => {
     spool.close()
   })
 
-  it('puts aside what the Worker cannot read', () => {
+  it('the spool keeps an item that the Worker cannot read as a dead letter', () => {
     const spool = open()
     spool.append([entry('1'), entry('2')])
     spool.bury(spool.peek(1, 1e6, [])[0]!, 'status 400')
@@ -104,7 +104,7 @@ describe('the spool', () => {
     spool.close()
   })
 
-  it('counts depth and bytes, also after a restart', () => {
+  it('the spool knows its depth and bytes, also after a restart', () => {
     const spool = open()
     spool.append([entry('1'), entry('2')])
     const bytes = spool.bytes()
@@ -122,7 +122,7 @@ describe('the intake', () => {
   const intakeOf = (spool: ReturnType<typeof open>, maxBytes = 1e9) =>
     createIntake(spool, { maxBytes, workerTime: () => 7, log })
 
-  it('writes what one turn brings in one transaction, and says so after it', async () => {
+  it('the intake writes everything of one turn in one transaction, then calls its listeners', async () => {
     const spool = open()
     const intake = intakeOf(spool)
     let writes = 0
@@ -137,7 +137,7 @@ describe('the intake', () => {
     spool.close()
   })
 
-  it('refuses messages on a full disk, keeps what cannot be refused, and goes on afterwards', async () => {
+  it('the intake refuses messages on a full disk, keeps facts, and goes on when there is room', async () => {
     const spool = open(64 * 1024)
     const intake = intakeOf(spool)
     const fill = async () => {
@@ -158,7 +158,7 @@ describe('the intake', () => {
     spool.close()
   })
 
-  it('holds messages back while the spool is full, in order, but not those of devices that left', async () => {
+  it('the intake holds messages back in order while the spool is full, and rejects those of devices that left', async () => {
     const spool = open()
     const intake = intakeOf(spool, 50)
     await intake.message('dev-1', message('first'), here)

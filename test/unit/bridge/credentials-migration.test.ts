@@ -4,7 +4,7 @@ import { expect, it } from 'vitest'
 
 const apply = (db: DatabaseSync, name: string) => db.exec(readFileSync(`migrations/${name}.sql`, 'utf8'))
 
-it('brings the devices that there are into the log of changes, each once', () => {
+it('the migration enters each existing device into the log of credential changes once', () => {
   const db = new DatabaseSync(':memory:')
   for (const name of ['0000_init', '0001_rollouts', '0002_leases']) apply(db, name)
   const insert = db.prepare(

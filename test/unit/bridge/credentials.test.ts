@@ -14,7 +14,7 @@ const OTHER_SALT = 'b'.repeat(43)
 let directory: string
 let file: string
 let opened: Credentials[]
-/** What the feed answers next; without a page it is away. */
+/** The feed's next pages; if there is none, the feed is away. */
 let script: FeedPage[]
 let asked: (string | undefined)[]
 beforeEach(() => {
@@ -50,7 +50,7 @@ const page = (
   ...more,
 })
 
-/** Opens with what the feed says at once, and waits until it was read as far as it goes. */
+/** Opens the credentials and waits until all of these pages were read. */
 async function open(...pages: FeedPage[]): Promise<Credentials> {
   script.push(...pages)
   const credentials = openCredentials({
@@ -76,7 +76,7 @@ const more = async (credentials: Credentials, ...pages: FeedPage[]) => {
 const checks = (credentials: Credentials, ...usernames: string[]) =>
   Promise.all(usernames.map((username) => credentials.check(username, '')))
 
-it('lets tokens in without a password and usernames with their own, and knows no others', async () => {
+it('tokens are allowed without a password, usernames with the right one, and all others are unknown', async () => {
   const credentials = await open(
     page('1', [enabled('token'), enabled('basic', { passwordHash: await hashPassword('right') })], {
       reset: true,
@@ -93,14 +93,14 @@ it('lets tokens in without a password and usernames with their own, and knows no
   expect(await checks(credentials, '', 'a/b', '#', 'x'.repeat(65))).toEqual(Array(4).fill('deny'))
 })
 
-it('keeps no token in its file, which only its owner may read', async () => {
+it('the credentials file contains no token, and only its owner may read it', async () => {
   const credentials = await open(page('1', [enabled('very-secret')], { reset: true }))
   await credentials.close()
   expect(readFileSync(file).includes('very-secret')).toBe(false)
   expect(statSync(file).mode & 0o077).toBe(0)
 })
 
-it('goes on where it was after a kill, between the pages of a load and after it', async () => {
+it('after a restart the feed is read on from where it was, both within a load and after it', async () => {
   const first = await open(page('1', [enabled('one')], { reset: true, more: true }))
   expect(first.isComplete()).toBe(false)
   expect(await checks(first, 'one', 'two')).toEqual(['allow', 'unknown'])
@@ -118,7 +118,7 @@ it('goes on where it was after a kill, between the pages of a load and after it'
   expect(await checks(third, 'one', 'two')).toEqual(['allow', 'allow'])
 })
 
-it('writes a page and its cursor together or not at all', () => {
+it('a page and its cursor are written together or not at all', () => {
   const store = openCredentialStore(file, 'here')
   store.apply(page('1', [enabled('one')], { reset: true }))
   const broken = page('2', [enabled('two'), enabled('three', { number: {} as string })])
@@ -131,7 +131,7 @@ it('writes a page and its cursor together or not at all', () => {
 })
 
 for (const salt of [SALT, OTHER_SALT]) {
-  it(`locks nobody out while it is read anew ${salt === SALT ? '' : 'under another salt '}, and leaves out who was not told again`, async () => {
+  it(`a new load ${salt === SALT ? '' : 'under another salt '}locks no device out until its end, then drops those that it did not bring`, async () => {
     const credentials = await open(
       page('9', [enabled('stays'), enabled('goes'), enabled('ends')], { reset: true }),
     )
@@ -139,7 +139,7 @@ for (const salt of [SALT, OTHER_SALT]) {
     expect(await checks(credentials, 'stays', 'goes', 'ends', 'new')).toEqual(Array(4).fill('allow'))
     await more(credentials, page('2', [gone('ends')], { more: true, salt }))
     expect(await checks(credentials, 'stays', 'goes', 'ends')).toEqual(['allow', 'allow', 'unknown'])
-    // Over a restart too.
+    // The same holds over a restart.
     await credentials.close()
     const again = await open(page('3', [enabled('stays')], { salt }))
     expect(await checks(again, 'stays', 'goes', 'ends', 'new')).toEqual([
@@ -151,7 +151,7 @@ for (const salt of [SALT, OTHER_SALT]) {
   })
 }
 
-it('begins a load anew in the middle of another one', async () => {
+it('a load can start over in the middle of another one', async () => {
   const credentials = await open(page('1', [enabled('one')], { reset: true }))
   await more(credentials, page('1', [enabled('half')], { reset: true, more: true }))
   await more(credentials, page('1', [enabled('one')], { reset: true, more: true, salt: OTHER_SALT }))
@@ -160,7 +160,7 @@ it('begins a load anew in the middle of another one', async () => {
   expect(await checks(credentials, 'one', 'two')).toEqual(['allow', 'allow'])
 })
 
-it('deletes what is not read any more, a slice at a time', () => {
+it('rows that are no longer read are deleted a slice at a time', () => {
   const store = openCredentialStore(file, 'here')
   const many = Array.from({ length: 5_000 }, (_, at) => enabled(`d-${at}`))
   store.apply(page('1', many, { reset: true }))
@@ -172,7 +172,7 @@ it('deletes what is not read any more, a slice at a time', () => {
   store.close()
 })
 
-it('forgets what another Worker or bridge told, and begins a damaged file anew', () => {
+it('credentials of another origin are discarded, and a damaged file is replaced', () => {
   const ofOther = openCredentialStore(file, 'there')
   ofOther.apply(page('1', [enabled('one')], { reset: true }))
   ofOther.close()
@@ -186,7 +186,7 @@ it('forgets what another Worker or bridge told, and begins a damaged file anew',
   afresh.close()
 })
 
-it('grants the topic of a number that one device has alone, and nothing else', async () => {
+it('a device may subscribe to its own topic and to that of a number that no other device has, and to no other', async () => {
   const credentials = await open(
     page('1', [enabled('one', { number: 'n1' }), enabled('two', { number: 'n2' }), enabled('none')], {
       reset: true,
@@ -210,13 +210,13 @@ it('grants the topic of a number that one device has alone, and nothing else', a
   expect(may('one', 'ota/devices/inform/n1')).toBe('allow')
 })
 
-it('says of no number that it is the device’s alone before all were read', async () => {
+it('a number counts as unique only after the whole feed was read', async () => {
   const credentials = await open(page('1', [enabled('one', { number: 'n1' })], { reset: true, more: true }))
   expect(credentials.maySubscribe('one', 'ota/devices/inform/n1')).toBe('unknown')
   expect(credentials.maySubscribe('one', 'ota/devices/inform/n2')).toBe('deny')
 })
 
-it('tells who of the watched was revoked: gone, with another password, or not told again', async () => {
+it('a watched username is revoked if it is gone, has another password or is missing from a new load', async () => {
   const [old, changed] = [await hashPassword('a'), await hashPassword('b')]
   const all = ['gone', 'password', 'left', 'stays', 'unwatched', 'away']
   const items = all.map((username) => enabled(username, { passwordHash: old }))
@@ -243,7 +243,7 @@ it('tells who of the watched was revoked: gone, with another password, or not to
   expect(revoked.slice(2).sort()).toEqual(['left', 'stays'])
 })
 
-it('revokes one that connected just when it was revoked, and not one that the feed is about to tell', async () => {
+it('a username that is missing from the feed when it connects is revoked unless the next pull brings it', async () => {
   const credentials = await open(page('1', [enabled('one'), enabled('two')], { reset: true }))
   const revoked: string[] = []
   credentials.onRevoked((username) => revoked.push(username))
@@ -255,7 +255,7 @@ it('revokes one that connected just when it was revoked, and not one that the fe
   expect(revoked).toEqual(['one'])
 })
 
-it('knows nothing of a username in doubt until a look that began later has ended', async () => {
+it('a username that the Worker has changed is unknown until a pull that began later has ended', async () => {
   const credentials = await open(page('1', [enabled('one', { number: 'n1' })], { reset: true }))
   credentials.doubt('one')
   expect(await checks(credentials, 'one')).toEqual(['unknown'])
@@ -266,7 +266,7 @@ it('knows nothing of a username in doubt until a look that began later has ended
   expect(await checks(credentials, 'one')).toEqual(['allow'])
 })
 
-it('looks at most twice a second, however many ask', async () => {
+it('the feed is pulled at most twice a second, however many callers ask', async () => {
   const credentials = await open(page('1', [], { reset: true }))
   asked = []
   script.push(page('2', []), page('3', []), page('4', []))
@@ -278,7 +278,7 @@ it('looks at most twice a second, however many ask', async () => {
   expect(performance.now() - began).toBeGreaterThan(500)
 })
 
-it('stops where the feed does not move, and survives one that is away', async () => {
+it('a pull fails if the feed does not advance or is away, and what was known still counts', async () => {
   const credentials = await open(page('1', [enabled('one')], { reset: true }))
   expect(await more(credentials, page('1', [], { more: true }))).toBe(false)
   expect(await credentials.catchUp()).toBe(false)

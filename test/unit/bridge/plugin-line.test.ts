@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { readPluginLine } from '../../../bridge/brokers/plugin-line.ts'
 
-it('reads what the plugin says', () => {
+it('every kind of line of the Mosquitto plugin is read', () => {
   const hex = Buffer.from('pä ss').toString('hex')
   expect(readPluginLine(`A 1 dev-1 ${hex}`)).toEqual({
     kind: 'A',
@@ -47,6 +47,6 @@ it.each([
   'K dev-1',
   'C dev-1\r',
   'GET / HTTP/1.1',
-])('takes %j for no line', (line) => {
+])('%j is refused as no line of the Mosquitto plugin', (line) => {
   expect(readPluginLine(line)).toBeUndefined()
 })
