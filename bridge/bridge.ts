@@ -4,9 +4,9 @@ import { BACKOFF_BASE_MS } from './backoff.ts'
 import { createAccess } from './brokers/access.ts'
 import type { Broker, BrokerEvents } from './brokers/broker.ts'
 import { startEmbeddedBroker } from './brokers/embedded.ts'
+import { joinBroker } from './brokers/joined.ts'
 import { listenForPlugin } from './brokers/plugin-socket.ts'
-import { joinBroker } from './brokers/remote.ts'
-import { createBrokerSlot } from './brokers/slot.ts'
+import { createSwitchedBroker } from './brokers/switched.ts'
 import { withPlugin } from './brokers/with-plugin.ts'
 import type { BridgeConfig, Timing } from './config.ts'
 import { type Credentials, openCredentials } from './credentials.ts'
@@ -15,7 +15,7 @@ import { startHealthServer } from './health.ts'
 import { IDENTITIES, topicSuffix } from './identity.ts'
 import { createIntake, type Intake } from './intake.ts'
 import { createLog, type Log } from './log.ts'
-import { createSources, readCounts } from './report.ts'
+import { createHealthSources, readCounts } from './report.ts'
 import { createRole, type Role } from './role.ts'
 import { connectHub, type HubSocket } from './socket.ts'
 import { openSpool } from './spool.ts'
@@ -72,7 +72,7 @@ export async function startBridge(
   })
   const clock = createWorkerClock()
   const worker = createWorkerClient({ ...config, requestTimeoutMs: timing.requestTimeoutMs })
-  const credentials = await awaitDisk(() => readCredentials(config, timing, worker, log), log).catch(
+  const credentials = await awaitDisk(() => openBridgeCredentials(config, timing, worker, log), log).catch(
     async (error: unknown) => {
       await health?.close()
       spool.close()
@@ -90,10 +90,10 @@ export async function startBridge(
 
   let hub: HubSocket | undefined
   let role: Role | undefined
-  const broker = createBrokerSlot(() => {
+  const broker = createSwitchedBroker(() => {
     // Must come before any event of the new broker: all sessions of the embedded broker ended with the old one.
     if (config.mqttUrl === undefined) reset()
-    return openBroker(config, timing, worker, credentials, events, reset, () => role?.fenced(), log)
+    return openBroker(config, timing, worker, credentials, events, reset, () => role?.sessionTakenOver(), log)
   })
   credentials.onRevoked(broker.dropSessions)
   const downlink = createDownlink({
@@ -127,7 +127,7 @@ export async function startBridge(
       else if (frame.t === 'lease') onLease(frame)
       else {
         // Must come before its session ends, since the device may reconnect at once with its old credentials.
-        if (frame.t === 'drop') credentials.doubt(frame.username)
+        if (frame.t === 'drop') credentials.invalidate(frame.username)
         downlink.receive(frame)
       }
     },
@@ -138,23 +138,23 @@ export async function startBridge(
     waitMs: timing.leaseWaitMs,
     activate: broker.open,
     deactivate: broker.close,
-    ask: () => hub?.ask(),
+    askForLease: () => hub?.askForLease(),
     log,
   })
-  let askAgain: NodeJS.Timeout | undefined
+  let leaseRetry: NodeJS.Timeout | undefined
   function onLease({ number, active }: { number: number; active: boolean }): void {
     const { own } = spool.lease()
     intake.flush()
-    clearTimeout(askAgain)
+    clearTimeout(leaseRetry)
     try {
       spool.setLease({ own: active ? number : own, known: number })
     } catch {
       log.error('the lease cannot be written')
-      askAgain = setTimeout(() => hub?.ask(), LEASE_RETRY_MS)
+      leaseRetry = setTimeout(() => hub?.askForLease(), LEASE_RETRY_MS)
       // Messages taken in now would be spooled under the previous lease. To stand by needs no disk.
       if (active) return
     }
-    role?.told(active)
+    role?.setActive(active)
   }
   const parts = {
     spool,
@@ -168,8 +168,8 @@ export async function startBridge(
     maxBytes: config.spoolMaxBytes,
     workerTime,
   }
-  health?.tell(createSources(parts))
-  await role.first.catch(async (error: unknown) => {
+  health?.setSources(createHealthSources(parts))
+  await role.started.catch(async (error: unknown) => {
     role.stop()
     await health?.close()
     await hub.stop()
@@ -182,7 +182,7 @@ export async function startBridge(
   log.info({ mqttPort: broker.mqttPort, spooled: spool.depth() }, 'the bridge runs')
 
   async function stop(): Promise<void> {
-    clearTimeout(askAgain)
+    clearTimeout(leaseRetry)
     role?.stop()
     broker.stopAccepting()
     await downlink.settle(SETTLE_WITHIN_MS)
@@ -214,11 +214,16 @@ export async function startBridge(
 }
 
 /** By default its file lies beside the spool. */
-const readCredentials = (config: BridgeConfig, timing: Timing, worker: WorkerClient, log: Log): Credentials =>
+const openBridgeCredentials = (
+  config: BridgeConfig,
+  timing: Timing,
+  worker: WorkerClient,
+  log: Log,
+): Credentials =>
   openCredentials({
     file: config.credentialsFile ?? config.spoolFile.replace(/(\.db)?$/, '.credentials.db'),
     origin: `${config.workerUrl} ${config.bridgeName}`,
-    pull: worker.readCredentials,
+    pull: worker.readCredentialsPage,
     pollMs: timing.credentialsPollMs,
     backoffBaseMs: timing.backoffBaseMs,
     log,
@@ -227,14 +232,14 @@ const readCredentials = (config: BridgeConfig, timing: Timing, worker: WorkerCli
 /** Spools what the broker hears, in the order in which it hears it. */
 function spoolEvents(intake: Intake): BrokerEvents {
   return {
-    message: (username, topic, payload, gone) =>
+    message: (username, topic, payload, isGone) =>
       intake.message(
         username,
         { kind: 'message', username, topic, payload: Buffer.from(payload).toString('base64') },
-        gone,
+        isGone,
       ),
     isFull: intake.isFull,
-    room: intake.room,
+    waitForRoom: intake.waitForRoom,
     connected: (username) => intake.keep(username, { kind: 'presence', event: 'connected', username }),
     disconnected: (username) => intake.keep(username, { kind: 'presence', event: 'disconnected', username }),
     subscribed: (username, topic) =>
@@ -249,7 +254,7 @@ async function openBroker(
   credentials: Credentials,
   events: BrokerEvents,
   reset: () => void,
-  onFenced: () => void,
+  onTakenOver: () => void,
   log: Log,
 ): Promise<Broker> {
   if (config.mqttUrl !== undefined) {
@@ -259,7 +264,7 @@ async function openBroker(
     // presence by itself.
     const presenceByRules = identity === topicSuffix && config.pluginSocket === undefined
     const join = () =>
-      joinBroker({ url, bridge, identity, login, sharedGroup, presenceByRules, events, onFenced, log })
+      joinBroker({ url, bridge, identity, login, sharedGroup, presenceByRules, events, onTakenOver, log })
     if (config.pluginSocket === undefined) return join()
     const watched = watchSessions(events, credentials)
     const plugin = await listenForPlugin({

@@ -76,7 +76,7 @@ const SECURE_URL = /^(mqtts|ssl|wss):/
 const URL_WITH_LOGIN = /^[^/]*\/\/[^/]*@/
 
 /** Faults of variables that depend on each other. */
-function faultsTogether(set: Record<string, string | undefined>): string[] {
+function dependencyFaults(set: Record<string, string | undefined>): string[] {
   const faults: string[] = []
   if (set.MQTT_URL === undefined) {
     const idle = NEED_A_BROKER.filter((name) => set[name] !== undefined)
@@ -164,7 +164,7 @@ export function readConfig(environment: Record<string, string | undefined>): Bri
   const faults = parsed.success
     ? []
     : parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
-  faults.push(...faultsTogether(set))
+  faults.push(...dependencyFaults(set))
   if (!parsed.success || faults.length > 0) {
     const lines = faults.map((fault) => `  ${fault}`)
     throw new Error(`The bridge's configuration is not valid:\n${lines.join('\n')}`)

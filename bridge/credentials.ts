@@ -25,7 +25,7 @@ export interface Credentials {
   /** Like `refresh`; returns true if everything that the Worker knew at the call has arrived. Waits at most 5 s. */
   catchUp(): Promise<boolean>
   /** The Worker has changed the credentials of this username: it is `unknown` until the next pull has brought them. */
-  doubt(username: string): void
+  invalidate(username: string): void
   /** Called for a *watched* username if its device was disabled, deleted, moved out of scope or got new credentials. */
   onRevoked(listener: (username: string) => void): void
   /** Watches a username with a live session. The feed has only hashed usernames, so a revocation finds just these. */
@@ -37,12 +37,12 @@ export interface Credentials {
   close(): Promise<void>
 }
 
-const PULLS_APART_MS = 500
+const PULL_GAP_MS = 500
 const CATCH_UP_WITHIN_MS = 5_000
 const SWEEP_EVERY_MS = 20
-const MAX_DOUBTS = 50_000
+const MAX_INVALIDATED = 50_000
 /** How many watched usernames are looked up in one turn of the event loop. */
-const LOOK_AT_ONCE = 1_000
+const CHECKED_AT_ONCE = 1_000
 
 /** Opens the file and keeps it up to date. Throws if it cannot be opened. `pull` must not reject. */
 export function openCredentials(options: {
@@ -56,7 +56,7 @@ export function openCredentials(options: {
 }): Credentials {
   const { log } = options
   const store = openCredentialStore(options.file, options.origin)
-  const isRight = createPasswordCheck()
+  const isRightPassword = createPasswordCheck()
   const counts = { pulls: 0, failures: 0, pages: 0, changes: 0, resets: 0, revoked: 0 }
   const logFailure = limited((count) => log.warn(count, 'the feed of credentials cannot be read'))
   const logFile = limited((count) => log.error(count, 'the file of credentials cannot be used'))
@@ -64,16 +64,16 @@ export function openCredentials(options: {
   const watched = createWatched()
   watched.useSalt(store.salt())
   /** username → how many pulls had begun at that time: the next pull brings its credentials. */
-  const doubts = new Map<string, number>()
+  const invalidated = new Map<string, number>()
   /** The same for watched usernames that are not in the feed: one that the next pull does not bring is revoked. */
-  const unsure = new Map<string, number>()
+  const missing = new Map<string, number>()
   let closed: Promise<void> | undefined
   let sweeping = setTimeout(sweep, SWEEP_EVERY_MS)
 
   const pulls = createPulls({
     pull,
-    everyMs: options.pollMs,
-    apartMs: PULLS_APART_MS,
+    intervalMs: options.pollMs,
+    minGapMs: PULL_GAP_MS,
     backoffBaseMs: options.backoffBaseMs,
   })
   void pulls.soon()
@@ -82,7 +82,7 @@ export function openCredentials(options: {
   async function pull(signal: AbortSignal): Promise<boolean> {
     const number = pulls.begun()
     counts.pulls++
-    const isGood = await readOn(signal)
+    const isGood = await readToEnd(signal)
     if (isGood) settle(number)
     else if (!signal.aborted) {
       counts.failures++
@@ -91,7 +91,7 @@ export function openCredentials(options: {
     return isGood
   }
 
-  async function readOn(signal: AbortSignal): Promise<boolean> {
+  async function readToEnd(signal: AbortSignal): Promise<boolean> {
     let after = store.cursor()
     let resets = 0
     for (;;) {
@@ -100,7 +100,7 @@ export function openCredentials(options: {
       if (page.reset) resets++
       else if (page.more && page.cursor === after) return false
       try {
-        take(page)
+        applyPage(page)
       } catch {
         logFile()
         return false
@@ -112,7 +112,7 @@ export function openCredentials(options: {
     }
   }
 
-  function take(page: FeedPage): void {
+  function applyPage(page: FeedPage): void {
     watched.useSalt(page.salt)
     const before = new Map<string, StoredCredential>()
     for (const { key } of page.items) {
@@ -134,31 +134,31 @@ export function openCredentials(options: {
     log.info({ pages: counts.pages }, 'the credentials of this bridge were read from the start')
     clearTimeout(sweeping)
     sweeping = setTimeout(sweep, SWEEP_EVERY_MS)
-    void lookAtWatched()
+    void checkAllWatched()
   }
 
   /** Settles the usernames that waited for this pull or an earlier one. */
   function settle(number: number): void {
-    for (const [username, begun] of doubts) if (begun < number) doubts.delete(username)
-    for (const [username, begun] of unsure) {
+    for (const [username, begun] of invalidated) if (begun < number) invalidated.delete(username)
+    for (const [username, begun] of missing) {
       if (begun >= number) continue
-      unsure.delete(username)
+      missing.delete(username)
       if (!isKnown(username)) revoke(username)
     }
   }
 
   /** After a load: a watched username that is not in it is gone, or was created while the feed was being read. */
-  async function lookAtWatched(): Promise<void> {
+  async function checkAllWatched(): Promise<void> {
     const usernames = watched.all()
-    for (let at = 0; at < usernames.length && !closed; at += LOOK_AT_ONCE) {
-      for (const username of usernames.slice(at, at + LOOK_AT_ONCE)) lookAt(username)
+    for (let at = 0; at < usernames.length && !closed; at += CHECKED_AT_ONCE) {
+      for (const username of usernames.slice(at, at + CHECKED_AT_ONCE)) checkWatched(username)
       await new Promise((resolve) => setImmediate(resolve))
     }
   }
 
-  function lookAt(username: string): void {
+  function checkWatched(username: string): void {
     if (!watched.has(username) || isKnown(username)) return
-    unsure.set(username, pulls.begun())
+    missing.set(username, pulls.begun())
     void pulls.soon()
   }
 
@@ -213,13 +213,13 @@ export function openCredentials(options: {
     counts,
     async check(username, password) {
       if (!TOPIC_NAME.test(username)) return 'deny'
-      if (doubts.has(username)) return 'unknown'
+      if (invalidated.has(username)) return 'unknown'
       const known = find(username)
       if (!known) return 'unknown'
       if (known.passwordHash === null) return password === '' ? 'allow' : 'deny'
-      if (password === '' || !(await isRight(password, known.passwordHash))) return 'deny'
+      if (password === '' || !(await isRightPassword(password, known.passwordHash))) return 'deny'
       // The credentials may have changed while the password was being verified.
-      const isSame = !doubts.has(username) && find(username)?.passwordHash === known.passwordHash
+      const isSame = !invalidated.has(username) && find(username)?.passwordHash === known.passwordHash
       return isSame ? 'allow' : 'unknown'
     },
     maySubscribe(username, filter) {
@@ -227,7 +227,7 @@ export function openCredentials(options: {
       const topic = parseDownlinkTopic(filter)
       if (topic === undefined) return 'deny'
       if (topic.family === 'device') return topic.name === username ? 'allow' : 'deny'
-      const known = doubts.has(username) ? undefined : find(username)
+      const known = invalidated.has(username) ? undefined : find(username)
       if (!known) return 'unknown'
       if (known.number !== topic.name || store.isShared(topic.name)) return 'deny'
       // Until the whole feed was read, another device may turn out to have the same number.
@@ -236,12 +236,12 @@ export function openCredentials(options: {
     isComplete: store.isComplete,
     refresh: async () => void (await catchUp()),
     catchUp,
-    doubt(username) {
-      doubts.delete(username) // moves it to the end of the map
-      doubts.set(username, pulls.begun())
-      for (const oldest of doubts.keys()) {
-        if (doubts.size <= MAX_DOUBTS) break
-        doubts.delete(oldest)
+    invalidate(username) {
+      invalidated.delete(username) // moves it to the end of the map
+      invalidated.set(username, pulls.begun())
+      for (const oldest of invalidated.keys()) {
+        if (invalidated.size <= MAX_INVALIDATED) break
+        invalidated.delete(oldest)
       }
       void pulls.soon()
     },
@@ -251,15 +251,15 @@ export function openCredentials(options: {
     watch(username) {
       watched.add(username)
       // Its credentials may have changed between the check and the connection.
-      if (store.isComplete()) lookAt(username)
+      if (store.isComplete()) checkWatched(username)
     },
     unwatch(username) {
       watched.remove(username)
-      unsure.delete(username)
+      missing.delete(username)
     },
     unwatchAll() {
       watched.clear()
-      unsure.clear()
+      missing.clear()
     },
     close: () => {
       closed ??= close()

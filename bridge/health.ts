@@ -28,7 +28,7 @@ export interface HealthSources {
 export interface HealthServer {
   port: number
   /** Until this is called, /healthz says that the bridge waits for its disk. */
-  tell(sources: HealthSources): void
+  setSources(sources: HealthSources): void
   close(): Promise<void>
 }
 
@@ -80,8 +80,8 @@ export async function startHealthServer(options: {
 
   return {
     port: (server.address() as AddressInfo).port,
-    tell(told) {
-      sources = told
+    setSources(given) {
+      sources = given
       report()
     },
     async close() {

@@ -5,17 +5,17 @@ import type { Spool, SpoolEntry, SpoolItem } from './spool.ts'
 export interface Intake {
   /**
    * Takes in a device's message. Resolves when it is durable; while the spool is full, that may take long. Rejects if
-   * it cannot be written or `gone()` is true: then the message must not be acknowledged.
+   * it cannot be written or `isGone()` is true: then the message must not be acknowledged.
    */
-  message(key: string, item: SpoolItem, gone: () => boolean): Promise<void>
+  message(key: string, item: SpoolItem, isGone: () => boolean): Promise<void>
   /** Device messages that became durable since the start. */
   counts: { messages: number }
   /** True if the last write failed, most likely because the disk is full. */
   hasFailed(): boolean
   /** True once the spool reached SPOOL_MAX_MB, until a tenth of that is free again. */
   isFull(): boolean
-  /** Resolves when the spool is not full; rejects if `gone()` becomes true before. */
-  room(gone: () => boolean): Promise<void>
+  /** Resolves when the spool is not full; rejects if `isGone()` becomes true before. */
+  waitForRoom(isGone: () => boolean): Promise<void>
   /** Writes records, even if the spool is full. Resolves when they are durable; rejects if they cannot be written. */
   record(key: string, items: readonly SpoolItem[]): Promise<void>
   /** Takes in a fact that no sender would repeat: it stays in memory until it is written. */
@@ -35,7 +35,7 @@ interface Pending {
   kept: boolean
 }
 interface Waiting {
-  gone(): boolean
+  isGone(): boolean
   go(error?: Error): void
 }
 
@@ -119,12 +119,12 @@ export function createIntake(
       add(key, items, false, (error) => (error ? reject(error) : resolve()))
     })
 
-  function room(gone: () => boolean): Promise<void> {
+  function waitForRoom(isGone: () => boolean): Promise<void> {
     if (!full() && held.length === 0) return Promise.resolve()
-    if (gone()) return Promise.reject(new Error('the spool is full'))
+    if (isGone()) return Promise.reject(new Error('the spool is full'))
     logFull()
     return new Promise((resolve, reject) => {
-      held.push({ gone, go: (error) => (error ? reject(error) : resolve()) })
+      held.push({ isGone, go: (error) => (error ? reject(error) : resolve()) })
     })
   }
 
@@ -133,7 +133,7 @@ export function createIntake(
     const everyone = held
     held = []
     for (const waiting of everyone) {
-      if (waiting.gone()) waiting.go(new Error('gone'))
+      if (waiting.isGone()) waiting.go(new Error('gone'))
       else held.push(waiting)
     }
   }, LOOK_FOR_GONE_MS)
@@ -141,16 +141,16 @@ export function createIntake(
 
   return {
     // If the spool is not full, the item is in line before this returns, so a client's messages keep their order.
-    async message(key, item, gone) {
+    async message(key, item, isGone) {
       await (!full() && held.length === 0
         ? written(key, [item])
-        : room(gone).then(() => written(key, [item])))
+        : waitForRoom(isGone).then(() => written(key, [item])))
       counts.messages++
     },
     counts,
     hasFailed: () => failed,
     isFull: full,
-    room,
+    waitForRoom,
     record: written,
     keep: (key, item) => add(key, [item], true, () => {}),
     flush,

@@ -15,9 +15,9 @@ export function createPulls(options: {
   /** Resolves to false if it failed: then it is tried again with backoff. Must not reject. */
   pull: (signal: AbortSignal) => Promise<boolean>
   /** From the end of a pull to the start of the next, if no caller needs one sooner. */
-  everyMs: number
+  intervalMs: number
   /** The shortest time from the start of a pull to the start of the next, however many callers there are. */
-  apartMs: number
+  minGapMs: number
   backoffBaseMs: number
 }): Pulls {
   const ending = new AbortController()
@@ -31,7 +31,7 @@ export function createPulls(options: {
 
   async function pullNext(): Promise<boolean> {
     await running
-    const wait = lastBegan + options.apartMs - performance.now()
+    const wait = lastBegan + options.minGapMs - performance.now()
     if (wait > 0) await sleep(wait, undefined, { signal }).catch(() => {})
     clearTimeout(timer)
     next = undefined
@@ -43,7 +43,8 @@ export function createPulls(options: {
     failures = isGood ? 0 : failures + 1
     const delay = isGood ? 0 : backoffMs(failures, options.backoffBaseMs)
     clearTimeout(timer)
-    if (!signal.aborted) timer = setTimeout(soon, isGood ? options.everyMs : Math.min(delay, options.everyMs))
+    if (!signal.aborted)
+      timer = setTimeout(soon, isGood ? options.intervalMs : Math.min(delay, options.intervalMs))
     return isGood
   }
 

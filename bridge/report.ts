@@ -1,4 +1,4 @@
-import type { BrokerSlot } from './brokers/slot.ts'
+import type { SwitchedBroker } from './brokers/switched.ts'
 import type { Credentials } from './credentials.ts'
 import type { Downlink } from './downlink.ts'
 import { createSince, type HealthReport, type HealthSources, type PartHealth } from './health.ts'
@@ -16,7 +16,7 @@ export interface Parts {
   uplink: Uplink
   downlink: Downlink
   hub: HubSocket
-  broker: BrokerSlot
+  broker: SwitchedBroker
   credentials: Credentials
   role: Role
   maxBytes: number
@@ -28,7 +28,7 @@ export interface Parts {
 const WELL = ['ok', 'standby']
 
 /** Makes the sources of /healthz and /metrics. */
-export function createSources(parts: Parts): HealthSources {
+export function createHealthSources(parts: Parts): HealthSources {
   const lagSeconds = createLag(parts)
   return {
     report: createReport(parts, lagSeconds),
@@ -87,7 +87,7 @@ function createReport(parts: Parts, lagSeconds: () => number): () => HealthRepor
     const active = role.isActive()
     const worker = uplink.worker()
     const { state: brokerState, reason } = broker.health()
-    const disk = intake.hasFailed() || uplink.hasStumbled() ? 'disk_error' : intake.isFull() ? 'full' : 'ok'
+    const disk = intake.hasFailed() || uplink.hasFailed() ? 'disk_error' : intake.isFull() ? 'full' : 'ok'
     const health = {
       broker: active ? part('broker', brokerState, { reason }) : part('broker', 'standby'),
       worker: part('worker', worker.state, { reason: worker.reason, lastAnswerAt: worker.lastAnswerAt }),

@@ -4,11 +4,11 @@ import type { Log } from './log.ts'
 export interface Role {
   isActive(): boolean
   /** The hub says whether this bridge holds the lease. */
-  told(active: boolean): void
+  setActive(active: boolean): void
   /** The broker has handed this bridge's session over to another bridge. */
-  fenced(): void
+  sessionTakenOver(): void
   /** Resolves when the bridge first is active or stands by; rejects if its broker cannot be opened then. */
-  first: Promise<void>
+  started: Promise<void>
   stop(): void
 }
 
@@ -24,17 +24,17 @@ export function createRole(options: {
   activate(): Promise<void>
   deactivate(): Promise<void>
   /** Asks the hub again whether this bridge is the active one. */
-  ask(): void
+  askForLease(): void
   log: Log
 }): Role {
   const { log } = options
-  const first = Promise.withResolvers<void>()
+  const started = Promise.withResolvers<void>()
   let wanted: boolean | undefined
   let isFirst = true
   const begun = () => {
     isFirst = false
   }
-  first.promise.then(begun, begun)
+  started.promise.then(begun, begun)
   let retry: NodeJS.Timeout | undefined
   const alone = setTimeout(() => {
     log.warn('no hub says which bridge is active: this one begins by itself')
@@ -47,8 +47,8 @@ export function createRole(options: {
     if (wanted !== active) log.info(active ? 'this bridge is the active one' : 'this bridge stands by')
     wanted = active
     const done = active ? options.activate() : options.deactivate()
-    done.then(first.resolve, (error: Error) => {
-      if (isFirst) return first.reject(error)
+    done.then(started.resolve, (error: Error) => {
+      if (isFirst) return started.reject(error)
       log.error({ err: error }, 'the broker cannot be opened')
       retry = setTimeout(() => wanted === active && become(active), TRY_AGAIN_MS)
     })
@@ -56,12 +56,12 @@ export function createRole(options: {
 
   return {
     isActive: () => wanted === true,
-    first: first.promise,
-    told: become,
-    fenced() {
+    started: started.promise,
+    setActive: become,
+    sessionTakenOver() {
       log.warn('the broker handed the session of this bridge to another one')
       become(false)
-      retry = setTimeout(options.ask, TRY_AGAIN_MS)
+      retry = setTimeout(options.askForLease, TRY_AGAIN_MS)
     },
     stop() {
       clearTimeout(alone)

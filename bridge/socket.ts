@@ -19,7 +19,7 @@ export interface HubSocket {
   send(frame: Unversioned<FrameFromBridge>): boolean
   isOpen(): boolean
   /** Says hello again: the hub tells whether this bridge is the active one, and the credit starts anew. */
-  ask(): void
+  askForLease(): void
   /** Gives the lease back and closes, within 1 s. */
   stop(): Promise<void>
   counts: { connects: number; unreadable: number }
@@ -123,7 +123,7 @@ export function connectHub(options: {
     counts,
     send,
     isOpen: () => socket?.readyState === WebSocket.OPEN,
-    ask: () => void hello(),
+    askForLease: () => void hello(),
     async stop() {
       stopped = true
       clearTimeout(reconnect)
@@ -133,9 +133,9 @@ export function connectHub(options: {
       send({ t: 'bye' })
       last.close(1000)
       // A hub that does not answer the close frame must not delay the end.
-      const impatience = setTimeout(() => last.terminate(), CLOSE_WITHIN_MS)
+      const force = setTimeout(() => last.terminate(), CLOSE_WITHIN_MS)
       await closed
-      clearTimeout(impatience)
+      clearTimeout(force)
     },
   }
 }

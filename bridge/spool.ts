@@ -50,7 +50,7 @@ export interface Spool {
   oldest(): { at: number | null } | undefined
   drop(items: readonly SpooledItem[]): void
   /** Moves an item that the Worker cannot read to the table `dead`, for a person to look at. */
-  bury(item: SpooledItem, reason: string): void
+  moveToDeadLetters(item: SpooledItem, reason: string): void
   deadLetters(): { id: string; json: string; reason: string }[]
   depth(): number
   bytes(): number
@@ -109,7 +109,7 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
     WHERE key NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?`)
   const oldest = db.prepare('SELECT at FROM items ORDER BY seq LIMIT 1')
   const remove = db.prepare('DELETE FROM items WHERE seq IN (SELECT value FROM json_each(?))')
-  const bury = db.prepare('INSERT OR REPLACE INTO dead SELECT seq, body, ? FROM items WHERE seq = ?')
+  const copyToDead = db.prepare('INSERT OR REPLACE INTO dead SELECT seq, body, ? FROM items WHERE seq = ?')
   const trimDead = db.prepare(
     'DELETE FROM dead WHERE seq NOT IN (SELECT seq FROM dead ORDER BY seq DESC LIMIT ?)',
   )
@@ -183,9 +183,9 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
 
     drop,
 
-    bury(item, reason) {
+    moveToDeadLetters(item, reason) {
       inTransaction(() => {
-        bury.run(reason, item.seq)
+        copyToDead.run(reason, item.seq)
         trimDead.run(MAX_DEAD_LETTERS)
         drop([item])
       })

@@ -15,7 +15,7 @@ export interface Uplink {
   /** Whether the Worker takes batches; `unknown` before the first response. */
   worker(): WorkerHealth
   /** True if the last step threw: most likely the disk failed, and items could not be deleted from the spool. */
-  hasStumbled(): boolean
+  hasFailed(): boolean
 }
 
 export interface WorkerHealth {
@@ -69,12 +69,12 @@ export function startUplink(options: UplinkOptions): Uplink {
   let lastFailure = ''
   let batchLimit = MAX_BATCH_ITEMS
   /** The `seq` of an item that was refused by itself, although an empty batch was taken. */
-  let suspect: number | undefined
+  let suspectSeq: number | undefined
   let lastUpTo: number | undefined
   let lastPostAt = Number.NEGATIVE_INFINITY
   /** True once a response of this run told the newest lease. No item is posted before: its lease may be outdated. */
   let knowsLease = false
-  let stumbled = false
+  let failed = false
 
   intake.onWritten(() => wake?.())
 
@@ -140,20 +140,20 @@ export function startUplink(options: UplinkOptions): Uplink {
    * Halves a batch that the Worker cannot read, until one item is left, which becomes a dead letter. Returns false if
    * even an empty batch is refused.
    */
-  async function narrow(items: readonly SpooledItem[], status: number): Promise<boolean> {
+  async function isolateUnreadable(items: readonly SpooledItem[], status: number): Promise<boolean> {
     const [item] = items
     if (items.length > 1) {
       batchLimit = Math.ceil(items.length / 2)
       return true
     }
     if (item === undefined) return false
-    if (suspect !== item.seq) {
+    if (suspectSeq !== item.seq) {
       // If an empty batch is refused too, the item is not to blame. If not, the item is tried once more by itself.
       const probe = await worker.postBatch(envelope([], lastUpTo), aborter.signal)
-      suspect = probe.kind === 'answered' ? item.seq : undefined
-      return suspect !== undefined
+      suspectSeq = probe.kind === 'answered' ? item.seq : undefined
+      return suspectSeq !== undefined
     }
-    spool.bury(item, `status ${status}`)
+    spool.moveToDeadLetters(item, `status ${status}`)
     counts.dead++
     log.error({ id: item.id, status }, 'an item was put aside: the Worker cannot read it')
     return true
@@ -174,12 +174,12 @@ export function startUplink(options: UplinkOptions): Uplink {
       lastPostAt = performance.now()
       failures = 0
       batchLimit = Math.min(MAX_BATCH_ITEMS, batchLimit * 2)
-      suspect = undefined
+      suspectSeq = undefined
       counts.batches++
       settle(items, outcome.answer)
       return
     }
-    if (outcome.kind === 'refused' && (await narrow(items, outcome.status))) return
+    if (outcome.kind === 'refused' && (await isolateUnreadable(items, outcome.status))) return
     failures++
     lastFailure = outcome.kind === 'failed' ? outcome.reason : `status ${outcome.status}`
     if (!stopping) logFailure()
@@ -187,14 +187,14 @@ export function startUplink(options: UplinkOptions): Uplink {
     await sleep(Math.max(delay, outcome.kind === 'failed' ? outcome.retryAfterMs : 0), false)
   }
 
-  let alone = Number.POSITIVE_INFINITY
+  let onlySentSince = Number.POSITIVE_INFINITY
 
   /** How long to wait because all items are `sent` records; 0 if there are others or these have waited long enough. */
   function waitsMs(items: readonly SpooledItem[]): number {
-    const isAlone = items.length > 0 && items.every(isSent)
-    if (!isAlone) alone = Number.POSITIVE_INFINITY
-    else alone = Math.min(alone, performance.now())
-    return isAlone && !stopping ? Math.max(0, alone + SENT_WAITS_MS - performance.now()) : 0
+    const isOnlySent = items.length > 0 && items.every(isSent)
+    if (!isOnlySent) onlySentSince = Number.POSITIVE_INFINITY
+    else onlySentSince = Math.min(onlySentSince, performance.now())
+    return isOnlySent && !stopping ? Math.max(0, onlySentSince + SENT_WAITS_MS - performance.now()) : 0
   }
 
   async function step(): Promise<void> {
@@ -212,9 +212,9 @@ export function startUplink(options: UplinkOptions): Uplink {
     while (!stopping) {
       try {
         await step()
-        stumbled = false
+        failed = false
       } catch (error) {
-        stumbled = true
+        failed = true
         // Most likely the spool's disk. Items that could not be deleted go up twice, which changes nothing.
         log.error({ err: error }, 'the uplink stumbled')
         await sleep(SPOOL_RETRY_MS, false)
@@ -236,7 +236,7 @@ export function startUplink(options: UplinkOptions): Uplink {
           : null,
       }
     },
-    hasStumbled: () => stumbled,
+    hasFailed: () => failed,
     async stop(withinMs) {
       stopping = true
       wake?.()

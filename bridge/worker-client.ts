@@ -28,7 +28,7 @@ export interface WorkerClient {
   authenticate(request: AuthRequest): Promise<Decision>
   maySubscribe(request: AclRequest): Promise<Decision>
   /** Returns the page of the credentials feed after this cursor; undefined if that fails. Never throws. */
-  readCredentials(after: string | undefined, signal: AbortSignal): Promise<FeedPage | undefined>
+  readCredentialsPage(after: string | undefined, signal: AbortSignal): Promise<FeedPage | undefined>
 }
 
 const REFUSALS = [400, 413, 422]
@@ -86,7 +86,7 @@ export function createWorkerClient(options: {
     },
     authenticate: (request) => decide('/broker/v1/auth', request),
     maySubscribe: (request) => decide('/broker/v1/acl', { ...request, action: 'subscribe' }),
-    async readCredentials(after, signal) {
+    async readCredentialsPage(after, signal) {
       const query = after === undefined ? '' : `?${new URLSearchParams({ after })}`
       try {
         const response = await fetch(`${options.workerUrl}/bridge/v1/credentials${query}`, {

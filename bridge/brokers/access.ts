@@ -9,9 +9,9 @@ import { createGate } from './gate.ts'
  * is complete, the Worker is asked about each unknown username, and its yes is remembered for a short time.
  */
 export interface Access {
-  /** `gone` returns true once the client no longer waits for the decision. */
-  connect(request: AuthRequest, gone: () => boolean): Promise<Decision>
-  subscribe(request: AclRequest, gone: () => boolean): Promise<Decision>
+  /** `isGone` returns true once the client no longer waits for the decision. */
+  connect(request: AuthRequest, isGone: () => boolean): Promise<Decision>
+  subscribe(request: AclRequest, isGone: () => boolean): Promise<Decision>
   /** Forgets the decisions about a username; the Worker's pending answers about it no longer count. */
   forget(username: string): void
   /** Grows with each `forget`: a decision of an earlier epoch no longer counts. */
@@ -44,12 +44,16 @@ export function createAccess(
     for (const [key, until] of known) if (until < performance.now()) known.delete(key)
   }
 
-  async function decide(known: () => Promise<Knowledge>, gone: () => boolean, ask: () => Promise<Decision>) {
+  async function decide(
+    known: () => Promise<Knowledge>,
+    isGone: () => boolean,
+    ask: () => Promise<Decision>,
+  ) {
     let decision = await known()
     if (decision === 'unknown' && credentials.isComplete()) {
       // Either a new device or a stranger. All connections that wait share one pull.
       const isUpToDate = await credentials.catchUp()
-      if (gone()) return 'unavailable'
+      if (isGone()) return 'unavailable'
       decision = await known()
       if (decision === 'unknown') return isUpToDate ? 'deny' : 'unavailable'
     }
@@ -59,14 +63,14 @@ export function createAccess(
   async function askWorker(
     username: string,
     what: string,
-    gone: () => boolean,
+    isGone: () => boolean,
     ask: () => Promise<Decision>,
   ): Promise<Decision> {
     const isKnown = () => (allowed.get(username)?.get(what) ?? 0) > performance.now()
     if (isKnown()) return 'allow'
     return gate(async () => {
       if (isKnown()) return 'allow'
-      if (gone()) return 'unavailable'
+      if (isGone()) return 'unavailable'
       const asked = epoch(username)
       const decision = await ask()
       if (epoch(username) !== asked) return 'unavailable'
@@ -76,24 +80,24 @@ export function createAccess(
   }
 
   return {
-    async connect(request, gone) {
+    async connect(request, isGone) {
       if (!TOPIC_NAME.test(request.username)) return 'deny'
       const { username, password } = request
       const secret = createHash('sha256').update(`${username}\0${password}`).digest('base64')
       const ask = () => worker.authenticate(request)
       return decide(
         () => credentials.check(username, password),
-        gone,
-        () => askWorker(username, `connect ${secret}`, gone, ask),
+        isGone,
+        () => askWorker(username, `connect ${secret}`, isGone, ask),
       )
     },
-    async subscribe(request, gone) {
+    async subscribe(request, isGone) {
       const { username, topic } = request
       const ask = () => worker.maySubscribe(request)
       return decide(
         async () => credentials.maySubscribe(username, topic),
-        gone,
-        () => askWorker(username, `subscribe ${topic}`, gone, ask),
+        isGone,
+        () => askWorker(username, `subscribe ${topic}`, isGone, ask),
       )
     },
     forget(username) {

@@ -37,11 +37,11 @@ export interface Broker {
 /** What a broker calls for what it hears. */
 export interface BrokerEvents {
   /** A device published. Resolves when the message is durable; rejects if it must not be acknowledged. */
-  message(username: string, topic: string, payload: Uint8Array, gone: () => boolean): Promise<void>
+  message(username: string, topic: string, payload: Uint8Array, isGone: () => boolean): Promise<void>
   /** True while no more messages can be taken in. */
   isFull(): boolean
-  /** Resolves when messages can be taken in; rejects if `gone()` becomes true before. */
-  room(gone: () => boolean): Promise<void>
+  /** Resolves when messages can be taken in; rejects if `isGone()` becomes true before. */
+  waitForRoom(isGone: () => boolean): Promise<void>
   connected(username: string): void
   disconnected(username: string): void
   subscribed(username: string, topic: string): void

@@ -143,11 +143,11 @@ export async function startEmbeddedBroker(options: {
       }
       if (!connection || connection.asking >= MAX_FILTERS_ASKED) return refuse()
       connection.asking++
-      const gone = () => client.closed
+      const isGone = () => client.closed
       const request = { username: connection.username, clientid: connection.clientId, topic }
       void events
-        .room(gone)
-        .then(() => access.subscribe(request, gone))
+        .waitForRoom(isGone)
+        .then(() => access.subscribe(request, isGone))
         .catch(() => 'unavailable' as const)
         .then((decision) => {
           connection.asking--

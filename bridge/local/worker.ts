@@ -78,13 +78,13 @@ async function untilReady(url: string, running: () => boolean): Promise<void> {
   const deadline = performance.now() + READY_WITHIN_MS
   while (performance.now() < deadline) {
     if (!running()) throw new Error('The Worker ended while it was starting.')
-    if (await answers(url)) return
+    if (await isReady(url)) return
     await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS))
   }
   throw new Error(`The Worker did not answer at ${url} within ${READY_WITHIN_MS / 1000} s.`)
 }
 
-async function answers(url: string): Promise<boolean> {
+async function isReady(url: string): Promise<boolean> {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(POLL_TIMEOUT_MS) })
     await response.body?.cancel()

@@ -257,7 +257,7 @@ it('a username that is missing from the feed when it connects is revoked unless 
 
 it('a username that the Worker has changed is unknown until a pull that began later has ended', async () => {
   const credentials = await open(page('1', [enabled('one', { number: 'n1' })], { reset: true }))
-  credentials.doubt('one')
+  credentials.invalidate('one')
   expect(await checks(credentials, 'one')).toEqual(['unknown'])
   expect(credentials.maySubscribe('one', 'ota/devices/inform/n1')).toBe('unknown')
   expect(await credentials.catchUp()).toBe(false)

@@ -38,11 +38,11 @@ export function joinBroker(options: {
   presenceByRules: boolean
   events: BrokerEvents
   /** Another bridge of this name took over the session. */
-  onFenced: () => void
+  onTakenOver: () => void
   log: Log
 }): Broker {
   const { identity, events, log } = options
-  const counts = { connects: 0, unidentified: 0, stoodAside: 0 }
+  const counts = { connects: 0, unidentified: 0, paused: 0 }
   const logUnidentified = limited((count) => log.warn(count, 'messages without a publisher were left out'))
   const logAway = limited((count) => log.warn({ ...count, reason }, 'no connection to the broker'))
   const logFull = limited((count) => log.warn(count, 'the spool is full: the broker is left to queue'))
@@ -65,14 +65,14 @@ export function joinBroker(options: {
     ...options.login,
   })
   let connection = 0
-  let isAside = false
+  let isPaused = false
   let isClosed = false
   /** Why no message comes through: a code, since an error's text may hold the address. */
   let reason: string | undefined
   let receivedUpTo: number | undefined
   let marker: { nonce: string; at: number } | undefined
   /** Message ids whose PUBACK said "no matching subscribers", which mqtt.js does not tell the publish callback. */
-  const unheard = new Set<number>()
+  const withoutSubscriber = new Set<number>()
 
   /**
    * Publishes a marker, which comes back through the broker's queue for this session. When it arrives, the broker has
@@ -116,7 +116,7 @@ export function joinBroker(options: {
   client.on('close', () => {
     connection++
     receivedUpTo = undefined
-    unheard.clear()
+    withoutSubscriber.clear()
     logAway()
     forgetOutgoing()
   })
@@ -124,7 +124,7 @@ export function joinBroker(options: {
     if (reasonCode !== SESSION_TAKEN_OVER) return
     // To reconnect would take the session back from the other bridge.
     client.end(true)
-    options.onFenced()
+    options.onTakenOver()
   })
   // 'close' follows.
   client.on('error', (error) => {
@@ -136,10 +136,11 @@ export function joinBroker(options: {
     delete client.options.properties
   })
   client.on('packetreceive', (packet) => {
-    if (packet.cmd === 'puback' && packet.reasonCode === NO_SUBSCRIBER) unheard.add(packet.messageId!)
+    if (packet.cmd === 'puback' && packet.reasonCode === NO_SUBSCRIBER)
+      withoutSubscriber.add(packet.messageId!)
   })
 
-  async function take({ topic, payload, properties }: Received, gone: () => boolean): Promise<void> {
+  async function take({ topic, payload, properties }: Received, isGone: () => boolean): Promise<void> {
     if (topic === markerTopic) {
       if (payload.toString() !== marker?.nonce) return
       receivedUpTo = marker.at
@@ -151,7 +152,7 @@ export function joinBroker(options: {
     const { userProperties } = properties ?? {}
     const isTooLarge = payload.length > identity.maxBytes
     const message = isTooLarge ? undefined : identity.read({ topic, payload, userProperties })
-    if (message) return events.message(message.username, message.topic, message.payload, gone)
+    if (message) return events.message(message.username, message.topic, message.payload, isGone)
     counts.unidentified++
     logUnidentified()
   }
@@ -160,17 +161,17 @@ export function joinBroker(options: {
    * Disconnects until there is room in the spool; the broker queues for the session meanwhile. Merely withholding the
    * acknowledgement would stop mqtt.js from reading ping responses too, and the connection would break again and again.
    */
-  function standAside(): void {
-    if (isAside) return
-    isAside = true
-    counts.stoodAside++
+  function pauseUntilRoom(): void {
+    if (isPaused) return
+    isPaused = true
+    counts.paused++
     logFull()
     client.end(true)
     void events
-      .room(() => isClosed)
+      .waitForRoom(() => isClosed)
       .then(
         () => {
-          isAside = false
+          isPaused = false
           if (!isClosed) client.reconnect()
         },
         () => {},
@@ -178,19 +179,19 @@ export function joinBroker(options: {
   }
 
   client.handleMessage = (packet, done) => {
-    if (events.isFull()) return standAside()
+    if (events.isFull()) return pauseUntilRoom()
     const arrivedOn = connection
-    const gone = () => connection !== arrivedOn
+    const isGone = () => connection !== arrivedOn
     const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
-    take({ ...packet, payload }, gone).then(
+    take({ ...packet, payload }, isGone).then(
       () => {
         // After a reconnect `done` would acknowledge another message, on the new connection.
-        if (!gone()) done()
+        if (!isGone()) done()
       },
       () => {
         logMessage()
         // Without an acknowledgement, the broker delivers the message again over a new connection.
-        if (!gone()) client.stream.destroy()
+        if (!isGone()) client.stream.destroy()
       },
     )
   }
@@ -201,7 +202,7 @@ export function joinBroker(options: {
     health: () =>
       client.connected && reason === undefined
         ? { state: 'ok' }
-        : { state: 'away', reason: isAside ? 'the spool is full' : reason },
+        : { state: 'away', reason: isPaused ? 'the spool is full' : reason },
     ready: (withinMs) =>
       client.connected
         ? Promise.resolve(true)
@@ -223,7 +224,7 @@ export function joinBroker(options: {
           expiresInSeconds === undefined ? {} : { messageExpiryInterval: Math.max(1, expiresInSeconds) }
         let id: number | undefined
         client.publish(topic, payload, { qos: 1, properties }, (error) => {
-          const offline = id !== undefined && unheard.delete(id)
+          const offline = id !== undefined && withoutSubscriber.delete(id)
           resolve(error ? 'returned' : offline ? 'offline' : 'taken')
         })
         id = client.getLastMessageId()

@@ -4,7 +4,7 @@ import { envelope, userProperty } from '../../../bridge/identity.ts'
 const payload = Buffer.from('{"step":1}')
 const topic = 'ota/device/progress'
 const base64 = payload.toString('base64')
-const NAMES_THAT_ARE_NONE = ['', 'a/b', 'a+', '#', 'a\0b', 'x'.repeat(65), 'x'.repeat(10_000), 'ä']
+const INVALID_NAMES = ['', 'a/b', 'a+', '#', 'a\0b', 'x'.repeat(65), 'x'.repeat(10_000), 'ä']
 
 describe('a publisher in the user properties', () => {
   const read = (names: string | string[] | undefined, on = topic) =>
@@ -23,7 +23,7 @@ describe('a publisher in the user properties', () => {
     expect(read(undefined)).toBeUndefined()
     expect(read([])).toBeUndefined()
     expect(userProperty.read({ topic, payload })).toBeUndefined()
-    for (const name of NAMES_THAT_ARE_NONE) expect(read(name), JSON.stringify(name)).toBeUndefined()
+    for (const name of INVALID_NAMES) expect(read(name), JSON.stringify(name)).toBeUndefined()
     expect(read('dev-1', 'ota/device/progress/dev-1')).toBeUndefined()
   })
 })
@@ -47,7 +47,7 @@ describe('a publisher in an envelope', () => {
     const none = [
       ...[{ token: 'a', device_id: 'b', values: base64 }, { values: base64 }, { token: 1, values: base64 }],
       ...[{ token: 'a' }, { token: 'a', values: 'no base64!' }, [], 'nonsense', '', null],
-      ...NAMES_THAT_ARE_NONE.map((token) => ({ token, values: base64 })),
+      ...INVALID_NAMES.map((token) => ({ token, values: base64 })),
     ]
     for (const message of none) expect(read(message), JSON.stringify(message)).toBeUndefined()
   })

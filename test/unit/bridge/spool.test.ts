@@ -97,7 +97,7 @@ describe('the spool', () => {
   it('the spool keeps an item that the Worker cannot read as a dead letter', () => {
     const spool = open()
     spool.append([entry('1'), entry('2')])
-    spool.bury(spool.peek(1, 1e6, [])[0]!, 'status 400')
+    spool.moveToDeadLetters(spool.peek(1, 1e6, [])[0]!, 'status 400')
     expect(spool.depth()).toBe(1)
     expect(spool.deadLetters()).toMatchObject([{ reason: 'status 400' }])
     expect(textOf(spool.peek(1, 1e6, [])[0]!.json)).toBe('2')

@@ -1,12 +1,12 @@
 import type { Broker } from './broker.ts'
 
 /** The broker of a bridge: opened while the bridge is active. While it stands by, every publish is returned. */
-export interface BrokerSlot extends Broker {
+export interface SwitchedBroker extends Broker {
   /** Starts the embedded broker or joins another; does nothing if it is open. Rejects if that fails. */
   open(): Promise<void>
 }
 
-export function createBrokerSlot(openBroker: () => Promise<Broker>): BrokerSlot {
+export function createSwitchedBroker(openBroker: () => Promise<Broker>): SwitchedBroker {
   let current: Broker | undefined
   let counts: Record<string, number> = {}
   /** Opening and closing happen one after the other. */
