@@ -80,7 +80,8 @@ function createReport(parts: Parts, lagSeconds: () => number): () => HealthRepor
   const { spool, intake, uplink, hub, broker, credentials, role, maxBytes } = parts
   const since = createSince()
   const part = (name: string, state: string, more: Record<string, unknown> = {}): PartHealth => ({
-    ...{ state, since: since(name, state) },
+    state,
+    since: since(name, state),
     ...more,
   })
   return () => {
@@ -93,7 +94,9 @@ function createReport(parts: Parts, lagSeconds: () => number): () => HealthRepor
       worker: part('worker', worker.state, { reason: worker.reason, lastAnswerAt: worker.lastAnswerAt }),
       hub: part('hub', hub.isOpen() ? 'ok' : 'away', { active }),
       spool: part('spool', disk, {
-        ...{ depth: spool.depth(), bytes: spool.bytes(), maxBytes },
+        depth: spool.depth(),
+        bytes: spool.bytes(),
+        maxBytes,
         oldestAgeSeconds: lagSeconds(),
       }),
       credentials: part('credentials', credentials.isComplete() ? 'ok' : 'incomplete'),

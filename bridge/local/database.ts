@@ -53,8 +53,14 @@ export async function registerKeys(settings: LocalSettings, keys: LocalKeys, now
     (hash = '${admin}' AND role = 'admin') OR (hash = '${bridge}' AND role = 'bridge'))`
   const command = [...statements, check].join(';\n')
   const answer = await runWrangler([
-    ...['d1', 'execute', 'DB', ...local(settings), '--json', '--yes'],
-    ...['--command', command],
+    'd1',
+    'execute',
+    'DB',
+    ...local(settings),
+    '--json',
+    '--yes',
+    '--command',
+    command,
   ])
   const good = rolesOf
     .parse(JSON.parse(answer))

@@ -25,12 +25,21 @@ export async function startWorker(
 ): Promise<LocalWorker> {
   const child = spawnWrangler([
     'dev',
-    ...['--ip', settings.host, '--port', String(settings.port)],
-    ...['--persist-to', settings.stateDirectory],
-    ...['--var', `PUBLIC_URL:${settings.publicUrl}`],
-    ...['--var', `R2_S3_ENDPOINT:${settings.publicUrl}/cdn-cgi/local/r2/s3`],
-    ...['--log-level', 'error', '--show-interactive-dev-session=false'],
-    ...['--inspector-port', String(more.inspectorPort ?? 0)],
+    '--ip',
+    settings.host,
+    '--port',
+    String(settings.port),
+    '--persist-to',
+    settings.stateDirectory,
+    '--var',
+    `PUBLIC_URL:${settings.publicUrl}`,
+    '--var',
+    `R2_S3_ENDPOINT:${settings.publicUrl}/cdn-cgi/local/r2/s3`,
+    '--log-level',
+    'error',
+    '--show-interactive-dev-session=false',
+    '--inspector-port',
+    String(more.inspectorPort ?? 0),
     ...(more.entry === undefined ? [] : [more.entry]),
   ])
   const running = () => child.exitCode === null && child.signalCode === null

@@ -67,7 +67,9 @@ it('the configuration reads the login for a joined broker, with the password fro
     MQTT_URL: 'mqtts://broker:8883',
     MQTT_USERNAME: 'edge-ota',
     MQTT_PASSWORD_FILE: file('password', 'of the bridge\n'),
-    ...{ MQTT_CA_FILE: caFile, MQTT_CERT_FILE: certFile, MQTT_KEY_FILE: keyFile },
+    MQTT_CA_FILE: caFile,
+    MQTT_CERT_FILE: certFile,
+    MQTT_KEY_FILE: keyFile,
   })
   expect(mqttUrl).toBe('mqtts://broker:8883')
   expect(mqttLogin).toEqual({ username: 'edge-ota', password: 'of the bridge', ca, cert, key })

@@ -9,7 +9,8 @@ const INVALID_NAMES = ['', 'a/b', 'a+', '#', 'a\0b', 'x'.repeat(65), 'x'.repeat(
 describe('a publisher in the user properties', () => {
   const read = (names: string | string[] | undefined, on = topic) =>
     userProperty.read({
-      ...{ topic: on, payload },
+      topic: on,
+      payload,
       userProperties: names === undefined ? {} : { $client_username: names },
     })
 
@@ -45,8 +46,15 @@ describe('a publisher in an envelope', () => {
 
   it('an envelope names no publisher if its two names differ, both are missing or it is malformed', () => {
     const none = [
-      ...[{ token: 'a', device_id: 'b', values: base64 }, { values: base64 }, { token: 1, values: base64 }],
-      ...[{ token: 'a' }, { token: 'a', values: 'no base64!' }, [], 'nonsense', '', null],
+      { token: 'a', device_id: 'b', values: base64 },
+      { values: base64 },
+      { token: 1, values: base64 },
+      { token: 'a' },
+      { token: 'a', values: 'no base64!' },
+      [],
+      'nonsense',
+      '',
+      null,
       ...INVALID_NAMES.map((token) => ({ token, values: base64 })),
     ]
     for (const message of none) expect(read(message), JSON.stringify(message)).toBeUndefined()
