@@ -10,7 +10,9 @@ const SQLITE_FULL = 13
  * ended instead, it would only be restarted over and over.
  */
 export async function awaitDisk<T>(open: () => T, log: Log): Promise<T> {
-  const logDisk = limited((count) => log.error(count, 'the disk is full or cannot be read: waiting for it'))
+  const logDisk = limited((times) =>
+    log.error({ code: 'bridge.disk_failed', times }, 'the disk is full or cannot be read: waiting for it'),
+  )
   for (;;) {
     try {
       return open()

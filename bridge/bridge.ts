@@ -149,7 +149,7 @@ export async function startBridge(
     try {
       spool.setLease({ own: active ? number : own, known: number })
     } catch {
-      log.error('the lease cannot be written')
+      log.error({ code: 'bridge.lease_not_written' }, 'the lease cannot be written')
       leaseRetry = setTimeout(() => hub?.askForLease(), LEASE_RETRY_MS)
       // Messages taken in now would be spooled under the previous lease. To stand by needs no disk.
       if (active) return
@@ -179,7 +179,7 @@ export async function startBridge(
     spool.close()
     throw error
   })
-  log.info({ mqttPort: broker.mqttPort, spooled: spool.depth() }, 'the bridge runs')
+  log.info({ code: 'bridge.started', mqttPort: broker.mqttPort, spooled: spool.depth() }, 'the bridge runs')
 
   async function stop(): Promise<void> {
     clearTimeout(leaseRetry)
@@ -194,7 +194,7 @@ export async function startBridge(
     await health?.close()
     await credentials.close()
     intake.close()
-    log.info({ spooled: spool.depth() }, 'the bridge ended')
+    log.info({ code: 'bridge.stopped', spooled: spool.depth() }, 'the bridge ended')
     spool.close()
   }
 

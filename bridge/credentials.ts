@@ -58,8 +58,15 @@ export function openCredentials(options: {
   const store = openCredentialStore(options.file, options.origin)
   const isRightPassword = createPasswordCheck()
   const counts = { pulls: 0, failures: 0, pages: 0, changes: 0, resets: 0, revoked: 0 }
-  const logFailure = limited((count) => log.warn(count, 'the feed of credentials cannot be read'))
-  const logFile = limited((count) => log.error(count, 'the file of credentials cannot be used'))
+  const logFailure = limited((times) =>
+    log.warn({ code: 'bridge.credentials_feed_failed', times }, 'the credentials feed cannot be read'),
+  )
+  const logFile = limited((times) =>
+    log.error(
+      { code: 'bridge.credentials_file_failed', times },
+      'the credentials file cannot be read or written',
+    ),
+  )
   const listeners: ((username: string) => void)[] = []
   const watched = createWatched()
   watched.useSalt(store.salt())
@@ -131,7 +138,10 @@ export function openCredentials(options: {
       if (!now || now.passwordHash !== passwordHash) revoke(username)
     }
     if (!wasLoading || store.isLoading()) return
-    log.info({ pages: counts.pages }, 'the credentials of this bridge were read from the start')
+    log.info(
+      { code: 'bridge.credentials_loaded', pages: counts.pages },
+      'all credentials of this bridge were read',
+    )
     clearTimeout(sweeping)
     sweeping = setTimeout(sweep, SWEEP_EVERY_MS)
     void checkAllWatched()

@@ -1,7 +1,7 @@
 import { type FrameToBridge, MAX_CREDIT, type NoticeFrame, type NoticeRef } from '../src/protocol/bridge.ts'
 import type { Broker, PublishResult } from './brokers/broker.ts'
 import type { Intake } from './intake.ts'
-import type { Log } from './log.ts'
+import { errorFields, type Log } from './log.ts'
 
 export interface Downlink {
   receive(frame: FrameToBridge): void
@@ -112,7 +112,9 @@ export function createDownlink(options: {
     if (ignored > 0) giveCredit(ignored)
     line = line
       .then(() => takeUp(fresh, deadline))
-      .catch((error: unknown) => log.error({ err: error }, 'downlink'))
+      .catch((error: unknown) =>
+        log.error({ code: 'bridge.downlink_failed', ...errorFields(error) }, 'the downlink failed'),
+      )
   }
 
   return {

@@ -58,8 +58,12 @@ export function createIntake(
   let scheduled: NodeJS.Immediate | undefined
   let retry: NodeJS.Timeout | undefined
   const listeners: (() => void)[] = []
-  const logFailure = limited((count) => options.log.error(count, 'the spool cannot be written'))
-  const logFull = limited((count) => options.log.warn(count, 'the spool is full: devices wait'))
+  const logFailure = limited((times) =>
+    options.log.error({ code: 'bridge.spool_not_written', times }, 'the spool cannot be written'),
+  )
+  const logFull = limited((times) =>
+    options.log.warn({ code: 'bridge.spool_full', times }, 'the spool is full: devices wait'),
+  )
 
   const counts = { messages: 0 }
   let failed = false
@@ -97,7 +101,10 @@ export function createIntake(
   function boundKept(kept: Pending[]): Pending[] {
     const tooMany = kept.length - MAX_KEPT
     if (tooMany <= 0) return kept
-    options.log.error({ forgotten: tooMany }, 'facts that could not be spooled are given up')
+    options.log.error(
+      { code: 'bridge.facts_dropped', dropped: tooMany },
+      'facts that could not be spooled were dropped',
+    )
     return kept.slice(tooMany)
   }
 

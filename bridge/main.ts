@@ -1,6 +1,6 @@
 import { type Bridge, startBridge } from './bridge.ts'
 import { readConfig } from './config.ts'
-import { createLog } from './log.ts'
+import { createLog, errorFields } from './log.ts'
 
 const STOP_WITHIN_MS = 10_000
 
@@ -8,7 +8,8 @@ function configured() {
   try {
     return readConfig(process.env)
   } catch (error) {
-    console.error((error as Error).message)
+    const fields = { code: 'bridge.config_invalid', error: (error as Error).message } as const
+    createLog('error').error(fields, 'the configuration is not valid')
     process.exit(1)
   }
 }
@@ -28,11 +29,14 @@ async function stop(): Promise<void> {
 process.once('SIGTERM', () => void stop())
 process.once('SIGINT', () => void stop())
 process.on('uncaughtException', (error) => {
-  log.fatal({ err: error }, 'the bridge ends by a fault of its own')
+  log.error(
+    { code: 'bridge.crashed', ...errorFields(error) },
+    'the bridge ends because of an unexpected error',
+  )
   process.exit(1)
 })
 
 bridge = await startBridge(config, log).catch((error: unknown) => {
-  log.fatal({ err: error }, 'the bridge cannot start')
+  log.error({ code: 'bridge.start_failed', ...errorFields(error) }, 'the bridge cannot start')
   process.exit(1)
 })

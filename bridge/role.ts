@@ -1,4 +1,4 @@
-import type { Log } from './log.ts'
+import { errorFields, type Log } from './log.ts'
 
 /** Whether this bridge is the active one of its name or stands by. The hub's lease decides. */
 export interface Role {
@@ -37,19 +37,25 @@ export function createRole(options: {
   started.promise.then(begun, begun)
   let retry: NodeJS.Timeout | undefined
   const alone = setTimeout(() => {
-    log.warn('no hub says which bridge is active: this one begins by itself')
+    log.warn(
+      { code: 'bridge.lease_unknown' },
+      'the hub cannot be reached: this bridge becomes active by itself',
+    )
     become(true)
   }, options.waitMs)
 
   function become(active: boolean): void {
     clearTimeout(alone)
     clearTimeout(retry)
-    if (wanted !== active) log.info(active ? 'this bridge is the active one' : 'this bridge stands by')
+    if (wanted !== active) {
+      if (active) log.info({ code: 'bridge.active' }, 'this bridge is the active one')
+      else log.info({ code: 'bridge.standby' }, 'this bridge stands by')
+    }
     wanted = active
     const done = active ? options.activate() : options.deactivate()
     done.then(started.resolve, (error: Error) => {
       if (isFirst) return started.reject(error)
-      log.error({ err: error }, 'the broker cannot be opened')
+      log.error({ code: 'bridge.broker_not_opened', ...errorFields(error) }, 'the broker cannot be opened')
       retry = setTimeout(() => wanted === active && become(active), TRY_AGAIN_MS)
     })
   }
@@ -59,7 +65,7 @@ export function createRole(options: {
     started: started.promise,
     setActive: become,
     sessionTakenOver() {
-      log.warn('the broker handed the session of this bridge to another one')
+      log.warn({ code: 'bridge.session_taken_over' }, 'another bridge took over the session at the broker')
       become(false)
       retry = setTimeout(options.askForLease, TRY_AGAIN_MS)
     },

@@ -47,9 +47,11 @@ export function connectHub(options: {
 }): HubSocket {
   const { log } = options
   const counts = { connects: 0, unreadable: 0 }
-  const logLost = limited((count) => log.warn({ ...count, status: refusal }, 'no connection to the hub'))
-  const logUnreadable = limited((count) =>
-    log.warn(count, 'the hub sent a frame that this bridge cannot read'),
+  const logLost = limited((times) =>
+    log.warn({ code: 'bridge.hub_lost', times, status: refusal }, 'no connection to the hub'),
+  )
+  const logUnreadable = limited((times) =>
+    log.warn({ code: 'bridge.frame_unreadable', times }, 'the hub sent a frame that this bridge cannot read'),
   )
   let socket: WebSocket | undefined
   let refusal: number | undefined
@@ -70,7 +72,7 @@ export function connectHub(options: {
 
     current.on('open', () => {
       counts.connects++
-      log.info('connected to the hub')
+      log.info({ code: 'bridge.hub_connected' }, 'connected to the hub')
       hello()
       options.onOpen?.()
       ping = setInterval(() => {

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_ITEMS } from '../src/protocol/bridge.ts'
 import { backoffMs } from './backoff.ts'
 import type { Intake } from './intake.ts'
-import { type Log, limited } from './log.ts'
+import { errorFields, type Log, limited } from './log.ts'
 import { createParking } from './parking.ts'
 import type { Spool, SpooledItem } from './spool.ts'
 import { nextUpTo, type WorkerClock } from './up-to.ts'
@@ -59,9 +59,11 @@ export function startUplink(options: UplinkOptions): Uplink {
   const parking = createParking(options.backoffBaseMs)
   const aborter = new AbortController()
   const logFailure = limited(() =>
-    log.warn({ reason: lastFailure, failures }, 'the Worker takes no messages'),
+    log.warn({ code: 'bridge.worker_away', error: lastFailure, failures }, 'the Worker takes no messages'),
   )
-  const logRejected = limited((count) => log.info(count, 'messages were rejected by the Worker'))
+  const logRejected = limited((times) =>
+    log.info({ code: 'bridge.message_rejected', times }, 'messages were rejected by the Worker'),
+  )
 
   let stopping = false
   let wake: (() => void) | undefined
@@ -155,7 +157,10 @@ export function startUplink(options: UplinkOptions): Uplink {
     }
     spool.moveToDeadLetters(item, `status ${status}`)
     counts.dead++
-    log.error({ id: item.id, status }, 'an item was put aside: the Worker cannot read it')
+    log.error(
+      { code: 'bridge.dead_letter', id: item.id, status },
+      'the Worker cannot read an item: it is a dead letter',
+    )
     return true
   }
 
@@ -216,7 +221,7 @@ export function startUplink(options: UplinkOptions): Uplink {
       } catch (error) {
         failed = true
         // Most likely the spool's disk. Items that could not be deleted go up twice, which changes nothing.
-        log.error({ err: error }, 'the uplink stumbled')
+        log.error({ code: 'bridge.uplink_failed', ...errorFields(error) }, 'the uplink failed')
         await sleep(SPOOL_RETRY_MS, false)
       }
     }

@@ -62,10 +62,21 @@ export async function startEmbeddedBroker(options: {
     refusedFilters: 0,
     tooLarge: 0,
   }
-  const logDenied = limited((count) => log.info(count, 'connections were denied'))
-  const logPublish = limited((count) => log.warn(count, 'publishes were refused, their connections closed'))
-  const logFilter = limited((count) => log.warn(count, 'subscriptions were refused'))
-  const logCrowd = limited((count) => log.warn(count, 'more connections than MAX_CONNECTIONS'))
+  const logDenied = limited((times) =>
+    log.info({ code: 'bridge.connection_denied', times }, 'connections were denied'),
+  )
+  const logPublish = limited((times) =>
+    log.warn(
+      { code: 'bridge.publish_refused', times },
+      'publishes were refused and their connections closed',
+    ),
+  )
+  const logFilter = limited((times) =>
+    log.warn({ code: 'bridge.filter_refused', times }, 'subscriptions were refused'),
+  )
+  const logCrowd = limited((times) =>
+    log.warn({ code: 'bridge.connections_full', times }, 'more connections than MAX_CONNECTIONS'),
+  )
 
   const connections = new WeakMap<object, Connection>()
   const byUsername = new Map<string, Set<Client>>()
@@ -167,7 +178,9 @@ export async function startEmbeddedBroker(options: {
     broker,
     (client, topic) => connections.get(client)?.granted.has(topic) ?? false,
   )
-  broker.on('error' as 'closed', () => log.error('the embedded broker stumbled'))
+  broker.on('error' as 'closed', () =>
+    log.error({ code: 'bridge.broker_failed' }, 'the embedded broker failed'),
+  )
 
   function listen(client: Client, topic: string): void {
     const connection = connections.get(client)

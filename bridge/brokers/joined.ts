@@ -43,10 +43,21 @@ export function joinBroker(options: {
 }): Broker {
   const { identity, events, log } = options
   const counts = { connects: 0, unidentified: 0, paused: 0 }
-  const logUnidentified = limited((count) => log.warn(count, 'messages without a publisher were left out'))
-  const logAway = limited((count) => log.warn({ ...count, reason }, 'no connection to the broker'))
-  const logFull = limited((count) => log.warn(count, 'the spool is full: the broker is left to queue'))
-  const logMessage = limited((count) => log.warn(count, 'messages could not be spooled'))
+  const logUnidentified = limited((times) =>
+    log.warn(
+      { code: 'bridge.message_unidentified', times },
+      'messages without a known publisher were dropped',
+    ),
+  )
+  const logAway = limited((times) =>
+    log.warn({ code: 'bridge.broker_lost', times, error: reason }, 'no connection to the broker'),
+  )
+  const logFull = limited((times) =>
+    log.warn({ code: 'bridge.broker_paused', times }, 'the spool is full: the broker must queue'),
+  )
+  const logMessage = limited((times) =>
+    log.warn({ code: 'bridge.message_not_spooled', times }, 'messages could not be spooled'),
+  )
   const shared = options.sharedGroup === undefined ? '' : `$share/${options.sharedGroup}/`
   let readPresence = createPresenceReader(events)
   const markerTopic = `ota/bridge/${options.bridge}/marker`
@@ -97,7 +108,7 @@ export function joinBroker(options: {
     if (!sessionPresent) readPresence = createPresenceReader(events)
     counts.connects++
     reason = undefined
-    log.info('connected to the broker')
+    log.info({ code: 'bridge.broker_connected' }, 'connected to the broker')
     marker = undefined
     for (const filter of identity.filters) client.subscribe(shared + filter, { qos: 1 }, onSubscribed)
     // A broker without such rules may refuse this, so errors are ignored.
@@ -111,7 +122,7 @@ export function joinBroker(options: {
     // If the connection is gone, the next one subscribes again.
     if (!error || !client.connected) return
     reason = 'subscription refused'
-    log.error('the broker refused a subscription of the bridge')
+    log.error({ code: 'bridge.subscription_refused' }, 'the broker refused a subscription of the bridge')
   }
   client.on('close', () => {
     connection++

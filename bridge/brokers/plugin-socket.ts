@@ -34,7 +34,9 @@ const OWNER_AND_GROUP = 0o660
 export async function listenForPlugin(options: PluginSocketOptions): Promise<PluginSocket> {
   const { path, credentials, events, log } = options
   const counts = { plugins: 0, asked: 0, allowed: 0, unknown: 0, garbled: 0, dropped: 0 }
-  const logGarbled = limited((count) => log.warn(count, 'the broker’s plugin said what it never says'))
+  const logGarbled = limited((times) =>
+    log.warn({ code: 'bridge.plugin_line_invalid', times }, 'the plugin of the broker sent an invalid line'),
+  )
   let current: Socket | undefined
   let presence: Presence | undefined
   let closing = false
@@ -101,7 +103,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
     // A bridge serves one broker, so a newer connection is that broker after a restart.
     current?.destroy()
     current = socket
-    log.info('the broker’s plugin is connected')
+    log.info({ code: 'bridge.plugin_connected' }, 'the plugin of the broker is connected')
     let rest = ''
     socket.setEncoding('latin1')
     socket.on('data', (chunk: string) => {
@@ -121,7 +123,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
       if (socket !== current) return
       current = undefined
       if (closing) return // the devices stay connected, and the plugin tells the next run about them
-      log.warn('the broker’s plugin is gone')
+      log.warn({ code: 'bridge.plugin_lost' }, 'the plugin of the broker is gone')
       forget()
     })
   })
