@@ -95,5 +95,5 @@ app.route(
   '/',
   docsRoutes(() => app.getOpenAPI31Document(DOCUMENT) as ApiDocument),
 )
-// Last: whatever else there is, is a page.
+// Last: every other path is a page of the console.
 app.route('/', consoleRoutes)

@@ -1,6 +1,6 @@
 /**
- * Every changing call under `/api/v1/` → the name that it has in the audit log. The names are stable: operators search
- * for them. Null: the call changes nothing, or is a part of something that has its own entry.
+ * Every changing call under `/api/v1/` → its name in the audit log. The names are stable: operators search for them.
+ * Null if the call changes nothing, or is a part of something that has an entry of its own.
  */
 export const ACTIONS: Readonly<Record<string, string | null>> = {
   'POST tenants': 'tenant.create',
@@ -48,8 +48,8 @@ export const ACTIONS: Readonly<Record<string, string | null>> = {
 const PREFIX = '/api/v1/'
 
 /**
- * The action of a route by its method and path template (`/api/v1/tasks/:id/pause`); null where it has no entry. A
- * route that nobody named is not forgotten: its entry says method and path.
+ * The action of a route by its method and path template (`/api/v1/tasks/:id/pause`); null if it has no entry. A
+ * route that is missing in `ACTIONS` is recorded all the same, by its method and path.
  */
 export function actionOf(method: string, template: string): string | null {
   const route = `${method} ${template.startsWith(PREFIX) ? template.slice(PREFIX.length) : template}`

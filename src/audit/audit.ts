@@ -7,11 +7,11 @@ import type { AuditEntry } from './entry.ts'
 import { insertEntry } from './store.ts'
 
 export interface AuditEvent {
-  /** A dotted name that stays as it is, such as `device.reveal_token`. */
+  /** A stable dotted name, such as `device.reveal_token`. */
   action: string
-  /** The id of what it was done to; null for a list of things. */
+  /** The id of the thing concerned; null for a list of things. */
   target: string | null
-  /** Shortened, and its secrets left out, before it is written. */
+  /** Written shortened and without its secrets. */
   detail?: Detail
 }
 
@@ -20,18 +20,18 @@ const TRIES = 3
 const RETRY_AFTER_MS = 100
 
 /**
- * Writes one entry into the audit log, in the name of the key that asks, before the route does what is recorded, such
- * as revealing a secret. Throws where it cannot be written: then nothing is revealed. A change that answers 2xx needs
- * none: the middleware records it.
+ * Writes one entry in the name of the calling key, before the route does what is recorded, such as revealing a secret.
+ * Throws if it cannot be written, so that nothing is revealed. A change needs no call of this: the middleware records
+ * every change that returned 2xx.
  */
 export async function audit<E extends AppEnv>(c: Context<E>, event: AuditEvent): Promise<void> {
   await writeEntry(c, toEntry(c, event))
 }
 
 /**
- * Records a change that was made. Where its entry cannot be written, also not by a second and third try, this does not
- * throw and the entry goes into the Worker's own log: an error would deny a change that was made, hide a new key or
- * token that can be shown only once, and make an emergency stop look as if it had failed.
+ * Records a change that was made. If the entry cannot be written in three tries, it goes into the Worker's own log, and
+ * this does not throw: an error would deny a change that was made, hide a new key or token that can be shown only once,
+ * and make an emergency stop look as if it had failed.
  */
 export async function auditDone(c: Context<AppEnv>, event: AuditEvent): Promise<void> {
   let entry: AuditEntry | undefined
@@ -57,7 +57,7 @@ function toEntry<E extends AppEnv>(c: Context<E>, { action, target, detail = {} 
   }
 }
 
-/** Tries a few times: the database is sometimes away for a moment, and what is to be recorded has happened. */
+/** Tries a few times: the database is sometimes away for a moment. */
 async function writeEntry<E extends AppEnv>(c: Context<E>, entry: AuditEntry): Promise<void> {
   const db = openDb(c.env.DB)
   for (let tried = 1; ; tried++) {

@@ -1,27 +1,27 @@
-/** What a call asked for, as it stands in the log. */
+/** The parameters of a call, as they get into the log. */
 export type Detail = Record<string, unknown>
 
-/** Of a whole detail as JSON, in bytes. */
+/** The most that a detail may have as JSON. */
 export const MAX_DETAIL_BYTES = 2048
 const MAX_TEXT_LENGTH = 256
-/** A longer list stands there as its length only. */
+/** Of a longer list only the length is written. */
 const MAX_LIST_LENGTH = 10
 /** Deeper than anything that a body may have. */
 const MAX_DEPTH = 6
 
 /** Fields whose value is a secret, or may hold one. */
 const SECRET = /token|password|secret|credential|authorization|^(api)?_?key$/i
-/** An address may have a secret in its path or query: its origin says enough. */
+/** A web address may have a secret in its path or query: only its origin is written. */
 const ADDRESS = /^(\w+_?)?ur[il]$/i
-/** Whatever an operator entered for the devices: its names say enough. */
+/** An operator may enter anything here: only the names are written. */
 const FREE = 'extData'
 
 const utf8 = new TextEncoder()
 
 /**
- * What was asked for without its secrets and at most `MAX_DETAIL_BYTES`: secret fields say only that they were there,
- * long lists their length, long texts their beginning. What does not fit is left out, and `truncated` says so. Null
- * where nothing was asked for.
+ * The parameters without secrets, in at most `MAX_DETAIL_BYTES`: a secret field says only that it was there, a long
+ * list its length, a long text its beginning. What does not fit is left out, and `truncated` says so. Null if there are
+ * none.
  */
 export function toDetail(asked: Detail): Detail | null {
   const detail: Detail = {}

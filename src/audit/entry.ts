@@ -12,12 +12,14 @@ const time = z.iso
 export const auditQuery = listQuery.extend({
   action: text(64).optional().openapi({ example: 'task.pause' }),
   target: text(64).optional().openapi({ description: 'The id of what was changed' }),
-  keyId: text(320).optional().openapi({ description: 'Of the key; `access:` and the address of a person' }),
+  keyId: text(320)
+    .optional()
+    .openapi({ description: "The key's id, or `access:` and a person's email address" }),
   from: time.optional().openapi({ type: 'string', format: 'date-time', description: 'Not before' }),
   to: time.optional().openapi({ type: 'string', format: 'date-time', description: 'Before' }),
 })
 
-/** Times in ms: `from` is included, `to` is not. */
+/** Times in ms since 1970: `from` is included, `to` is not. */
 export type AuditFilter = Omit<z.infer<typeof auditQuery>, 'limit' | 'cursor'>
 
 export const auditAnswer = z

@@ -8,8 +8,8 @@ import type { Detail } from './detail.ts'
 const CHANGING = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
 
 /**
- * Records every change that answered 2xx, before the answer leaves. It stands behind the Idempotency-Key, so that an
- * answer that is only repeated has no second entry.
+ * Records every change that returned 2xx, before the answer leaves. It runs inside the idempotency middleware, so that
+ * a repeated answer makes no second entry.
  */
 export const auditChanges: MiddlewareHandler<AppEnv> = async (c, next) => {
   if (!CHANGING.has(c.req.method)) return next()
@@ -23,7 +23,7 @@ export const auditChanges: MiddlewareHandler<AppEnv> = async (c, next) => {
 }
 
 async function record(c: Context<AppEnv>): Promise<void> {
-  // After `next()` this is the route that answered.
+  // After `next()` this is the route that handled the request.
   const action = actionOf(c.req.method, routePath(c))
   if (action === null) return
   const { id, ...params } = c.req.param() as Record<string, string>
@@ -31,13 +31,13 @@ async function record(c: Context<AppEnv>): Promise<void> {
   await auditDone(c, { action, target, detail: { ...params, ...asked(c, 'query'), ...asked(c, 'json') } })
 }
 
-/** What the route's own schema made of the request: nothing that it does not know is recorded. */
+/** The request as the route's own schema read it, so that no unknown field is recorded. */
 function asked(c: Context<AppEnv>, part: 'query' | 'json'): Detail {
   const value: unknown = c.req.valid(part as never)
   return typeof value === 'object' && value !== null ? (value as Detail) : {}
 }
 
-/** The id of what was made; null for an answer that names none. */
+/** The id of what was created; null for an answer that has none. */
 async function idOfAnswer(answer: Response): Promise<string | null> {
   if (answer.status !== 201) return null
   const body = (await answer

@@ -5,7 +5,7 @@ import { createRouter, json, listOf, page, problems, withKey } from '../http/ope
 import { auditAnswer, auditQuery, toAuditAnswer } from './entry.ts'
 import { listEntries } from './store.ts'
 
-/** Who changed what. The log is written by the changes themselves; no call changes or deletes an entry. */
+/** The audit log. Only the changes themselves write it; no call changes or deletes an entry. */
 export const auditRoutes = createRouter().openapi(
   createRoute({
     tags: ['audit'],

@@ -5,7 +5,7 @@ import type { AuditEntry, AuditFilter } from './entry.ts'
 
 // The log only grows: nothing here changes or deletes an entry.
 
-/** Writes an entry; once, however often it is tried. */
+/** Writes an entry once, however often it is tried. */
 export const insertEntry = (db: Db, entry: AuditEntry) =>
   db.insert(auditEntries).values(entry).onConflictDoNothing({ target: auditEntries.id })
 

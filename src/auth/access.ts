@@ -6,17 +6,18 @@ import { z } from 'zod'
 import type { Env } from '../common/env.ts'
 import type { AppEnv, Principal } from '../http/principal.ts'
 
-// Sign-in by Cloudflare Access: its JWT, verified against the team's keys, says who asks; a setting says as what.
+// Sign-in by Cloudflare Access: its JWT, verified against the team's keys, says who the person is. ACCESS_GRANTS says
+// which role that person has in which tenant.
 // https://developers.cloudflare.com/cloudflare-one/identity/authorization-cookie/validating-json/
 
 const HEADER = 'cf-access-jwt-assertion'
 const COOKIE = 'CF_Authorization'
 const MAX_TOKEN_LENGTH = 8192
 const KEYS_LIFETIME_MS = 3600_000
-/** Keys are asked for again at most this often, whatever tokens name. */
+/** The team's keys are fetched again at most this often, whatever key ids the tokens name. */
 const KEYS_RETRY_MS = 60_000
 
-/** Whom a grant means: an address, or everybody of a domain (`@example.com`). The first grant that fits counts. */
+/** A grant is for one address or for everybody of a domain (`@example.com`). The first grant that fits counts. */
 const grants = z.array(
   z.object({
     who: z.string().regex(/^[^@\s]*@[^@\s]+$/),
@@ -34,7 +35,7 @@ export interface AccessSettings {
   grants: Grant[]
 }
 
-/** Null where sign-in by Access is not set up, or not wholly: then nobody comes in by it. */
+/** Null if sign-in by Access is not set up, or not wholly: nobody can use it then. */
 export function accessSettings(env: Env): AccessSettings | null {
   const { ACCESS_TEAM: team, ACCESS_AUDIENCE: audience, ACCESS_GRANTS: text } = env
   if (!team || !audience || !text) return null
@@ -53,7 +54,7 @@ function toJson(text: string): unknown {
   }
 }
 
-/** Who Access says is asking; undefined where it says nothing, nothing that holds, or somebody without a grant. */
+/** The person whom Access identified; undefined without a valid token, or without a grant for that person. */
 export async function principalOfAccess<E extends AppEnv>(
   c: Context<E>,
   now: number,
@@ -84,7 +85,7 @@ async function emailOf(
   return (await emailBy(keys, token, team, audience)) ?? retried(token, team, audience, now)
 }
 
-/** A key that came since: the team's keys are rotated every six weeks. */
+/** Tries once more with fresh keys: the team's keys are rotated every six weeks. */
 async function retried(token: string, team: string, audience: string, now: number) {
   const kept = known.get(team)
   if (!kept || now - kept.askedAt < KEYS_RETRY_MS) return undefined
@@ -95,7 +96,7 @@ async function emailBy(keys: HonoJsonWebKey[], token: string, team: string, audi
   try {
     const verification = { iss: team, aud: audience }
     const claims = await verifyWithJwks(token, { keys, allowedAlgorithms: ['RS256'], verification })
-    // A service token has no address, and no exp means for ever.
+    // A service token has no email address, and a token without `exp` would be valid for ever.
     return typeof claims.email === 'string' && typeof claims.exp === 'number' ? claims.email : undefined
   } catch {
     return undefined
@@ -113,7 +114,7 @@ async function keysOf(team: string, now: number): Promise<HonoJsonWebKey[]> {
 
 const answer = z.object({ keys: z.array(z.looseObject({ kid: z.string(), kty: z.string() })) })
 
-/** Asks the team for its keys; while it cannot be asked, those that were known still count. */
+/** Fetches the team's keys. If that fails, the keys known so far still count. */
 async function askForKeys(team: string, now: number): Promise<HonoJsonWebKey[]> {
   const before = known.get(team)?.keys ?? []
   known.set(team, { keys: before, askedAt: now })

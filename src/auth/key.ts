@@ -4,13 +4,13 @@ const PREFIX = 'eota_'
 const RANDOM_BYTES = 32
 const KEY = new RegExp(`^${PREFIX}[A-Za-z0-9_-]{43}$`)
 
-/** A new key: 256 random bits behind a prefix by which scanners for leaked secrets can know it. */
+/** A new key: 256 random bits behind a prefix by which scanners for leaked secrets recognise it. */
 export const newKey = () => PREFIX + randomText(RANDOM_BYTES)
 
-/** Can this be a key at all? */
+/** Whether this has the form of a key. */
 export const isKey = (text: string) => KEY.test(text)
 
-/** What is kept of a key: its SHA-256 in hex. The key has 256 random bits, so a slow hash would add nothing. */
+/** A key's SHA-256 in hex: all that is stored. The key has 256 random bits, so a slow hash would add nothing. */
 export const hashKey = (key: string) => sha256(key)
 
 /** SHA-256 of a text's UTF-8, in lower-case hex. */

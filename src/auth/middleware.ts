@@ -7,12 +7,12 @@ import { isFromOwnPage } from './session.ts'
 import { findKey, toPrincipal, touchKey } from './store.ts'
 import { principalOfVisitor } from './visitor.ts'
 
-/** Who may call a route: a tenant's role admits the higher ones, the others only themselves. */
+/** A tenant's roles: a route that is open to one is open to the higher ones. The other roles admit only themselves. */
 const RANK: Partial<Record<Role, number>> = { viewer: 1, operator: 2, admin: 3 }
 
 /**
- * Authenticates `Authorization: Bearer <key>`, or who sits at the console where one of its own pages asks, and sets
- * `principal`; 401 for anything else.
+ * Authenticates `Authorization: Bearer <key>` (src/http/README.md#keys) or, if one of the console's own pages asks, its
+ * session. Sets `principal`; throws a 401 for anything else.
  */
 export const requireKey: MiddlewareHandler<AppEnv> = async (c, next) => {
   const principal = await whoAsks(c, Date.now())
@@ -32,15 +32,15 @@ async function whoAsks(c: Context<AppEnv>, now: number): Promise<Principal | und
   return toPrincipal(key)
 }
 
-/** The key that the request carries; undefined where it carries none that could be one. */
+/** The request's key; undefined if it carries nothing that has the form of a key. */
 export function bearerKey(c: Context): string | undefined {
   const match = /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')
   return match?.[1] !== undefined && isKey(match[1]) ? match[1] : undefined
 }
 
 /**
- * Lets pass whom one of the roles admits: `requireRole('operator')` an operator or admin of a tenant,
- * `requireRole('admin', 'root')` both of them. Root has no tenant, so a tenant's role never admits it.
+ * Admits callers with one of the roles: `requireRole('operator')` an operator or admin of a tenant,
+ * `requireRole('admin', 'root')` both of these. Root has no tenant, so a tenant's role never admits it. Throws a 403.
  */
 export function requireRole(...roles: Role[]): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
@@ -51,11 +51,11 @@ export function requireRole(...roles: Role[]): MiddlewareHandler<AppEnv> {
   }
 }
 
-/** Does a route open to `wanted` let a key of role `actual` pass? */
+/** Whether a route that is open to `wanted` admits a key of role `actual`. */
 export const admits = (wanted: Role, actual: Role) =>
   wanted === actual || (RANK[wanted] !== undefined && (RANK[actual] ?? 0) > RANK[wanted])
 
-/** The tenant of a route that asked for a tenant's role. */
+/** The caller's tenant, for routes that require a tenant's role. */
 export function tenantOf(c: Context<AppEnv>): string {
   const { tenantId } = c.var.principal
   if (tenantId === null) throw forbidden('This takes a key of a tenant.')

@@ -4,18 +4,19 @@ import { openDb } from '../db/client.ts'
 import type { AppEnv } from '../http/principal.ts'
 import { type ApiKey, findKeyById } from './store.ts'
 
-// A browser's session: which key signed in, and until when, signed by the Worker. The key itself is kept nowhere.
+// A browser's session is a cookie, signed by the Worker, with the id of the key that signed in and the session's end.
+// The key itself is kept nowhere.
 
 const COOKIE = 'edge_ota_session'
 const SESSION_SECONDS = 12 * 3600
 const VALUE = /^(key_[a-z0-9]{1,40})\.(\d{10})$/
 
-/** What `wrangler.toml` has for local use; everybody knows it. */
+/** The value in `wrangler.toml`, for local use: it is public. */
 const LOCAL_SECRET = 'local-session-secret'
 
 const isSecure = <E extends AppEnv>(c: Context<E>) => new URL(c.req.url).protocol === 'https:'
 
-/** Can anybody sign in here? Not by a secret that is none, where it was deployed by mistake. */
+/** Whether anybody can sign in here: there is a secret, and the public one was not deployed by mistake. */
 export const hasSessions = <E extends AppEnv>(c: Context<E>) => {
   const secret = c.env.SESSION_SECRET ?? ''
   return secret !== '' && !(secret === LOCAL_SECRET && isSecure(c))
@@ -31,7 +32,7 @@ export async function startSession<E extends AppEnv>(c: Context<E>, key: ApiKey,
 export const endSession = <E extends AppEnv>(c: Context<E>) =>
   void deleteCookie(c, COOKIE, { path: '/', secure: isSecure(c) })
 
-/** The key that signed in; undefined where nobody did, the session is over, or the key was revoked since. */
+/** The key that signed in; undefined if none did, the session is over, or the key was revoked since. */
 export async function keyOfSession<E extends AppEnv>(
   c: Context<E>,
   now: number,
@@ -44,8 +45,8 @@ export async function keyOfSession<E extends AppEnv>(
 }
 
 /**
- * Did one of our own pages send this? A browser says where a request comes from, and no other site can make it say
- * otherwise; whoever sends no `Origin` may only read.
+ * Whether one of our own pages sent this. A browser says in `Origin` where a request comes from, and no other site can
+ * change that; a request without `Origin` may only read.
  */
 export function isFromOwnPage<E extends AppEnv>(c: Context<E>): boolean {
   const origin = c.req.header('origin')

@@ -5,7 +5,7 @@ import type { Principal } from '../http/principal.ts'
 
 export type ApiKey = typeof apiKeys.$inferSelect
 
-/** Who asks with this key. */
+/** The caller that a key stands for. */
 export const toPrincipal = ({ id, name, role, tenantId, bridge }: ApiKey): Principal => ({
   keyId: id,
   keyName: name,
@@ -36,7 +36,7 @@ export const findKeyById = (db: Db, id: string): Promise<ApiKey | undefined> =>
     .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
     .get()
 
-/** Notes that the key was used, at most once an hour, and once where several requests come together. */
+/** Notes that the key was used: at most once an hour, and only once if several requests come together. */
 export async function touchKey(db: Db, key: ApiKey, now: number): Promise<void> {
   const before = now - TOUCH_INTERVAL_MS
   if (key.lastUsedAt !== null && key.lastUsedAt >= before) return
@@ -57,7 +57,7 @@ export const listKeys = (db: Db, scope: KeyScope, limit: number, cursor = ''): P
     .orderBy(asc(apiKeys.id))
     .limit(limit + 1)
 
-/** Revokes a key, keeping the time of the first call; false where the scope has no such key. */
+/** Revokes a key, keeping the time of the first call; false if the scope has no such key. */
 export async function revokeKey(db: Db, scope: KeyScope, id: string, now: number): Promise<boolean> {
   const named = and(inScope(scope), eq(apiKeys.id, id))
   const revoked = await db

@@ -5,7 +5,7 @@ import { principalOfAccess } from './access.ts'
 import { keyOfSession } from './session.ts'
 import { toPrincipal, touchKey } from './store.ts'
 
-/** Who sits at the browser: whose key signed in, or whom Cloudflare Access names; undefined where nobody did. */
+/** The caller behind a browser: the key that signed in, or whom Cloudflare Access identified; undefined if neither. */
 export async function principalOfVisitor<E extends AppEnv>(
   c: Context<E>,
   now: number,

@@ -7,10 +7,10 @@ import { verifyPassword } from '../protocol/passwords.ts'
 
 const username = z.string().regex(TOPIC_NAME)
 
-/** The device's address, where the broker tells one. */
+/** The device's network address, if the broker tells it. */
 const peerhost = z.string().optional().catch(undefined)
 
-/** What brokers send besides is left unread. */
+/** Other fields that brokers send are ignored. */
 export const authQuestion = z.object({ username, password: z.string().nullish(), peerhost })
 export const aclQuestion = z.object({
   username,
@@ -25,7 +25,7 @@ interface Subject {
   numberIsTopic: number
 }
 
-/** May this device connect (PROTOCOL.md, 1)? A token comes with no password, a username with its own. */
+/** Whether this device may connect (src/protocol/README.md#identity). A token has no password, a username its own. */
 export async function mayConnect(
   db: D1Database,
   bridge: Principal,
@@ -39,8 +39,9 @@ export async function mayConnect(
 }
 
 /**
- * Publishing on the uplink topics and subscribing to the device's own downlink topics, nothing else. EMQX asks before it
- * rewrites a topic, so what identity.ts of the bridge reads is never asked for, and no device may publish there by itself.
+ * Whether this device may use the topic: it may publish on the uplink topics and subscribe to its own downlink topics.
+ * EMQX asks before it rewrites a topic, so the rewritten topics (bridge/identity.ts) need no permission, and no device
+ * has any.
  */
 export async function mayUse(
   db: D1Database,

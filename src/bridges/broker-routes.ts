@@ -19,12 +19,15 @@ const base = {
   security: withKey,
   middleware: [requireRole('bridge'), bodyLimit({ maxSize: MAX_BYTES, onError: (c) => c.json(deny, 200) })],
   responses: {
-    200: json(z.object({ result: z.enum(['allow', 'deny']) }), 'The decision, also on a body that is none'),
+    200: json(
+      z.object({ result: z.enum(['allow', 'deny']) }),
+      'The decision, also on a body that cannot be read',
+    ),
     ...problems,
   },
 }
 
-/** Described, not validated: a body that is no question is a denial, since brokers take a 4xx as *no opinion*. */
+/** Described but not validated: an invalid body is a denial, since brokers take a 4xx as *no opinion*. */
 const body = (properties: string[]) => ({
   content: {
     'application/json': {
@@ -36,7 +39,7 @@ const body = (properties: string[]) => ({
   },
 })
 
-/** Outermost: what fails on our side before a question is looked at is a denial too. */
+/** The outermost handler: a failure on our side before the question is read is a denial, too. */
 export const denyOnFailure: MiddlewareHandler<AppEnv> = async (c, next) => {
   await next()
   if (c.res.status >= 500) c.res = c.json(deny, 200)
@@ -88,7 +91,7 @@ export const brokerRoutes = createRouter()
     },
   )
 
-/** Denies what cannot be read or comes too often, and where the answer cannot be found out: fail closed. */
+/** Fails closed: denies a question that cannot be read, comes too often or cannot be decided. */
 async function decide<T extends { peerhost?: string | undefined }>(
   c: Context<AppEnv>,
   schema: z.ZodType<T>,

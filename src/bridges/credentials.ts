@@ -8,7 +8,7 @@ import { credentialKey, type FeedItem, type FeedPage } from '../protocol/credent
 interface Position {
   /** The last change that it read. */
   seq: number
-  /** The newest change when it began: of those up to it that are gone, it has never heard. */
+  /** The newest change when it began. It never heard of a username that had gone by then. */
   begunAt: number
 }
 
@@ -20,11 +20,11 @@ interface Change {
   number: string | null
 }
 
-/** `?1` is the hub, `?2` the bridge, `?3` the tenant where the bridge serves one. */
+/** `?1` is the hub, `?2` the bridge, `?3` the tenant if the bridge serves only one. */
 const scopeSql = (isOneTenant: boolean) =>
   `SELECT p.id FROM products p WHERE p.bridge = ?2 ${isOneTenant ? 'AND p.tenant_id = ?3' : ''} AND ${inScopeOf('?1')}`
 
-/** Of a device outside the scope nothing but its username is read, and that is told as a hash only. */
+/** Of a device outside the scope only the username is read, and only its hash is sent. */
 const changesSql = (isOneTenant: boolean) => `
   WITH scope AS MATERIALIZED (${scopeSql(isOneTenant)})
   SELECT c.seq, c.access_token AS username, d.id IS NOT NULL AS inScope, d.password_hash AS passwordHash,
@@ -34,9 +34,9 @@ const changesSql = (isOneTenant: boolean) => `
   ORDER BY c.seq`
 
 /**
- * One page of what changed for a bridge since `after`, a cursor of this feed: at most `limit` changes are looked at.
- * Where the cursor is none, or the products of the bridge's scope are not those that it was made for, the page begins
- * from the start (`reset`). What changes while a reader is under way comes on a later page.
+ * One page of what changed for a bridge since `after`, a cursor of this feed; at most `limit` changes are looked at.
+ * Without a valid cursor, or if other products are in the bridge's scope than when it was made, the page begins from
+ * the start (`reset`). What changes while a reader is under way comes on a later page.
  */
 export async function readCredentials(
   db: D1Database,
@@ -56,7 +56,7 @@ export async function readCredentials(
   const digest = scopeDigest(salt, products!.results as { id: string }[])
   const newestSeq = (newest!.results[0] as { seq: number }).seq
   const known = readCursor(after, digest)
-  // A database that was put back to an earlier state has given numbers away a second time.
+  // A database that was restored to an earlier state gives the same numbers a second time.
   const isLost = known === undefined || known.seq > newestSeq
   const from = isLost ? { seq: 0, begunAt: newestSeq } : known
   const { results: changes } = await db
@@ -82,11 +82,11 @@ const toItem = (salt: string, { username, inScope, passwordHash, number }: Chang
   state: inScope === 1 ? 'enabled' : 'gone',
 })
 
-/** A new key of the same bridge has another salt: what one reader was told is of no use to the next. */
+/** Each key has its own salt, so that a feed that leaked under one key is of no use under another. */
 const saltOf = (keyId: string, keyHash: string): string =>
   createHmac('sha256', keyHash).update(`credentials ${keyId}`).digest('base64url')
 
-/** A product that comes or goes, or that changes its bridge, changes it; so does a new key. */
+/** Another value for each key and each set of products in its scope. */
 const scopeDigest = (salt: string, products: readonly { id: string }[]): string =>
   createHash('sha256')
     .update([salt, ...products.map(({ id }) => id)].join('\n'))

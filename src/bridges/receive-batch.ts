@@ -13,8 +13,9 @@ import { taskStub } from '../tasks/api/task-stub.ts'
 const MAX_ITEM_ID_LENGTH = 64
 
 /**
- * Takes a batch of a bridge (API.md, Bridge; PROTOCOL.md, 4): one query says who they are, one call goes to each
- * task concerned, and each item has its own answer. All of it may be repeated.
+ * Takes a bridge's batch (src/http/README.md#bridge-and-broker): one query identifies the devices, each task concerned
+ * gets one call, and each item has its own result. All of it may be repeated
+ * (src/protocol/README.md#order-and-outages).
  */
 export async function receiveBatch(
   env: Env,
@@ -55,16 +56,16 @@ const taskIdsOf = (items: BatchItem[]) => [
   ...new Set(items.flatMap((item) => ('notice' in item ? [item.notice.task] : []))),
 ]
 
-/** The first fault of an item, without the value that has it. */
+/** The first fault of an item, without the faulty value. */
 const whyInvalid = ([issue]: { path: PropertyKey[]; message: string }[]) =>
   issue ? `not a valid item: ${issue.path.map(String).join('.')}: ${issue.message}` : 'not a valid item'
 
-/** The newest task that has a notice due sends it; where none has, the device is told so under its own id. */
+/** The newest task with a due notice sends it. If no task has one, the device is told so, under its request's id. */
 async function answerAsks(env: Env, gathered: Gathered): Promise<void> {
   const open = gathered.asks
     .filter(({ item }) => gathered.results[item]?.status === 'taken')
     .map((ask) => ({ ask, tasks: concernedTasks(ask.sender, ask.module) }))
-  // Round by round, so that one call to a task serves all that ask it.
+  // In rounds, so that one call to a task serves all devices that ask it.
   for (let round = 0; open.some(({ tasks }) => tasks.length > round); round++) {
     const asking = open.filter(({ tasks }) => tasks.length > round)
     const answered = new Set<Ask>()

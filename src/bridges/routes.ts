@@ -14,11 +14,11 @@ const bridgeAnswer = z
     upTo: z
       .string()
       .nullable()
-      .openapi({ description: 'Everything the bridge was given before then is here' }),
+      .openapi({ description: 'Everything that the bridge was given before then has arrived' }),
     credit: z.number().int().openapi({ description: 'Notices that it would take now' }),
     rejected: z
       .record(z.string(), z.number().int())
-      .openapi({ description: 'Items rejected by reason; counted by an own bridge, null for a shared one' })
+      .openapi({ description: 'Rejected items by reason; null for a bridge that serves several tenants' })
       .nullable(),
   })
   .openapi('Bridge')
@@ -48,7 +48,7 @@ export const hubRoutes = createRouter().openapi(
           standbys,
           upTo: upTo === 0 ? null : iso(upTo),
           credit,
-          // What other tenants' devices sent is none of this tenant's business.
+          // Figures of a shared bridge would tell of other tenants' devices.
           rejected: isOwn ? { ...rejected } : null,
         }
       }),

@@ -1,6 +1,6 @@
 /**
- * What `wrangler.toml` binds to the Worker and its objects. It names no class: who calls an object types its stub as
- * far as it needs (`taskStub`, `hubStub`, …), so that this file stands below every object.
+ * What `wrangler.toml` binds to the Worker and its objects. It names no class, so that this file stands below every
+ * object: `taskStub`, `hubStub` and the like give an object's stub its type.
  */
 export interface Env {
   DB: D1Database
@@ -23,12 +23,12 @@ export interface Env {
   PUBLIC_URL?: string
   /** Signs the Worker's links. A new one makes all earlier links dead. */
   DOWNLOAD_SIGNING_KEY?: string
-  /** Signs the sessions of the console; without it nobody signs in. */
+  /** Signs the sessions of the console; without it nobody can sign in. */
   SESSION_SECRET?: string
   /** Sign-in by Cloudflare Access: `https://<team>.cloudflareaccess.com` and the application's audience tag. */
   ACCESS_TEAM?: string
   ACCESS_AUDIENCE?: string
-  /** Who comes in as what, as JSON: `[{"who": "@example.com", "tenantId": "ten_…", "role": "viewer"}]`. */
+  /** Who may sign in by Access as what, as JSON: `[{"who": "@example.com", "tenantId": "ten_…", "role": "viewer"}]`. */
   ACCESS_GRANTS?: string
   /** `true`: webhooks may call http and private addresses. For local use only. */
   WEBHOOKS_ALLOW_PRIVATE?: string

@@ -5,7 +5,7 @@ export type Db = ReturnType<typeof drizzleOver>
 
 const drizzleOver = (d1: D1Database) => drizzle(d1, { schema, casing: 'snake_case' })
 
-/** To read the whole schema takes Drizzle milliseconds: once for each binding. */
+/** Drizzle takes milliseconds to read the schema, so each binding is opened once. */
 const opened = new WeakMap<D1Database, Db>()
 
 /** Drizzle over D1. Several statements that belong together go in one `db.batch()`: D1 has no `BEGIN`. */

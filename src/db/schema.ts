@@ -2,8 +2,8 @@ import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import type { Reason } from '../reasons/reason.ts'
 
-// Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query says so.
-// The tables marked "WITHOUT ROWID" get that by hand in their migration: drizzle-kit cannot say it.
+// Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query names it.
+// The tables marked "WITHOUT ROWID" get that by hand in their migration: drizzle-kit cannot generate it.
 
 export const tenants = sqliteTable('tenants', {
   id: text().primaryKey(),
@@ -37,7 +37,7 @@ export const apiKeys = sqliteTable(
 export const idempotentAnswers = sqliteTable(
   'idempotent_answers',
   {
-    /** The key (credential) that asked. */
+    /** The API key that made the request. */
     apiKeyId: text().notNull(),
     idempotencyKey: text().notNull(),
     /** SHA-256 of method, path and body: the same key with another request is a conflict. */
@@ -58,10 +58,10 @@ export const products = sqliteTable(
     name: text().notNull(),
     description: text(),
     bridge: text().notNull().default('default'),
-    /** What the notice's `module` says for the whole firmware; null leaves it out (PROTOCOL.md, 3). */
+    /** What the notice's `module` says for the whole firmware; null leaves it out (src/protocol/README.md#messages). */
     defaultModuleParam: text(),
     notifyCancel: integer({ mode: 'boolean' }).notNull().default(false),
-    /** How its devices download: presigned links of R2, or short ones through the Worker; null as the installation does. */
+    /** Whether its devices get presigned links or links through the Worker; null: as the installation says. */
     downloads: text({ enum: ['r2', 'worker'] }),
     frozenAt: integer(),
     createdAt: integer().notNull(),
@@ -77,15 +77,15 @@ export const devices = sqliteTable(
     productId: text().notNull(),
     number: text().notNull(),
     name: text(),
-    /** The AccessToken, or the username of Basic credentials, which stands for it in topics only (PROTOCOL.md, 1). */
+    /** The AccessToken, or the username of Basic credentials (src/protocol/README.md#identity). */
     accessToken: text().notNull(),
     /** Set for Basic credentials only: `pbkdf2$<iterations>$<salt>$<hash>`. */
     passwordHash: text(),
     tags: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
     enabled: integer({ mode: 'boolean' }).notNull().default(true),
-    /** The topic family last used (PROTOCOL.md, 2); null until known. */
+    /** The topic family last used (src/protocol/README.md#topics); null until known. */
     topicFamily: text({ enum: ['device', 'devices'] }),
-    /** Null where no broker ever told. */
+    /** Null if no broker has reported it. */
     online: integer({ mode: 'boolean' }),
     /** Written at most once an hour. */
     lastSeenAt: integer(),
@@ -96,15 +96,15 @@ export const devices = sqliteTable(
     uniqueIndex('devices_product_number').on(t.productId, t.number),
     index('devices_tenant').on(t.tenantId, t.id),
     index('devices_product').on(t.productId, t.id),
-    // A number can be a topic only where it is unique on its bridge (PROTOCOL.md, 2).
+    // A number can be a topic only if it is unique on its bridge (src/protocol/README.md#topics).
     index('devices_number').on(t.number),
   ],
 )
 
 /**
- * Which usernames changed, a row each, for the bridges' feed of credentials: written by triggers on `devices` alone
+ * The usernames that changed, one row each, for the bridges' credentials feed. Only triggers on `devices` write it
  * (migrations/0003_credentials.sql). A later change takes a new `seq`, higher than all before; no row is ever deleted,
- * so that none is given twice. WITHOUT ROWID: 2 rows written a new device, where a rowid with AUTOINCREMENT takes 3.
+ * so no `seq` is given twice. WITHOUT ROWID: a new device writes 2 rows; with a rowid and AUTOINCREMENT it would be 3.
  */
 export const credentialChanges = sqliteTable(
   'credential_changes',
@@ -115,7 +115,7 @@ export const credentialChanges = sqliteTable(
   (t) => [uniqueIndex('credential_changes_seq').on(t.seq)],
 )
 
-/** Last version that a device reported, per module. WITHOUT ROWID. */
+/** The version that a device reported last, per module. WITHOUT ROWID. */
 export const deviceModules = sqliteTable(
   'device_modules',
   {
@@ -123,9 +123,9 @@ export const deviceModules = sqliteTable(
     module: text().notNull(),
     version: text().notNull(),
     reportedAt: integer().notNull(),
-    /** Set where the device rolled back ("reported 100 %, runs v1.0.1"), until it reports the target. */
+    /** Set when the device rolled back ("reported 100 %, runs v1.0.1"), until it reports another version. */
     rolledBack: text(),
-    /** Of the report, where a bridge brought it: an older lease of the same hub brings an older version. */
+    /** Hub and lease of the bridge that brought the report: under an older lease of the hub a report is older. */
     hub: text(),
     lease: integer(),
   },
@@ -169,7 +169,7 @@ export const packages = sqliteTable(
     module: text().notNull(),
     version: text().notNull(),
     kind: text({ enum: ['full', 'diff'] }).notNull(),
-    /** The version that a diff starts from; empty for a full package, so that the unique index sees it. */
+    /** The version that a diff starts from; empty for a full package, so that the unique index covers it. */
     sourceVersion: text().notNull().default(''),
     signMethod: text({ enum: ['SHA256', 'MD5'] }).notNull(),
     extData: text({ mode: 'json' }).$type<Record<string, unknown>>(),
@@ -181,7 +181,7 @@ export const packages = sqliteTable(
     filename: text(),
     /** The file's own key in R2, never used again for another file. */
     storageKey: text(),
-    /** Since then its file is gone, and no task sends it. */
+    /** When it was recalled: since then its file is gone, and no task sends it. */
     recalledAt: integer(),
     createdAt: integer().notNull(),
   },
@@ -203,7 +203,7 @@ export const uploads = sqliteTable(
     filename: text(),
     size: integer().notNull(),
     partSize: integer().notNull(),
-    /** What the client says the file's digest is, lower-case hex. */
+    /** The file's digest according to the client, lower-case hex. */
     sha256: text(),
     state: text({ enum: ['open', 'completed'] }).notNull(),
     createdAt: integer().notNull(),
@@ -223,7 +223,7 @@ export const uploadParts = sqliteTable(
   (t) => [primaryKey({ columns: [t.uploadId, t.part] })],
 )
 
-/** What lists and look-ups need of a task; its object owns the rest and writes this row. */
+/** A task as lists and look-ups need it; its object owns the rest and writes this row. */
 export const tasks = sqliteTable(
   'tasks',
   {
@@ -235,7 +235,7 @@ export const tasks = sqliteTable(
     targetVersion: text().notNull(),
     name: text().notNull(),
     description: text(),
-    /** Long lists of devices are in the object; here their length only. */
+    /** Of a list of devices only the length: the list itself is in the task's object. */
     selection: text({ mode: 'json' }).notNull(),
     policy: text({ mode: 'json' }).notNull(),
     status: text({ enum: ['scheduled', 'running', 'paused', 'finished', 'cancelled'] }).notNull(),
@@ -244,9 +244,9 @@ export const tasks = sqliteTable(
     pausedBecause: text({ mode: 'json' }).$type<Reason>(),
     startAt: integer().notNull(),
     endAt: integer(),
-    /** Orders tasks by newness: the later `startAt`, of equals the later created (PROTOCOL.md, 5). */
+    /** Orders tasks by newness: the later `startAt`, of equal ones the later created (src/protocol/README.md#slots). */
     rank: text().notNull(),
-    /** As of the last write-back; the object has the present ones. */
+    /** As of the last write-back; the object has the current ones. */
     counts: text({ mode: 'json' }).notNull(),
     createdAt: integer().notNull(),
     finishedAt: integer(),
@@ -257,26 +257,27 @@ export const tasks = sqliteTable(
   ],
 )
 
-/** The slot: at most one active upgrade per device and module (PROTOCOL.md, 5). WITHOUT ROWID. */
+/** The slot: at most one active upgrade per device and module (src/protocol/README.md#slots). WITHOUT ROWID. */
 export const upgrades = sqliteTable(
   'upgrades',
   {
     deviceId: text().notNull(),
     module: text().notNull(),
     tenantId: text().notNull(),
-    /** Who holds the slot or, inactive, held it last. */
+    /** The task that holds the slot or, if it is inactive, held it last. */
     taskId: text().notNull(),
     rank: text().notNull(),
     active: integer({ mode: 'boolean' }).notNull(),
     targetVersion: text().notNull(),
-    /** Notice ids grow for a device, whatever task sends (PROTOCOL.md, 3). */
+    /** Notice ids grow for a device, whichever task sends (src/protocol/README.md#messages). */
     lastNoticeId: integer().notNull(),
-    /** The newest task that brought this device to Success: no older one sends here again. */
+    /** The newest task that brought this device to Success: no older task sends to it again. */
     succeededTaskId: text(),
     succeededRank: text(),
     /**
      * A version whose notice went out since the last Success and whose upgrade ended without Success or a
-     * device-reported Failure; `*` for several. It makes a task for another version *unsure* (PROTOCOL.md, 4).
+     * device-reported Failure; `*` for several. It makes a task for another version *unsure*
+     * (src/protocol/README.md#certainty).
      */
     doubtVersion: text(),
     /** The newest task that waits for the slot. */
@@ -330,7 +331,7 @@ export const auditEntries = sqliteTable(
   (t) => [index('audit_entries_tenant').on(t.tenantId, t.id)],
 )
 
-/** Where a tenant wants to hear of what happens; deliveries are in the webhook's own object. */
+/** The addresses to which a tenant's events go; deliveries are in the webhook's own object. */
 export const webhooks = sqliteTable(
   'webhooks',
   {
@@ -338,7 +339,7 @@ export const webhooks = sqliteTable(
     tenantId: text().notNull(),
     url: text().notNull(),
     events: text({ mode: 'json' }).$type<string[]>().notNull(),
-    /** Signs the deliveries, so it is kept as it is; no answer shows it again. */
+    /** Signs the deliveries, so it is stored unhashed; only the answer to its creation shows it. */
     secret: text().notNull(),
     createdAt: integer().notNull(),
   },

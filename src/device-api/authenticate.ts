@@ -8,8 +8,8 @@ import { verifyPassword } from '../protocol/passwords.ts'
 const refused = () => unauthorized("The device's credentials are not valid.")
 
 /**
- * Who asks over HTTPS (PROTOCOL.md, 1): an AccessToken as bearer, or a username with its password. A username is no
- * bearer token, and a token is no username without a password.
+ * The device that asks over HTTPS (src/protocol/README.md#identity): by an AccessToken as bearer, or by a username with
+ * its password. A username is no bearer token, and a token is no username with an empty password. Throws a 401.
  */
 export async function authenticateDevice(env: Env, authorization: string | undefined): Promise<Sender> {
   const { username, password } = readCredentials(authorization ?? '')

@@ -16,8 +16,8 @@ const TOPICS: Record<UplinkKind, string> = {
 }
 
 /**
- * Takes one message of a device over HTTPS, by the same code as a bridge's batch. 422 for what cannot be read, which
- * is kept as a rejection; 403 for a disabled device.
+ * Takes one message of a device over HTTPS, by the same code as a bridge's batch. Throws a 400 or 422 if it cannot be
+ * read and a 403 if the device is disabled, both kept as rejections, and a 503 if a task could not be told.
  */
 export async function receiveFromDevice(
   env: Env,
@@ -47,7 +47,7 @@ export async function receiveFromDevice(
   }
 }
 
-/** The notice that is due for the module, of the newest task that has one; else the answer that nothing is. */
+/** The notice that is due for the module, from the newest task that has one; else the answer that nothing is due. */
 export async function dueNotice(
   env: Env,
   sender: Sender,

@@ -51,7 +51,7 @@ async function receive(c: Context<AppEnv>, kind: UplinkKind) {
   return c.json({ code: 200 as const }, 200)
 }
 
-/** The device API (PROTOCOL.md, 3): what the topics carry, for devices that speak HTTPS. */
+/** The device API (src/protocol/README.md#messages): what the topics carry, for devices that speak HTTPS. */
 export const deviceApiRoutes = createRouter()
   .openapi(
     createRoute({

@@ -1,7 +1,7 @@
 import type { FC } from 'hono/jsx'
 import { createRouter } from './openapi.ts'
 
-/** What the page reads of the generated document. */
+/** The parts of the generated document that the page reads. */
 export interface ApiDocument {
   info: { title: string; version: string; description?: string }
   paths?: Record<string, object> | undefined

@@ -10,7 +10,7 @@ const MAX_PAGE = 200
 const DEFAULT_PAGE = 50
 const MAX_CURSOR_LENGTH = 512
 
-/** A router whose invalid requests become a 422 `request.invalid` that names each field. Every `routes.ts` makes its own. */
+/** A router that turns an invalid request into a 422 `request.invalid` with each field. Every `routes.ts` has its own. */
 export const createRouter = () =>
   new OpenAPIHono<AppEnv>({
     defaultHook: (result) => {
@@ -18,7 +18,7 @@ export const createRouter = () =>
     },
   })
 
-/** zod's issues as the API says them; `path` is dotted, empty for the body as a whole. */
+/** zod's issues in the API's form; `path` is dotted, empty for the body as a whole. */
 export const fieldErrors = (error: ZodError): FieldError[] =>
   error.issues
     .flatMap((issue) =>
@@ -52,14 +52,14 @@ export const bridgeName = z
   .string()
   .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 _ -')
 
-/** An id in a body or a query; what it names is looked up. */
+/** An id in a body or a query. Its form is not checked: it is looked up. */
 export const idText = text(64)
-/** A path's `{id}`; what it names is looked up, so that a misspelt one is a 404. */
+/** A path's `{id}`. Its form is not checked: it is looked up, so that a misspelt one is a 404. */
 export const idParam = z.object({ id: z.string() })
 
 // ---- Lists ----------------------------------------------------------------------------------------------
 
-/** `?limit=&cursor=` of every list; extend it with the list's own filters. */
+/** `?limit=&cursor=` of every list (src/http/README.md#lists); extend it with the list's own filters. */
 export const listQuery = z.object({
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
   cursor: text(MAX_CURSOR_LENGTH).optional(),
@@ -69,8 +69,8 @@ export const listOf = <T extends ZodType>(item: T) =>
   z.object({ items: z.array(item), nextCursor: z.string().nullable() })
 
 /**
- * One page from `limit + 1` rows in the order of their cursor (the id, unless `cursorOf` says otherwise): the
- * row too many tells that there is a next page.
+ * One page from `limit + 1` rows in the order of their cursor, which `cursorOf` returns: the extra row shows that there
+ * is a next page.
  */
 export function page<T>(rows: T[], limit: number, cursorOf: (row: T) => string) {
   const items = rows.slice(0, limit)
@@ -103,7 +103,7 @@ export const problem = z
   })
   .openapi('Problem')
 
-/** Spread into every route's `responses`: all errors have one shape (RFC 9457). */
+/** Spread into every route's `responses`: all errors have one shape (src/http/README.md#errors). */
 export const problems = {
   '4XX': {
     description: 'What is wrong with the request',

@@ -1,13 +1,13 @@
 import type { Env } from '../common/env.ts'
 
-/** `root`: tenants and their first keys. The others belong to a tenant; `bridge` may serve every tenant (`*`). */
+/** `root` is the installation's. The others belong to a tenant; only `bridge` may serve every tenant (`*`). */
 export type Role = 'root' | 'admin' | 'operator' | 'viewer' | 'bridge'
 
-/** Who asks: a key that was found and is not revoked, or a person whom Cloudflare Access names. */
+/** The caller: a key that is not revoked, or a person whom Cloudflare Access identified. */
 export interface Principal {
-  /** Of the key; `access:` and the address of a person. */
+  /** The key's id, or `access:` and a person's email address. */
   keyId: string
-  /** What its owner calls the key; the address of a person. */
+  /** The key's name, or a person's email address. */
   keyName: string
   role: Role
   /** Null for root keys and for bridge keys of the whole installation. */

@@ -20,14 +20,17 @@ const TITLES: Record<number, string> = {
   503: 'Service Unavailable',
 }
 
-/** What Hono and its validators throw by themselves. */
+/** Codes for the errors that Hono and its validators throw. */
 const CODES: Record<number, string> = {
   400: 'request.malformed',
   413: 'request.too_large',
   415: 'request.media_type',
 }
 
-/** The one error handler: a client's fault as problem+json (RFC 9457), anything else logged and told nothing of. */
+/**
+ * The one error handler (src/http/README.md#errors): a client's fault becomes problem+json with its text, anything else
+ * is logged and becomes a 500 without its text.
+ */
 export function onError(error: Error, c: Context<AppEnv>): Response {
   if (error instanceof AppError) return problemResponse(error, c.req.path)
   if (error instanceof HTTPException && error.status < 500) {

@@ -4,21 +4,21 @@ import { tooMany } from '../common/errors.ts'
 import type { AppEnv } from './principal.ts'
 
 const LIMIT_PERIOD_SECONDS = 60
-/** Of what a broker says of an address and is none. */
+/** A broker may send any text as an address: this much of it makes the key. */
 const MAX_ADDRESS_LENGTH = 64
 
-/** By address, before any other work: an address that knows no token costs nothing more than this. 429 past it. */
+/** Limits an address before any other work, so that a stranger costs nothing more. Throws a 429 beyond the limit. */
 export async function limitAddress<E extends AppEnv>(c: Context<E>): Promise<void> {
   const address = c.req.header('cf-connecting-ip') ?? 'local'
   if (!(await c.env.DEVICE_LIMIT.limit({ key: limitKey(address) })).success)
     throw tooMany(LIMIT_PERIOD_SECONDS)
 }
 
-/** May this bridge ask once more? */
+/** Whether the broker of this bridge may ask once more. */
 export const bridgeMayAsk = async (c: Context<AppEnv>): Promise<boolean> =>
   (await c.env.BROKER_LIMIT.limit({ key: c.var.principal.keyId })).success
 
-/** May this address ask through this bridge once more? Never by username, by which anybody could lock a device out. */
+/** Whether this address may ask once more. There is no limit by username: anybody could lock a device out with it. */
 export const peerMayAsk = async (c: Context<AppEnv>, address: string): Promise<boolean> =>
   (await c.env.BROKER_PEER_LIMIT.limit({ key: `${c.var.principal.keyId} ${limitKey(address)}` })).success
 

@@ -1,17 +1,17 @@
-/** So long without a bridge is an absence that is told; shorter ones are restarts and moments of bad network. */
+/** An absence of this length is reported; shorter ones are restarts and moments of bad network. */
 export const AWAY_AFTER_MS = 5 * 60_000
 
-/** What a hub knows of the presence of its bridge, from the first hello on. */
+/** What a hub knows about the presence of its bridge, from the first hello on. */
 export interface Watch {
   /** The last sign of a connected bridge, in ms since 1970. */
   seenAt: number
-  /** This absence was told: the next one begins with another sign. */
+  /** This absence was reported: the next one begins after another sign. */
   isTold: boolean
 }
 
 /**
- * Looks whether the bridge is away. `lastSign` is the newest one of the sockets that are open now; null where none
- * is. Answers what to keep, and since when the bridge is away where that is to be told now.
+ * Checks whether the bridge is away. `lastSign` is the newest sign of a socket that is open now, null if none is.
+ * Returns what to keep and, if an absence is to be reported now, since when the bridge is away. All times in ms.
  */
 export function watchBridge(
   { seenAt, isTold }: Watch,

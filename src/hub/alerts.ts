@@ -4,29 +4,29 @@ import type { WebhookEvent } from '../webhooks/event.ts'
 import { publishEvents } from '../webhooks/publish.ts'
 import { findAudience } from './store.ts'
 
-/** Something that happened to a hub and is to be told to the tenants that it serves. */
+/** Something that happened to a hub, to be reported to the tenants that it serves. */
 export interface Alert {
   type: 'bridge.away' | 'rejections.spiking'
   /** Milliseconds since 1970. */
   at: number
   /** For every tenant. */
   data: Record<string, unknown>
-  /** Only where the hub is the tenant's own: what other tenants' devices sent is none of its business. */
+  /** Added only if the hub is the tenant's own: figures of a shared one would tell of other tenants' devices. */
   ownData?: Record<string, unknown>
 }
 
-/** Where the telling stands. */
+/** How far the report of an alert has come. */
 interface KeptAlert extends Alert {
   dueAt: number
   tries: number
-  /** The last tenant that was told. */
+  /** The last tenant to which it was reported. */
   after: string
-  /** One before it could not be. */
+  /** An earlier tenant could not be reached. */
   hasFailed: boolean
 }
 
 const PREFIX = 'alert/'
-/** One absence or one hour of spikes makes one; more than these wait only where nothing can be told for long. */
+/** An absence or an hour of spikes makes one alert: so many wait only if nothing can be reported for long. */
 const MAX_ALERTS = 20
 const MAX_TRIES = 100
 const TENANTS_PER_PAGE = 20
@@ -34,22 +34,22 @@ const RETRY_MS = 60_000
 
 type Storage = Pick<DurableObjectStorage, 'kv'>
 
-/** Keeps an alert until it is told. */
+/** Keeps an alert until it is reported. */
 export function keepAlert({ kv }: Storage, alert: Alert): void {
   if ([...kv.list({ prefix: PREFIX, limit: MAX_ALERTS })].length === MAX_ALERTS) return
   const kept: KeptAlert = { ...alert, dueAt: alert.at, tries: 0, after: '', hasFailed: false }
   kv.put(`${PREFIX}${alert.at}/${alert.type}`, kept)
 }
 
-/** When there is something to tell, in ms since 1970; null where nothing is kept. */
+/** When the next alert is due, in ms since 1970; null if none is kept. */
 export function nextAlert({ kv }: Storage): number | null {
   const times = [...kv.list<KeptAlert>({ prefix: PREFIX })].map(([, { dueAt }]) => dueAt)
   return times.length === 0 ? null : Math.min(...times)
 }
 
 /**
- * Tells each alert that is due to one page of tenants. Cut off, it tells that page again, under the same ids. Whom it
- * could not tell is told when the others were, with all of them once more.
+ * Reports each alert that is due to one page of tenants. If it is cut off, it does that page again, under the same
+ * event ids. If a tenant could not be reached, all tenants have their turn once more after the last page.
  */
 export async function tellAlerts(env: Env, storage: Storage, hub: string, now: number): Promise<void> {
   for (const [key, alert] of [...storage.kv.list<KeptAlert>({ prefix: PREFIX })]) {
@@ -60,7 +60,7 @@ export async function tellAlerts(env: Env, storage: Storage, hub: string, now: n
   }
 }
 
-/** What is left to tell; null where nothing is, or it was tried often enough. */
+/** What is left to report; null if nothing is, or if it was tried often enough. */
 async function tellPage(env: Env, hub: string, alert: KeptAlert, now: number): Promise<KeptAlert | null> {
   let { after, hasFailed } = alert
   let isLast = true
@@ -82,7 +82,7 @@ async function tellPage(env: Env, hub: string, alert: KeptAlert, now: number): P
   return { ...alert, tries: alert.tries + 1, dueAt: now + RETRY_MS, after: '', hasFailed: false }
 }
 
-/** The same event under the same id however often it is told. */
+/** The event has the same id however often it is made. */
 async function toEvent(hub: string, tenantId: string, alert: Alert): Promise<WebhookEvent> {
   const isOwn = !hub.startsWith('*')
   const name = [tenantId, hub, alert.type, alert.at].join('\n')

@@ -34,11 +34,11 @@ import { type Attachment, attachmentOf, send } from './socket.ts'
 import { watchRejections } from './spike.ts'
 import { waiterAt } from './waiter.ts'
 
-/** How far a bridge has handed over (PROTOCOL.md, 4, "An outage fails no device"). */
+/** How far a bridge has handed over (src/protocol/README.md#order-and-outages). */
 export interface HandedOver {
   /** Worker time in ms up to which everything was handed over; 0 before the first batch. */
   upTo: number
-  /** Silences are counted from here at the earliest: when the bridge last came back from an outage. */
+  /** When the bridge last came back from an outage (ms): no silence counts from earlier than this. */
   steadySince: number
 }
 
@@ -47,14 +47,14 @@ export interface HubStatus extends HandedOver {
   /** Bridges of the same name that wait to take over. */
   standbys: number
   credit: number
-  /** Messages that were rejected, by reason, since the hub exists. */
+  /** How many messages were rejected since the hub exists, by reason. */
   rejected: Record<string, number>
 }
 
 export interface Preparation {
   /** How many notices the bridge would take now. */
   credit: number
-  /** The first of `want` ids for notices, in a row. */
+  /** The first of `want` consecutive notice ids. */
   firstNoticeId: number
 }
 
@@ -63,14 +63,14 @@ const OUTAGE_MS = 120_000
 const MAX_WAITERS = 10_000
 const REJECTIONS_WRITE_MS = 60_000
 const MAX_FRAME_BYTES = 64 * 1024
-/** The platform's own retries of an alarm come to an end. */
+/** The platform gives up retrying an alarm at some point; the hub does not. */
 const ALARM_RETRY_MS = 60_000
 
 const bridgeOf = (hub: string) => hub.slice(hub.indexOf('/') + 1)
 
 /**
  * Holds one bridge's sockets, the counter of notice ids, and how far the bridge has handed over. It knows sockets
- * and frames, never tasks: who waits for credit leaves a return address.
+ * and frames, never tasks: what waits for credit leaves a return address.
  */
 export class BridgeHub extends DurableObject<Env> {
   constructor(ctx: DurableObjectState, env: Env) {
@@ -81,8 +81,8 @@ export class BridgeHub extends DurableObject<Env> {
   // ---- For the tasks ------------------------------------------------------------------------------------
 
   /**
-   * Ids for `want` notices, each greater than `above`, and the credit there is for them. Where it falls short,
-   * the address is called back as soon as there is more; null for a notice that needs no bridge.
+   * Returns ids for `want` notices, each greater than `above`, and the credit that there is for them. If it falls
+   * short, the return address is called as soon as there is more; null for a notice that needs no bridge.
    */
   prepare(want: number, above: number, returnAddress: string | null): Preparation {
     const credit = this.#credit()
@@ -97,7 +97,7 @@ export class BridgeHub extends DurableObject<Env> {
     return { credit, firstNoticeId }
   }
 
-  /** Hands notices to the bridge as far as its credit goes; answers how many, from the front. */
+  /** Hands notices to the bridge as far as its credit goes. Returns how many it took, from the front. */
   offer(notices: NoticeFrame[], returnAddress: string): number {
     let taken = 0
     for (const socket of activeSockets(this.ctx)) {
@@ -112,7 +112,7 @@ export class BridgeHub extends DurableObject<Env> {
     return taken
   }
 
-  /** Publishes once, unacknowledged: the answer that nothing is due. */
+  /** Publishes once, unacknowledged. For the answer that nothing is due. */
   reply(topic: string, payload: string): void {
     const [socket] = activeSockets(this.ctx)
     if (socket) send(socket, { v: FRAME_VERSION, t: 'reply', topic, payload })
@@ -131,8 +131,8 @@ export class BridgeHub extends DurableObject<Env> {
   // ---- For the Worker -----------------------------------------------------------------------------------
 
   /**
-   * A batch came: how far it reaches (undefined: no further than before), under which lease, and what was rejected in
-   * it, by reason. Answers the number of the lease now.
+   * Notes a batch: how far it reaches (ms; undefined: no further than before), under which lease, and how many of its
+   * items were rejected, by reason. Returns the number of the current lease.
    */
   async batchReceived(
     upTo: number | undefined,
@@ -144,7 +144,7 @@ export class BridgeHub extends DurableObject<Env> {
     this.#rememberName()
     const before = this.handedOver().upTo
     const current = readLease(this.ctx.storage)?.number ?? 0
-    // What a standby has handed over says nothing of the active bridge; nor can it be what is still to come.
+    // A standby says nothing about what the active bridge handed over, and no batch reaches into the future.
     const next = lease === undefined || lease === current ? Math.min(upTo ?? 0, now) : 0
     if (next > before) {
       if (next - before > OUTAGE_MS) kv.put('steadySince', now)
@@ -163,8 +163,8 @@ export class BridgeHub extends DurableObject<Env> {
   }
 
   /**
-   * Keeps rejected messages until the next minute writes them to D1: at most one write a minute a device, however
-   * many a stranger sends.
+   * Keeps rejected messages until they are written to D1, once a minute: however many a device sends, they cost one
+   * write.
    */
   async keepRejections(batches: RejectionBatch[]): Promise<void> {
     const { storage } = this.ctx
@@ -173,7 +173,7 @@ export class BridgeHub extends DurableObject<Env> {
     await this.#arm()
   }
 
-  /** What is kept and not yet written of a device. */
+  /** A device's rejected messages that are not in D1 yet. */
   pendingRejections(deviceId: string): RejectionBatch | null {
     return readPending(this.ctx.storage, deviceId)
   }
@@ -215,7 +215,7 @@ export class BridgeHub extends DurableObject<Env> {
     if (planned === null || planned > at) await storage.setAlarm(at)
   }
 
-  /** Kept, since the platform does not give an object its name on every way in. */
+  /** Stores the hub's name, since the platform does not tell an object its name on every call. */
   #rememberName(): void {
     const { storage, id } = this.ctx
     if (id.name !== undefined && storage.kv.get('name') === undefined) storage.kv.put('name', id.name)
@@ -298,7 +298,7 @@ export class BridgeHub extends DurableObject<Env> {
     markPresent(this.ctx.storage, now)
   }
 
-  /** `isOver`: it will not be back. */
+  /** `isOver`: the bridge said that it will not come back. */
   #left(socket: WebSocket, isOver: boolean): void {
     const now = Date.now()
     markLeft(this.ctx, socket, now)

@@ -2,14 +2,14 @@ import type { Env } from '../common/env.ts'
 import type { BridgeHub } from './hub-object.ts'
 import { hubOf } from './scope.ts'
 
-/** The hub of a bridge: `{tenant or *}/{bridge}`. */
+/** The name of a bridge's hub: `{tenant or *}/{bridge}` (src/http/README.md#keys). */
 export const hubName = (tenantId: string | null, bridge: string) => `${tenantId ?? '*'}/${bridge}`
 
-/** A bridge's hub: its name is `hubName`'s. */
+/** The hub of a name that `hubName` made. */
 export const hubStub = (env: Env, name: string) =>
   env.BRIDGE_HUB.getByName(name) as unknown as DurableObjectStub<BridgeHub>
 
-/** The hub that serves a product; null where the tenant has no such product (any more). */
+/** The name of the hub that serves a product; null if the tenant has no such product (any more). */
 export async function hubOfProduct(
   env: Env,
   { tenantId, productId }: { tenantId: string; productId: string },
@@ -20,8 +20,8 @@ export async function hubOfProduct(
 }
 
 /**
- * Ends the open sessions of a username on the product's bridge, where its broker allows: the token was
- * rotated, the device disabled or deleted. Best effort: what identifies a message is looked up for each one.
+ * Ends the open sessions of a username on the product's bridge, if its broker can: the token was rotated, or the device
+ * disabled or deleted. Best effort, since each message is identified afresh.
  */
 export async function dropSessions(
   env: Env,

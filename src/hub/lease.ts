@@ -1,19 +1,19 @@
 import { FRAME_VERSION, LEASE_MS } from '../protocol/bridge.ts'
 import { attachmentOf, lastSignOf, send } from './socket.ts'
 
-/** Which of the bridges of one name is the active one. */
+/** Names the active one among the bridges of one name. */
 export interface Lease {
-  /** The bridge's own name for itself, kept in its spool: a restart is the same one. */
+  /** The bridge's own name for itself. It is kept in the spool, so a restart keeps it. */
   instance: string
-  /** Grows with each change of the holder; what was taken in under a smaller one is older. */
+  /** Grows with each change of the holder: an item under a smaller number is older. */
   number: number
-  /** The holder's last sign, in ms since 1970, once it has no connection; 0 where it gave the lease back. */
+  /** The holder's last sign, in ms since 1970, once it has no connection; 0 if it gave the lease back. */
   seenAt: number
 }
 
 /**
- * Who holds the lease after `instance` has asked for it. `lastSign` is that of the holder's open connection, null
- * where it has none. Answers the same lease where the holder stays.
+ * The lease after `instance` has asked for it. `lastSign` (ms) is that of the holder's open connection, null if it has
+ * none. Returns the same object if the holder stays.
  */
 export function claimLease(
   lease: Lease | undefined,
@@ -32,7 +32,7 @@ export const leaseEnd = (lease: Lease, lastSign: number | null) =>
 
 export const readLease = ({ kv }: DurableObjectStorage) => kv.get<Lease>('lease')
 
-/** A bridge asks for the lease, by its hello or because the holder's has ended; it and the others are told. */
+/** A bridge asks for the lease, by its hello or because the holder's lease has ended. It and the others are told. */
 export function askForLease(ctx: DurableObjectState, socket: WebSocket, now: number): void {
   const attachment = attachmentOf(socket)
   if (!attachment) return
@@ -43,14 +43,14 @@ export function askForLease(ctx: DurableObjectState, socket: WebSocket, now: num
     : { instance, number: before?.number ?? 1, seenAt: now }
   if (lease !== before) {
     ctx.storage.kv.put('lease', lease)
-    // Silences are counted anew: what the other bridge still holds nobody knows.
+    // Silences are counted anew: nobody knows what the other bridge still holds.
     if (before && lease.number > before.number) ctx.storage.kv.put('steadySince', now)
     for (const other of ctx.getWebSockets()) if (other !== socket) tell(ctx, other, false)
   }
   tell(ctx, socket, lease.instance === instance)
 }
 
-/** The holder's connection has ended: `isOver` where it said so itself, and will not be back. */
+/** The holder's connection has ended; `isOver` if the bridge said that it will not come back. */
 export function leaveLease(ctx: DurableObjectState, socket: WebSocket, isOver: boolean, now: number): void {
   const lease = readLease(ctx.storage)
   const attachment = attachmentOf(socket)
@@ -59,13 +59,13 @@ export function leaveLease(ctx: DurableObjectState, socket: WebSocket, isOver: b
   if (others.length === 0) ctx.storage.kv.put('lease', { ...lease, seenAt: isOver ? 0 : now })
 }
 
-/** The standby that has waited longest takes over where the holder gives no sign any more. */
+/** The standby that has waited longest takes over once the holder's lease has ended. */
 export function passLeaseOn(ctx: DurableObjectState, now: number): void {
   const [standby] = standbysOf(ctx)
   if (standby && now >= leaseEndsAt(ctx)) askForLease(ctx, standby, now)
 }
 
-/** When to look whether a standby takes over, in ms since 1970; null where none waits. */
+/** When a standby may take over, in ms since 1970; null if none waits. */
 export const nextPassing = (ctx: DurableObjectState): number | null =>
   standbysOf(ctx).length === 0 ? null : leaseEndsAt(ctx)
 
@@ -90,7 +90,7 @@ function lastSignOfHolder(ctx: DurableObjectState, lease: Lease | undefined): nu
   return signs.length === 0 ? null : Math.max(...signs)
 }
 
-/** Writes down and says which part a connection plays. */
+/** Notes whether a connection is the active one, and tells its bridge. */
 function tell(ctx: DurableObjectState, socket: WebSocket, isActive: boolean): void {
   const attachment = attachmentOf(socket)
   if (!attachment) return

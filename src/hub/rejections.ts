@@ -9,7 +9,7 @@ export interface RejectionBatch {
   items: Rejection[]
 }
 
-/** So many are kept for operators (PROTOCOL.md, 4, "Unreadable"). */
+/** How many of a device's rejected messages are kept (src/protocol/README.md#messages). */
 export const MAX_REJECTIONS = 20
 const PREFIX = 'rejections/'
 /** Devices in one write; the rest follows a minute later. */
@@ -17,7 +17,7 @@ const MAX_DEVICES = 500
 
 type Storage = Pick<DurableObjectStorage, 'kv'>
 
-/** Adds a batch to what is pending of its device; messages that are pending already are not kept twice. */
+/** Adds a batch to its device's pending messages, without those that are pending already. */
 export function keepPending({ kv }: Storage, batch: RejectionBatch): void {
   const before = kv.get<RejectionBatch>(PREFIX + batch.deviceId)
   const fresh = before ? withoutRepeats(batch, before) : batch
@@ -55,8 +55,8 @@ export const mergeRejections = (newer: RejectionBatch, older: RejectionBatch): R
 })
 
 /**
- * Adds the batches to the devices' rows. Done again with the same batches it writes nothing: a row remembers the
- * time of its newest message.
+ * Adds the batches to the devices' rows. Done again with the same batches it writes nothing: a row has the time of its
+ * newest message.
  */
 export async function writeRejections(db: D1Database, batches: RejectionBatch[]): Promise<void> {
   if (batches.length === 0) return

@@ -2,15 +2,15 @@ import type { FrameToBridge } from '../protocol/bridge.ts'
 
 /** What a socket keeps over hibernation, from its bridge's hello on. */
 export interface Attachment {
-  /** Names the process behind it, over its restarts (`lease.ts`). */
+  /** The bridge's own name for itself, the same after a restart (`lease.ts`). */
   instance: string
-  /** It knows of leases. */
+  /** The bridge understands leases. */
   asksForLease: boolean
-  /** Holds the lease: notices go to it. */
+  /** The bridge holds the lease: notices go to it. */
   isActive: boolean
   /** Notices that the bridge will still take. */
   credit: number
-  /** When it said hello, in ms since 1970. */
+  /** When the bridge said hello, in ms since 1970. */
   since: number
 }
 
@@ -20,7 +20,7 @@ export const attachmentOf = (socket: WebSocket) => socket.deserializeAttachment(
 export const lastSignOf = (ctx: DurableObjectState, socket: WebSocket): number =>
   Math.max(attachmentOf(socket)?.since ?? 0, ctx.getWebSocketAutoResponseTimestamp(socket)?.getTime() ?? 0)
 
-/** False where the socket is already gone. */
+/** False if the socket is already gone. */
 export function send(socket: WebSocket, frame: FrameToBridge): boolean {
   try {
     socket.send(JSON.stringify(frame))

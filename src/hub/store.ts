@@ -18,8 +18,8 @@ export async function listBridges(
 }
 
 /**
- * Who hears of what happens to a hub, in the order of their ids, after one: the tenant whose own it is; of a shared one
- * every tenant that has a product on it and a webhook for the event.
+ * A page of the tenants to which an event of a hub is reported, by id and behind the id `after`: the tenant whose own
+ * hub it is; for a shared hub, every tenant with a product on it and a webhook for the event.
  */
 export async function findAudience(
   db: D1Database,

@@ -1,6 +1,6 @@
 import type { Env } from '../common/env.ts'
 
-/** Whoever waits for a bridge's credit: the hub knows its return address and nothing else of it. */
+/** Something that waits for a bridge's credit. The hub knows its return address and nothing else. */
 export interface Waiter {
   wake(): Promise<void>
 }

@@ -8,13 +8,13 @@ import { claimRequest, keepAnswer, releaseClaim } from './store.ts'
 
 const MAX_KEY_LENGTH = 255
 const RETRY_AFTER_SECONDS = 5
-/** A row of D1 holds 2 MB; a longer answer is not kept, and its request is done again. */
+/** A row of D1 holds 2 MB; a longer answer is not kept, and a repeat of its request is done again. */
 const MAX_ANSWER_LENGTH = 1_000_000
 
 /**
- * A POST with an `Idempotency-Key` answers the same when it is sent again within 24 hours (API.md, Repeats).
- * Files are no part of it: an import or upload is repeatable by itself. Answers that say "try again" (429, 5xx)
- * are not kept.
+ * A POST with an `Idempotency-Key` gets the same answer when it is sent again within 24 hours
+ * (src/http/README.md#repeats). Files are exempt: an import or upload is repeatable by itself. Answers that say "try
+ * again" (429, 5xx) are not kept.
  */
 export const idempotency: MiddlewareHandler<AppEnv> = async (c, next) => {
   const idempotencyKey = c.req.header('idempotency-key')

@@ -4,8 +4,8 @@ import { sha256 } from '../auth/key.ts'
 const IV_BYTES = 12
 
 /**
- * Kept answers may show a secret (a new key, a device's token). So they are encrypted under the API key that
- * asked, of which the database has only the hash: whoever reads the database cannot read them.
+ * Kept answers may show a secret (a new key, a device's token). So they are encrypted under the caller's API key, of
+ * which the database has only the hash: reading the database is not enough to read them.
  */
 export async function seal(apiKey: string, idempotencyKey: string, text: string): Promise<string> {
   const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES))
@@ -23,7 +23,7 @@ export async function unseal(apiKey: string, idempotencyKey: string, sealed: str
   return new TextDecoder().decode(text)
 }
 
-/** The API key stands in it too: a body with a password in it cannot be guessed from its hash. */
+/** The API key is hashed too, so that a password in the body cannot be guessed from the hash. */
 export const hashRequest = (apiKey: string, method: string, url: string, body: string) =>
   sha256([apiKey, method, url, body].join('\n'))
 

@@ -4,10 +4,10 @@ import { idempotentAnswers } from '../db/schema.ts'
 
 type Row = typeof idempotentAnswers.$inferSelect
 
-/** A request that has not answered for so long was cut off: a repeat takes its place. */
+/** A request that has no answer after this time was cut off: a repeat takes its place. */
 export const IN_FLIGHT_MS = 60_000
 export const KEEP_MS = 24 * 3600_000
-/** Each new answer makes room of so many old ones, so that the table does not grow. */
+/** Each claim deletes up to this many expired rows, so that the table does not grow. */
 const SWEEP_ROWS = 10
 
 /** One request under one Idempotency-Key of one API key. */
@@ -24,7 +24,7 @@ const named = ({ apiKeyId, idempotencyKey }: Claim) =>
 const ours = (claim: Claim) =>
   and(named(claim), eq(idempotentAnswers.createdAt, claim.createdAt), isNull(idempotentAnswers.status))
 
-/** Undefined: the request is ours to do. Else what there is: an answer, or a request under way. */
+/** Undefined: the caller does the request. Else the row of the earlier one, which is answered or under way. */
 export async function claimRequest(db: Db, claim: Claim): Promise<Row | undefined> {
   const { createdAt: now } = claim
   const expired = lt(idempotentAnswers.createdAt, now - KEEP_MS)
@@ -57,5 +57,5 @@ export async function claimRequest(db: Db, claim: Claim): Promise<Row | undefine
 export const keepAnswer = (db: Db, claim: Claim, status: number, body: string) =>
   db.update(idempotentAnswers).set({ status, body }).where(ours(claim))
 
-/** Forgets a request that did not come to an answer worth repeating. */
+/** Forgets a request whose answer is not to be repeated. */
 export const releaseClaim = (db: Db, claim: Claim) => db.delete(idempotentAnswers).where(ours(claim))

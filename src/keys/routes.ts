@@ -61,7 +61,7 @@ export const keyRoutes = createRouter()
       method: 'post',
       path: '/api/v1/keys',
       description:
-        "An admin makes keys of the own tenant. Root makes a tenant's first key by `tenantId`; without one it makes " +
+        "An admin makes keys of its own tenant. Root makes a tenant's first key by `tenantId`; without one it makes " +
         'a key of the installation: role `root`, or a `bridge` that serves every tenant.',
       request: { body: jsonBody(newKeyBody) },
       responses: {
@@ -96,9 +96,9 @@ export const keyRoutes = createRouter()
       method: 'get',
       path: '/api/v1/keys',
       description:
-        "An admin sees the keys of the own tenant; root those of `tenantId`, or the installation's own.",
+        "An admin sees the keys of its own tenant; root those of `tenantId`, or the installation's own.",
       request: { query: listQuery.extend({ tenantId: idText.optional() }) },
-      responses: { 200: json(listOf(keyAnswer), 'Keys, oldest first, without what they are'), ...problems },
+      responses: { 200: json(listOf(keyAnswer), 'Keys, oldest first, without the secret part'), ...problems },
     }),
     async (c) => {
       const { limit, cursor, tenantId } = c.req.valid('query')
@@ -129,7 +129,7 @@ export const keyRoutes = createRouter()
     },
   )
 
-/** Whose the new key will be; null for the installation's. Refuses what the asking key may not make. */
+/** The new key's tenant; null for the installation. Throws if the calling key may not make such a key. */
 function tenantOfNewKey(principal: Principal, body: z.infer<typeof newKeyBody>): string | null {
   if ((body.role === 'bridge') !== (body.bridge !== undefined)) {
     const message =

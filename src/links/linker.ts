@@ -19,16 +19,16 @@ export interface LinkRequest {
 
 export type Linker = (request: LinkRequest) => Promise<DownloadLink>
 
-/** Devices have been seen to cut off a longer URL. */
+/** Some devices cut off a longer URL. */
 const MAX_URL_LENGTH = 127
 const PATH = '/d/'
 const MAX_BASE_LENGTH = MAX_URL_LENGTH - PATH.length - TOKEN_LENGTH
 
-/** The product's own way, else the installation's. */
+/** The product's own setting, else the installation's. */
 export const downloadsMode = (env: Env, ofProduct: DownloadsMode | null): DownloadsMode =>
   ofProduct ?? (env.DOWNLOADS === 'worker' ? 'worker' : 'r2')
 
-/** Why the Worker can make no links of its own here; null where it can. */
+/** Why this installation cannot make links through the Worker; null if it can. */
 export function workerLinksFault({ DOWNLOAD_SIGNING_KEY, PUBLIC_URL }: Env): Reason | null {
   if (!DOWNLOAD_SIGNING_KEY) return reason('no_signing_key')
   const { length } = baseOf(PUBLIC_URL)
@@ -38,7 +38,7 @@ export function workerLinksFault({ DOWNLOAD_SIGNING_KEY, PUBLIC_URL }: Env): Rea
 
 const baseOf = (publicUrl = '') => publicUrl.replace(/\/+$/, '')
 
-/** Makes the links of one task; presigned ones are shared by its devices. Throws where there is a `workerLinksFault`. */
+/** Makes the links of one task; presigned ones are shared by its devices. Throws if there is a `workerLinksFault`. */
 export function createLinker(env: Env): Linker {
   const presigned = createLinkCache()
   let key: Promise<TokenKey> | undefined

@@ -5,13 +5,13 @@ import type { Env } from '../common/env.ts'
 const FRESH_PART = 0.9
 const MAX_LINKS = 1000
 
-/** Where the bucket answers by S3, and who signs: a token that can only read this bucket. */
+/** The bucket's S3 endpoint, and the token that signs, which can only read this bucket. */
 export type DownloadConfig = Pick<
   Env,
   'R2_S3_ENDPOINT' | 'R2_BUCKET' | 'R2_ACCESS_KEY_ID' | 'R2_SECRET_ACCESS_KEY'
 >
 
-/** A secret until it expires: it must not stand in a log. */
+/** A secret until it expires: it must not get into a log. */
 export interface DownloadLink {
   url: string
   /** Milliseconds since 1970. */
@@ -19,8 +19,8 @@ export interface DownloadLink {
 }
 
 /**
- * A link by which anyone may GET the object until it expires (PROTOCOL.md, 3: "Link"). `ttlSeconds` is 1 to
- * 604,800, R2's own limits; `now` in milliseconds since 1970.
+ * A link by which anyone may GET the object until it expires (src/protocol/README.md#messages). `ttlSeconds` is 1
+ * to 604,800, R2's own limits; `now` in milliseconds since 1970.
  */
 export async function signDownload(
   config: DownloadConfig,
@@ -28,7 +28,7 @@ export async function signDownload(
   ttlSeconds: number,
   now: number,
 ): Promise<DownloadLink> {
-  // A signature knows whole seconds.
+  // The time in a signature is in whole seconds.
   const signedAt = Math.floor(now / 1000) * 1000
   const url = new URL(`${config.R2_S3_ENDPOINT.replace(/\/+$/, '')}/${config.R2_BUCKET}/${storageKey}`)
   url.searchParams.set('X-Amz-Expires', String(ttlSeconds))
@@ -49,12 +49,12 @@ export async function signDownload(
 const amzDate = (ms: number) => new Date(ms).toISOString().replace(/[:-]|\.\d{3}/g, '')
 
 /**
- * Links that the devices of a wave share, so that a wave is signed once and not once a device. Lives in the memory
- * of whoever sends; the oldest link goes where there are too many.
+ * Links that the devices of a wave share, so that a wave needs one signature and not one per device. They live in the
+ * memory of the object that sends; if there are too many, the oldest is dropped.
  */
 export function createLinkCache() {
   const links = new Map<string, DownloadLink>()
-  /** As `signDownload`, but perhaps the link that another device has. */
+  /** Like `signDownload`, but may return the link that another device has. */
   return async (
     config: DownloadConfig,
     storageKey: string,
@@ -65,7 +65,7 @@ export function createLinkCache() {
     const known = links.get(name)
     if (known && known.expiresAt - now >= FRESH_PART * ttlSeconds * 1000) return known
     const link = await signDownload(config, storageKey, ttlSeconds, now)
-    // Last in the map's order is newest.
+    // A map iterates in the order of insertion: the newest link is last.
     links.delete(name)
     links.set(name, link)
     if (links.size > MAX_LINKS) links.delete(links.keys().next().value!)

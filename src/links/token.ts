@@ -2,11 +2,11 @@ import { Buffer } from 'node:buffer'
 import { timingSafeEqual } from 'node:crypto'
 import { TypeID } from 'typeid-js'
 
-/** What a link through the Worker stands for: a capability, as a presigned link is. */
+/** What a link through the Worker permits to anybody who has it, as a presigned link does. */
 export interface Grant {
   taskId: string
   deviceId: string
-  /** Which of the task's packages. */
+  /** The package's place in the task's list. */
   packageIndex: number
   /** Milliseconds since 1970. */
   expiresAt: number
@@ -36,11 +36,11 @@ export async function makeToken(key: TokenKey, grant: Grant): Promise<string> {
   return Buffer.concat([bytes, await codeOf(key, bytes)]).toString('base64url')
 }
 
-/** Undefined for what this installation has not made. The expiry is the caller's to look at. */
+/** Undefined for a token that this installation did not make. The caller checks the expiry. */
 export async function readToken(key: TokenKey, token: string): Promise<Grant | undefined> {
   if (token.length !== TOKEN_LENGTH) return undefined
   const bytes = Buffer.from(token, 'base64url')
-  // A code has one spelling: the last character has bits to spare.
+  // The last character has spare bits: only one spelling of a token counts.
   if (bytes.length !== TOKEN_BYTES || bytes.toString('base64url') !== token) return undefined
   const granted = bytes.subarray(0, GRANT_BYTES)
   if (!timingSafeEqual(await codeOf(key, granted), bytes.subarray(GRANT_BYTES))) return undefined

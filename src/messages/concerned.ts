@@ -5,13 +5,13 @@ import type { Sender } from './identify.ts'
 export interface Concerned {
   taskId: string
   rank: string
-  /** The slot's row names this task: no other took it since. */
+  /** The slot's row names this task: no other task took the slot since. */
   isHolder: boolean
 }
 
 /**
- * The tasks that a version report, a subscription or a request concerns, the newest first: who holds or held the
- * slot, who waits for it, and what runs for the product. `module` null: of every module.
+ * The tasks that a version report, a subscription or a request concerns, the newest first: those that hold or last held
+ * a slot, and those that run for the product. `module` null means every module.
  */
 export function concernedTasks(sender: Sender, module: string | null): Concerned[] {
   const found = new Map<string, Concerned>()
@@ -25,8 +25,8 @@ export function concernedTasks(sender: Sender, module: string | null): Concerned
 }
 
 /**
- * The task that progress belongs to: whose upgrade of the module is or was the last active one. Without a module
- * the one active upgrade; with several, `default` (PROTOCOL.md, 3).
+ * The task that progress belongs to: the one that holds or last held the module's slot. Without a module it is the one
+ * active upgrade or, if there are several, that of `default` (src/protocol/README.md#messages).
  */
 export function taskOfProgress(sender: Sender, module: string | null): string | undefined {
   if (module !== null) return sender.slots.find((slot) => slot.module === module)?.taskId

@@ -44,7 +44,7 @@ export interface ReportedVersion {
   order: BridgeOrder | undefined
 }
 
-/** Where a message came from: what tells a repeat from a new one, and an older one from a newer. */
+/** Where a message came from: `key` tells a repeat from a new message, `order` an older from a newer one. */
 export interface Origin {
   key: string
   order?: BridgeOrder | undefined
@@ -54,14 +54,14 @@ export interface Origin {
 /** What a batch is read against. */
 export interface BatchContext {
   senders: Map<string, Sender>
-  /** Tasks that the bridge may speak of. */
+  /** Those of the batch's tasks that are in the bridge's scope. */
   taskIds: Set<string>
   hub: string
   /** The highest lease number that the bridge knows of. */
   lease: number | undefined
 }
 
-/** What a batch comes to: who is told what, and what is written. Filled in the order of its items. */
+/** The result of reading a batch: what each task is told, and what is written. Filled in the order of its items. */
 export interface Gathered {
   results: ItemResult[]
   toTasks: Map<string, { item: number; message: TaskMessage }[]>
@@ -70,9 +70,9 @@ export interface Gathered {
   /** What changes in the devices' own rows. */
   seen: Map<string, { sender: Sender; family?: TopicFamily; online?: boolean; heard: boolean }>
   rejected: RejectedMessage[]
-  /** By reason, the unknown devices' too. */
+  /** By reason, also of unknown devices. */
   rejectedCounts: Record<string, number>
-  /** The broker was restarted: nobody of this bridge is online until told so. */
+  /** The broker was restarted: no device of this bridge is online until it connects again. */
   reset: boolean
 }
 
@@ -87,12 +87,12 @@ export const newGathered = (): Gathered => ({
   reset: false,
 })
 
-/** Tells a repeated item from a new one, whichever bridge of its name brings it. */
+/** Tells a repeated item from a new one, whichever bridge of the name brings it. */
 const keyOf = ({ lease: _, ...item }: BatchItem) => fingerprint(JSON.stringify(item))
 
 export function reject(gathered: Gathered, id: string, reason: string): void {
   gathered.results.push({ id, status: 'rejected', reason })
-  // By kind of reason, so that no sender can make the list of them grow.
+  // Counted by kind of reason, so that no sender can make the list of reasons grow.
   const kind = reason.split(':')[0]!
   gathered.rejectedCounts[kind] = (gathered.rejectedCounts[kind] ?? 0) + 1
 }
@@ -104,13 +104,13 @@ export function gather(gathered: Gathered, item: BatchItem, context: BatchContex
   else reject(gathered, item.id, reason)
 }
 
-/** Null where the item was taken. */
+/** Null if the item was taken. */
 function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext): string | null {
   const index = gathered.results.length
   const { seq, lease } = item
   const order = seq === undefined || lease === undefined ? undefined : { hub: context.hub, lease, seq }
   const origin: Origin = { key: keyOf(item), order, viaBridge: true }
-  // Taken in before another bridge took over: it says nothing of who is connected now, or listens where.
+  // Received before another bridge took over: it no longer says which devices are connected, or where they listen.
   const isLate = lease !== undefined && lease < (context.lease ?? 0)
   if (item.kind === 'sent' || item.kind === 'taken') {
     if (!context.taskIds.has(item.notice.task)) return 'unknown task'
@@ -147,7 +147,7 @@ function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext)
   return reason
 }
 
-/** What a device says, whichever way it came. The same code for MQTT and HTTPS. */
+/** Reads one message of a device and notes the tasks that it concerns. The same code for MQTT and HTTPS. */
 export function gatherMessage(
   gathered: Gathered,
   index: number,
@@ -201,7 +201,7 @@ function gatherPresence(
   const family = event === 'subscribed' ? parseDownlinkTopic(topic ?? '')?.family : undefined
   note(gathered, sender, { online, heard: online, ...(family && { family }) })
   if (event !== 'subscribed') {
-    // A subscription says more, and soon follows: only who may have a notice is listened for.
+    // Only a task whose notice the device may have needs this. The others hear of the subscription that soon follows.
     const holders = new Set(sender.slots.filter(({ active }) => active).map(({ taskId }) => taskId))
     for (const taskId of holders) {
       tell(gathered, index, taskId, { deviceId: sender.id, ...mark, event: { type: event } })

@@ -17,7 +17,7 @@ export interface RunningTask {
   rank: string
 }
 
-/** Who sent a message, and all that it takes to find the tasks it concerns. */
+/** The device that sent a message, and all that it takes to find the tasks that the message concerns. */
 export interface Sender extends DeviceAddress {
   id: string
   tenantId: string
@@ -30,7 +30,7 @@ export interface Sender extends DeviceAddress {
   tasks: RunningTask[]
 }
 
-/** A row for each slot of a device, and one for a device without. */
+/** One row per slot of a device; a device without a slot has one row, too. */
 interface SenderRecord {
   id: string
   tenant_id: string
@@ -66,13 +66,13 @@ const SENDERS_SQL = `
     LEFT JOIN upgrades u ON u.device_id = d.id
   WHERE ?2 IS NULL OR ${inScopeOf('?2')}`
 
-/** What runs for the products of these devices. */
+/** The tasks that run for the products of these devices. */
 const TASKS_SQL = `
   SELECT product_id, id, module, rank FROM tasks
   WHERE product_id IN (SELECT d.product_id FROM json_each(?1) j JOIN devices d ON d.access_token = j.value)
     AND (status IN ('running', 'paused') OR (status = 'scheduled' AND start_at <= ?2))`
 
-/** The bridge whose batch it is; null for the device's own HTTPS request. */
+/** The bridge that a batch came from. */
 export interface BatchOrigin {
   hub: string
   /** Null: the bridge serves every tenant. */
@@ -80,8 +80,8 @@ export interface BatchOrigin {
 }
 
 /**
- * The one query of a batch: which devices these usernames are, seen from the bridge (a device outside its scope is
- * an unknown device), and which of these tasks there are for it.
+ * The one query of a batch: the devices with these usernames, and which of these tasks exist; both only within the
+ * bridge's scope (a device outside is an unknown device). `origin` is null for a device's own HTTPS request.
  */
 export async function identify(
   db: D1Database,

@@ -5,7 +5,7 @@ import type { Gathered } from './gather.ts'
 
 const MAX_KEPT_PAYLOAD_BYTES = 1024
 
-/** Unreadable messages are kept for operators, in the hub until the next minute writes them. */
+/** Keeps rejected messages for operators: in the hub, which writes them to D1 once a minute. */
 export async function keepRejections(env: Env, { rejected }: Gathered, now: number): Promise<void> {
   const byHub = Map.groupBy(rejected, ({ sender }) => sender.hub)
   await Promise.all(
@@ -32,6 +32,6 @@ export async function keepRejections(env: Env, { rejected }: Gathered, now: numb
   )
 }
 
-/** As text; what is no UTF-8 shows as replacement characters. */
+/** As text; bytes that are no UTF-8 become replacement characters. */
 const firstKilobyte = (payload: Uint8Array) =>
   new TextDecoder().decode(payload.subarray(0, MAX_KEPT_PAYLOAD_BYTES))

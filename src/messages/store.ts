@@ -13,8 +13,8 @@ interface SeenRow {
 }
 
 /**
- * Writes what a batch says of the devices themselves: versions, topic families, presence, when they were last
- * heard. Only what changes, and "last seen" at most once an hour: never a write per message.
+ * Writes what a batch says about the devices themselves: versions, topic families, presence, when they were last heard.
+ * Only what changes, and "last seen" at most once an hour: never a write per message.
  */
 export async function writeDevices(
   db: D1Database,
@@ -33,7 +33,7 @@ export async function writeDevices(
 function seenRows(gathered: Gathered, now: number): SeenRow[] {
   const rows: SeenRow[] = []
   for (const { sender, family, online, heard } of gathered.seen.values()) {
-    // After a reset what the query said of presence is old.
+    // A reset outdates the presence that the query read.
     const wasOnline = gathered.reset ? null : sender.online
     const newFamily = family !== undefined && family !== sender.topicFamily ? family : null
     const newOnline = online !== undefined && online !== wasOnline ? online : null
@@ -45,7 +45,7 @@ function seenRows(gathered: Gathered, now: number): SeenRow[] {
   return rows
 }
 
-/** Ids come from the query that knew the bridge's scope. */
+/** Names no tenant: the ids come from the query that applied the bridge's scope. */
 const updateSeen = (db: D1Database, rows: SeenRow[], now: number) =>
   db
     .prepare(

@@ -3,7 +3,7 @@ import type { ItemResult } from '../protocol/bridge.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 import type { Gathered } from './gather.ts'
 
-/** One call to each task concerned. Where one fails, its messages are to be sent again, and change nothing twice. */
+/** Calls each task concerned once. If a call fails, its messages are to be sent again; they change nothing twice. */
 export async function tellTasks(env: Env, gathered: Gathered): Promise<void> {
   await Promise.all(
     [...gathered.toTasks].map(async ([taskId, messages]) => {

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { TOPIC_NAME } from './device.ts'
 
 /**
- * What a bridge and the Worker say to each other: batches up over HTTPS, frames down and credit up over the
- * WebSocket. Shared by both ends, and validated on both. Every frame says its version.
+ * The messages between a bridge and the Worker: batches up over HTTPS, frames down and credit up over the WebSocket.
+ * Shared by both ends and validated on both. Every frame carries its version.
  */
 export const FRAME_VERSION = 1
 
@@ -13,9 +13,9 @@ export const MAX_BATCH_BYTES = 4 * 1024 * 1024
 export const MAX_CREDIT = 1000
 /** A notice that is not published within this time goes back to its task. */
 export const PUBLISH_WITHIN_MS = 5_000
-/** So long without a sign of the active bridge, and a standby of the same name takes over. */
+/** If the active bridge gives no sign for this long, a standby of the same name takes over. */
 export const LEASE_MS = 15_000
-/** An idle bridge still says `upTo` this often. */
+/** An idle bridge still sends `upTo` this often. */
 export const UP_TO_INTERVAL_MS = 10_000
 /** Answered by the runtime without waking the hub. */
 export const PING = '{"t":"ping"}'
@@ -27,7 +27,7 @@ const time = z.union([
   z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)),
 ])
 
-/** Names one notice and, to the task that sent it, the device it is for. Opaque to bridge and hub. */
+/** Tells the task that sent a notice which notice it is, and for which device. Opaque to bridge and hub. */
 export const noticeRef = z.object({
   task: z.string().min(1).max(64),
   device: z.string().min(1).max(64),
@@ -41,13 +41,13 @@ export type NoticeRef = z.infer<typeof noticeRef>
 const base = {
   id: z.string().min(1).max(64),
   at: time.optional(),
-  /** The lease under which the bridge was given it, and its place in the bridge's order: what is older, or a repeat. */
+  /** The lease under which the bridge received it, and its place in the bridge's order: they tell old from new. */
   lease: z.number().int().nonnegative().optional(),
   seq: z.number().int().nonnegative().optional(),
 }
 
 export const batchItem = z.discriminatedUnion('kind', [
-  /** What a device published. `username` is what the broker says of the publisher, never what it wrote. */
+  /** What a device published. `username` comes from the broker, never from the message. */
   z.object({
     ...base,
     kind: z.literal('message'),
@@ -55,11 +55,11 @@ export const batchItem = z.discriminatedUnion('kind', [
     topic: z.string().min(1).max(256),
     payload: z.base64(),
   }),
-  /** Stands in the spool before the notice is published. */
+  /** Spooled before the notice is published. */
   z.object({ ...base, kind: z.literal('sent'), notice: noticeRef }),
   /**
-   * `taken`: PUBACK, and somebody subscribes. `offline`: no live or stored session does. `returned`: it was
-   * not published in time.
+   * `taken`: the broker acknowledged it (PUBACK), and a session subscribes. `offline`: no live or stored session
+   * subscribes. `returned`: it was not published in time.
    */
   z.object({
     ...base,
@@ -68,8 +68,8 @@ export const batchItem = z.discriminatedUnion('kind', [
     result: z.enum(['taken', 'offline', 'returned']).default('taken'),
   }),
   /**
-   * `connected` and `disconnected` are the first and the last connection of a username; `subscribed` has the
-   * filter in `topic`; `reset` says that every session of this broker ended (it was restarted).
+   * `connected`: the first connection of a username; `disconnected`: its last one ended; `subscribed`: with the
+   * filter in `topic`; `reset`: every session of this broker ended, because it was restarted.
    */
   z.discriminatedUnion('event', [
     z.object({
@@ -85,19 +85,19 @@ export const batchItem = z.discriminatedUnion('kind', [
 export type BatchItem = z.infer<typeof batchItem>
 export type BatchItemInput = z.input<typeof batchItem>
 
-/** The envelope only: each item is validated by itself, so that one bad item never costs its batch. */
+/** The envelope only: each item is validated by itself, so that one bad item never spoils its batch. */
 export const batchEnvelope = z.object({
   bridge: z.string().min(1).max(64),
   /** Worker time: everything this bridge was given before then has been handed over with this batch. */
   upTo: time.optional(),
-  /** The highest lease number that the bridge knows of; items of smaller ones say nothing of what is now. */
+  /** The highest lease number that the bridge knows; items of a smaller one say nothing about the present. */
   lease: z.number().int().nonnegative().optional(),
   items: z.array(z.unknown()).max(MAX_BATCH_ITEMS),
 })
 
 export interface ItemResult {
   id: string
-  /** `retry`: not processed, send it again, and all of its device's later ones with it. */
+  /** `retry`: it was not processed; the bridge sends it again, and with it all later items of its device. */
   status: 'taken' | 'rejected' | 'retry'
   reason?: string
 }
@@ -112,7 +112,7 @@ export const batchAnswer = z.object({
   ),
   /** The Worker's clock in ms, from which the bridge reckons the `upTo` of its next batch. */
   now: z.number(),
-  /** The number of the lease now, whoever holds it; 0 where none was given. */
+  /** The current lease's number, whichever bridge holds it; 0 if none was given. */
   lease: z.number().int().nonnegative().optional(),
 })
 export type BatchAnswer = z.infer<typeof batchAnswer>
@@ -124,12 +124,12 @@ export const frameFromBridge = z.discriminatedUnion('t', [
     v: z.literal(FRAME_VERSION),
     t: z.literal('hello'),
     bridge: z.string().min(1).max(64),
-    /** Asks for the lease under this name (`lease.ts`); one that gives none gets it at once. */
+    /** Asks for the lease under this name (src/hub/lease.ts). A bridge that gives none gets the lease at once. */
     instance: z.string().min(1).max(64).optional(),
     /** How many notices the bridge will hold unacknowledged. */
     credit: z.number().int().min(0).max(MAX_CREDIT),
   }),
-  /** That many notices were settled: as many more may come. */
+  /** This many notices were settled, so as many more may come. */
   z.object({
     v: z.literal(FRAME_VERSION),
     t: z.literal('credit'),
@@ -142,12 +142,12 @@ export type FrameFromBridge = z.infer<typeof frameFromBridge>
 
 export const noticeFrame = z.object({
   notice: noticeRef,
-  /** Who must subscribe for the notice to count as taken, and whose session presence speaks of. */
+  /** The device's username: the notice counts as taken only if a session of it subscribes. */
   username: z.string(),
   topic: z.string(),
   /** The JSON text for the device. */
   payload: z.string(),
-  /** Seconds until its link expires (MQTT 5 `messageExpiryInterval`). */
+  /** Seconds until the notice's link expires (MQTT 5 `messageExpiryInterval`). */
   expiresInSeconds: z.number().int(),
 })
 export type NoticeFrame = z.infer<typeof noticeFrame>
@@ -162,14 +162,14 @@ export const frameToBridge = z.discriminatedUnion('t', [
     number: z.number().int().positive(),
     active: z.boolean(),
   }),
-  /** Published once, not acknowledged and not repeated: the answer "nothing is due". */
+  /** The answer "nothing is due": published once, neither acknowledged nor repeated. */
   z.object({ v: z.literal(FRAME_VERSION), t: z.literal('reply'), topic: z.string(), payload: z.string() }),
-  /** End every session of this username: its token was rotated, or it was disabled or deleted. */
+  /** Ends every session of this username: its token was rotated, or its device was disabled or deleted. */
   z.object({ v: z.literal(FRAME_VERSION), t: z.literal('drop'), username: z.string() }),
 ])
 export type FrameToBridge = z.infer<typeof frameToBridge>
 
-/** A frame's text, or undefined where it is no valid frame of this version. */
+/** The frame in this text; undefined if it is no valid frame of this version. */
 export function readFrame<T>(schema: z.ZodType<T>, text: string): T | undefined {
   try {
     const parsed = schema.safeParse(JSON.parse(text))

@@ -1,9 +1,9 @@
 /**
- * What devices say and hear (PROTOCOL.md, sections 1 to 3): topics and JSON messages. Pure, shared with the
- * bridge. Lenient in what is read, exact in what is written.
+ * The topics and JSON messages of devices (src/protocol/README.md#topics, src/protocol/README.md#messages). Pure, and
+ * shared with the bridge. Lenient in what is read, exact in what is written.
  */
 
-/** Tokens, usernames and device numbers that can be a topic level. */
+/** The shape of tokens and usernames, and of device numbers that can be a topic level. */
 export const TOPIC_NAME = /^[A-Za-z0-9_-]{1,64}$/
 
 /** A device message larger than this is refused before it is read. */
@@ -16,7 +16,7 @@ const MAX_MESSAGE_ID_LENGTH = 64
 
 // ---- Topics ---------------------------------------------------------------------------------------------
 
-/** `device`: the first family, with the AccessToken in its downlink topic; `devices`: the later one, with the number. */
+/** `device`: the first family, with the AccessToken in its downlink topic; `devices`: the later, with the number. */
 export type TopicFamily = 'device' | 'devices'
 export type UplinkKind = 'inform' | 'progress' | 'request'
 
@@ -43,19 +43,19 @@ const DOWNLINK_PREFIX: Record<TopicFamily, string> = {
 export interface DeviceAddress {
   accessToken: string
   number: string
-  /** False where the number cannot be a topic, or another device of the bridge has it too. */
+  /** False if the number cannot be a topic, or another device of the bridge has it too. */
   numberIsTopic: boolean
   topicFamily: TopicFamily | null
 }
 
-/** Where a device listens (PROTOCOL.md, 2): the later family only if its number can be a topic. */
+/** A device's downlink topic (src/protocol/README.md#topics); of the later family only if its number can be a topic. */
 export function downlinkTopic(device: DeviceAddress): string {
   return device.topicFamily === 'devices' && device.numberIsTopic
     ? DOWNLINK_PREFIX.devices + device.number
     : DOWNLINK_PREFIX.device + device.accessToken
 }
 
-/** Reads a downlink topic or filter: its family and the name in it; undefined for any other, wildcards included. */
+/** The family and the name in a downlink topic or filter; undefined for any other topic, and for wildcards. */
 export function parseDownlinkTopic(topic: string): { family: TopicFamily; name: string } | undefined {
   for (const family of ['device', 'devices'] as const) {
     const prefix = DOWNLINK_PREFIX[family]
@@ -73,17 +73,17 @@ export interface VersionReport {
 }
 
 export interface Progress {
-  /** 0–100 a percentage; −1 … −4 a failure (PROTOCOL.md, 3). */
+  /** 0–100 a percentage; −1 … −4 a failure (src/protocol/README.md#messages). */
   step: number
   description: string | null
-  /** Null: the device's one active upgrade; with several, `default`. */
+  /** Null if the message names none: the device's one active upgrade is meant or, if it has several, `default`. */
   module: string | null
 }
 
 export interface UpgradeRequest {
-  /** To be repeated in the answer; empty where the device sent none. */
+  /** Repeated in the answer; empty if the device sent none. */
   id: string
-  /** Null: whatever is due, `default` first. */
+  /** Null asks for whatever is due, `default` first. */
   module: string | null
 }
 
@@ -93,7 +93,7 @@ const unreadable = (reason: string) => ({ ok: false as const, reason })
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
 
-/** The payload's JSON object; a message that is none has no reader. */
+/** The payload as a JSON object; other JSON is no message. */
 export function readJson(payload: Uint8Array): Read<Record<string, unknown>> {
   if (payload.byteLength > MAX_PAYLOAD_BYTES) return unreadable('larger than 64 KiB')
   try {
@@ -134,7 +134,7 @@ export function readRequest(message: Record<string, unknown>): Read<UpgradeReque
   return module.ok ? { ok: true, value: { id: readMessageId(message), module: module.value } } : module
 }
 
-/** The message's own id where it can be repeated in an answer, else empty: a bad id never refuses a message. */
+/** The message's own id if an answer can repeat it, else empty: a bad id never makes a message invalid. */
 export function readMessageId(message: Record<string, unknown>): string {
   const { id } = message
   if (typeof id !== 'string' && typeof id !== 'number') return ''
@@ -142,7 +142,7 @@ export function readMessageId(message: Record<string, unknown>): string {
   return text.length <= MAX_MESSAGE_ID_LENGTH ? text : ''
 }
 
-/** `"100"`, `100`, `99.9` → a whole step; undefined for what is none of 0–100 and −1 … −4. */
+/** `"100"`, `100`, `99.9` → a whole step; undefined for anything but 0–100 and −1 … −4. */
 function readStep(value: unknown): number | undefined {
   const text = typeof value === 'string' ? value.trim() : value
   if (text === '' || (typeof text !== 'string' && typeof text !== 'number')) return undefined
@@ -150,7 +150,7 @@ function readStep(value: unknown): number | undefined {
   return step >= -4 && step <= 100 ? step : undefined
 }
 
-/** Null where the message names no module. */
+/** Null if the message names no module. */
 function readModule(value: unknown): Read<string | null> {
   if (value === undefined || value === null) return { ok: true, value: null }
   if (typeof value !== 'string' && typeof value !== 'number') return unreadable('module is not text')
@@ -165,12 +165,12 @@ const paramsOf = (message: Record<string, unknown>) => (isObject(message.params)
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** More of a description is not looked at, nor kept. */
+/** Whatever a description has beyond this is neither searched for links nor kept. */
 const MAX_READ_DESCRIPTION_LENGTH = 2048
-/** A presigned link, or one through the Worker: with or without its beginning, also percent-encoded. */
+/** A presigned link or one through the Worker, also without its beginning or percent-encoded. */
 const DOWNLOAD_LINK = /(?:[?&]|%3f|%26)x-amz-|(?:\/|%2f)d(?:\/|%2f)[a-z0-9_-]{32}/i
 
-/** A device that failed to download may say what: its link must not stand in histories, reports and webhooks. */
+/** A device that failed to download may quote its link, which must not get into histories, reports and webhooks. */
 const withoutLinks = (text: string) =>
   text
     .slice(0, MAX_READ_DESCRIPTION_LENGTH)
@@ -185,7 +185,7 @@ const cut = (text: string) => Array.from(text).slice(0, MAX_DESCRIPTION_LENGTH).
 
 export type SignMethod = 'SHA256' | 'MD5'
 
-/** What a notice says of its package. */
+/** What a notice says about its package. */
 export interface NoticePackage {
   version: string
   /** Bytes. */
@@ -213,7 +213,7 @@ export interface Notice {
   }
 }
 
-/** The upgrade notice (PROTOCOL.md, 3). `defaultModuleParam` is the product's: null leaves `module` out. */
+/** The upgrade notice (src/protocol/README.md#messages). A `defaultModuleParam` of null leaves `module` out. */
 export function buildNotice(
   noticeId: number,
   pkg: NoticePackage,
@@ -238,14 +238,14 @@ export function buildNotice(
   }
 }
 
-/** Tells a device that its upgrade was cancelled, where its product says `notifyCancel` (API.md, products). */
+/** Tells a device that its upgrade was cancelled, if the product says `notifyCancel` (src/protocol/README.md#messages). */
 export const buildCancellation = (noticeId: number, version: string, module: string) => ({
   id: formatNoticeId(noticeId),
   code: 410 as const,
   params: { version, module },
 })
 
-/** Where nothing is due: the asked id and no parameters. */
+/** The answer when nothing is due: the request's id and no parameters. */
 export const buildNothingDue = (id: string) => ({ id, code: 200 as const, params: {} })
 
 /** Notice ids are strings of 10 digits. */

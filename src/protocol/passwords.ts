@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer'
 import { timingSafeEqual } from 'node:crypto'
 
-/** Each CONNECT of a device with Basic credentials pays for them: few enough for a Worker, and noted in each hash. */
+/** Each CONNECT with Basic credentials pays for these: few enough for a Worker. Each hash says how many it took. */
 const ITERATIONS = 10_000
 const SALT_BYTES = 16
 const HASH_BITS = 256
@@ -14,7 +14,7 @@ export async function hashPassword(password: string): Promise<string> {
   return `pbkdf2$${ITERATIONS}$${salt.toString('base64url')}$${hash.toString('base64url')}`
 }
 
-/** Compares in constant time; false for a stored text that is no hash. */
+/** Compares in constant time; false if the stored text is no hash. */
 export async function verifyPassword(password: string, stored: string): Promise<boolean> {
   const [, iterations, salt, hash] = STORED.exec(stored) ?? []
   if (iterations === undefined || salt === undefined || hash === undefined) return false

@@ -3,13 +3,13 @@ import type { Env } from '../common/env.ts'
 
 export const MAX_URL_LENGTH = 2048
 
-/** Names that mean this machine or this network wherever they are asked for. */
+/** Names that stand for the local machine or network wherever they are resolved. */
 const LOCAL_NAMES = ['localhost', 'local', 'internal', 'home.arpa']
 /** What the internet's IPv6 addresses begin with; all others are local, or lead to an IPv4 address. */
 const GLOBAL_IPV6 = ipaddr.parseCIDR('2000::/3') as [ipaddr.IPv6, number]
 
 export interface AddressRules {
-  /** For local use (`WEBHOOKS_ALLOW_PRIVATE`): http too, and any host. */
+  /** Allows http, too, and any host; for local use (`WEBHOOKS_ALLOW_PRIVATE`). */
   allowPrivate: boolean
 }
 
@@ -19,13 +19,13 @@ export const addressRules = (env: Env): AddressRules => ({
 })
 
 /**
- * The address of a webhook as it is stored and called, or what is wrong with it. It is judged after it was parsed as
- * `fetch` will, so that every spelling of an address (`127.1`, `0x7f000001`, `2130706433`, full-width digits) is the
- * same address.
+ * The address of a webhook as it is stored and called, or what is wrong with it. It is checked after it was parsed as
+ * `fetch` parses it, so that every spelling of an address (`127.1`, `0x7f000001`, `2130706433`, full-width digits) is
+ * the same address.
  *
  * A name is not resolved here. It is resolved where the request is made, at Cloudflare's edge, which reaches the
- * internet only: a name that stands for a private address leads nowhere, whatever an answer of another resolver said
- * a moment before. Who runs the Worker on a network of their own has to guard that network themselves.
+ * internet only: a name that stands for a private address leads nowhere, whatever another resolver said a moment
+ * before. An operator who runs the Worker inside a private network has to guard that network.
  */
 export function readAddress(
   text: string,
@@ -40,7 +40,7 @@ export function readAddress(
   if (!allowPrivate && !isPublicHost(url.hostname)) {
     return { fault: 'must be a public host: no private, loopback or local address or name' }
   }
-  // It is never sent.
+  // A fragment is never sent.
   url.hash = ''
   if (url.href.length > MAX_URL_LENGTH) return { fault: `must be at most ${MAX_URL_LENGTH} characters` }
   return { url: url.href }
@@ -55,7 +55,7 @@ function isPublicHost(host: string): boolean {
   }
   if (ipaddr.IPv4.isValidFourPartDecimal(host)) return ipaddr.IPv4.parse(host).range() === 'unicast'
   const labels = host.split('.')
-  // One label is a name of this network; an empty one is a trailing dot, a second spelling.
+  // A single label is a name of the local network; an empty one is a trailing dot, a second spelling.
   if (labels.length < 2 || labels.includes('')) return false
   return !LOCAL_NAMES.some((name) => host.endsWith(`.${name}`) || host === name)
 }

@@ -14,15 +14,15 @@ const WAITS_MS = [
   20 * HOUR_MS,
   24 * HOUR_MS,
 ]
-/** Of a wait, added: what failed together is not all tried again at one moment. */
+/** Up to this share of a wait is added, so that deliveries that failed together are not all tried again at once. */
 const JITTER = 0.2
-/** A receiver may ask for more time, not for all of it. */
+/** The longest wait that a receiver can ask for. */
 const MAX_RETRY_AFTER_MS = HOUR_MS
 const FIRST_HOLD_MS = SECOND_MS
 const MAX_HOLD_MS = MINUTE_MS
 
 /**
- * How long a delivery waits after so many failed tries (1 for the first), in ms; null where that was the last one.
+ * How long a delivery waits after so many failed tries (1 for the first), in ms; null after the last one.
  * `random` is in [0, 1).
  */
 export function waitAfter(attempts: number, retryAfterMs: number | null, random: number): number | null {
@@ -31,11 +31,11 @@ export function waitAfter(attempts: number, retryAfterMs: number | null, random:
   return Math.max(Math.round(wait * (1 + JITTER * random)), retryAfterMs ?? 0)
 }
 
-/** How long a webhook sends nothing at all after so many pages in a row (1 for the first) of which none arrived, in ms. */
+/** How long a webhook sends nothing, in ms, after so many pages in a row (1 for the first) without one delivery. */
 export const holdAfter = (failedPages: number) =>
   Math.min(FIRST_HOLD_MS * 2 ** (failedPages - 1), MAX_HOLD_MS)
 
-/** `Retry-After` as seconds or as a date → ms from now, at most an hour; null where it says nothing. */
+/** `Retry-After` as seconds or as a date → ms from now, at most an hour; null if it cannot be read. */
 export function readRetryAfter(header: string | null, now: number): number | null {
   if (header === null) return null
   const text = header.trim()

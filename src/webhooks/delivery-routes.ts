@@ -25,14 +25,14 @@ async function senderOf(c: Context<AppEnv>, webhookId: string) {
   return { webhook, sender: webhookSender(c.env, webhook.id) }
 }
 
-/** What became of the events that a webhook was to hear of. */
+/** What became of the events that a webhook asked for. */
 export const deliveryRoutes = createRouter()
   .openapi(
     createRoute({
       ...base,
       method: 'get',
       path: '/api/v1/webhooks/{id}/deliveries',
-      description: 'All that are pending; of those that ended the last 1,000, for 30 days.',
+      description: 'All that are pending, and the last 1,000 that ended, for 30 days.',
       request: { params: idParam, query: deliveriesQuery },
       responses: { 200: json(deliveryList, 'Deliveries, newest first'), ...problems },
     }),

@@ -1,13 +1,13 @@
 import type { Delivery, Outcome } from './delivery.ts'
 import type { WebhookEvent } from './event.ts'
 
-/** Deliveries that are still to be made; events beyond are counted, not kept. */
+/** Deliveries that are still to be made; further events are counted but not kept. */
 export const MAX_PENDING = 10_000
 /** Deliveries that are kept after their end, and for how long. */
 export const MAX_ENDED = 1_000
 export const KEEP_ENDED_MS = 30 * 24 * 3600_000
 
-/** A delivery that is due, with what is sent. */
+/** A delivery that is due, with the body to send. */
 export type DueDelivery = Delivery & { body: string }
 
 const COLUMNS = `number, id, type, at, state, attempts, due_at AS dueAt, last_attempt_at AS lastAttemptAt, status,
@@ -30,7 +30,7 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
   return {
     countPending,
 
-    /** Takes events in, each once, due now. Answers how many there was no room for. */
+    /** Adds events, each once, due now. Returns how many there was no room for. */
     insert(events: WebhookEvent[], now: number): number {
       let room = MAX_PENDING - countPending()
       let dropped = 0
@@ -59,15 +59,15 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
         )
         .toArray() as unknown as DueDelivery[],
 
-    /** When the next try is due, in ms since 1970; null where none is. */
+    /** When the next try is due, in ms since 1970; null if none is. */
     nextDue: () =>
       sql
         .exec<{ at: number | null }>('SELECT min(due_at) AS at FROM deliveries WHERE due_at IS NOT NULL')
         .one().at,
 
     /**
-     * Writes what a try came to; `dueAt` is when the next one is, null where there is none. Nothing where the
-     * delivery was replayed meanwhile: that try is still to come.
+     * Writes the outcome of a try; `dueAt` (ms) is when the next one is due, null if there is none. Writes nothing if
+     * the delivery was replayed meanwhile: its new tries are still to come.
      */
     writeOutcome(tried: Delivery, outcome: Outcome, dueAt: number | null, now: number): void {
       const state = outcome.error === null ? 'delivered' : dueAt === null ? 'failed' : 'pending'
@@ -79,7 +79,7 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
       )
     },
 
-    /** Ends all that are pending without a further try. */
+    /** Makes all pending deliveries failed, without a further try. */
     failPending: (error: string, now: number) =>
       void sql.exec(
         `UPDATE deliveries SET state = 'failed', due_at = NULL, ended_at = ?, error = ? WHERE due_at IS NOT NULL`,
@@ -87,7 +87,7 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
         error,
       ),
 
-    /** Makes the delivery due now, as if it was new; undefined where it is not kept. */
+    /** Makes the delivery due now, as if it were new; undefined if it is not kept. */
     replay(id: string, now: number): Delivery | undefined {
       sql.exec(
         `UPDATE deliveries SET state = 'pending', attempts = 0, due_at = ?, ended_at = NULL WHERE id = ?`,
@@ -119,7 +119,7 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
       )
     },
 
-    /** When `prune` has something to forget by its age; null where nothing is kept. */
+    /** When `prune` has something to forget by its age, in ms since 1970; null if nothing is kept. */
     nextPrune(): number | null {
       const { at } = sql
         .exec<{ at: number | null }>('SELECT min(ended_at) AS at FROM deliveries WHERE due_at IS NULL')

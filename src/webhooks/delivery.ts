@@ -5,20 +5,20 @@ import { WEBHOOK_EVENT_TYPES, type WebhookEventType } from './event.ts'
 
 /** One event on its way to one webhook. */
 export interface Delivery {
-  /** The order in which deliveries were taken in. */
+  /** Orders deliveries by when they were added. */
   number: number
   /** The event's: a webhook has one delivery of an event, and every try of it goes out under this id. */
   id: string
   type: WebhookEventType
-  /** When it happened; this and all other times in milliseconds since 1970. */
+  /** When the event happened; this and all other times in milliseconds since 1970. */
   at: number
   state: 'pending' | 'delivered' | 'failed'
-  /** Tries since it was taken in, or last replayed. */
+  /** Tries since it was added, or last replayed. */
   attempts: number
-  /** When the next try is due; null where there is none. */
+  /** When the next try is due; null if there is none. */
   dueAt: number | null
   lastAttemptAt: number | null
-  /** HTTP status of the last try; null where no answer came. */
+  /** HTTP status of the last try; null if no answer came. */
   status: number | null
   /** Why the last try did not deliver. */
   error: string | null
@@ -26,7 +26,7 @@ export interface Delivery {
   answer: string | null
 }
 
-/** What one try came to. */
+/** The outcome of one try. */
 export interface Outcome {
   status: number | null
   /** Null: delivered. */
@@ -34,13 +34,13 @@ export interface Outcome {
   answer: string | null
   /** How long the receiver asks to be left alone, in ms. */
   retryAfterMs: number | null
-  /** No further try can end otherwise. */
+  /** A further try could not end differently. */
   isFinal: boolean
 }
 
-/** How a webhook's sender stands. */
+/** The state of a webhook's sender. */
 export interface SenderStatus {
-  /** The receiver at this address said that it is gone. */
+  /** The receiver at this address answered that it is gone (410). */
   disabled: { at: number; url: string } | null
   pending: number
   dropped: number

@@ -1,4 +1,4 @@
-/** What a webhook may ask to hear of; one word for one thing, as operators write it in `events`. */
+/** The events that a webhook can ask for, as operators write them in `events`. */
 export const WEBHOOK_EVENT_TYPES = [
   'task.started',
   'task.wave_opened',
@@ -11,7 +11,7 @@ export const WEBHOOK_EVENT_TYPES = [
 ] as const
 export type WebhookEventType = (typeof WEBHOOK_EVENT_TYPES)[number]
 
-/** Something that happened to a tenant. No links and no tokens in its data. */
+/** Something that a tenant is told. There are no links and no tokens in its data. */
 export interface WebhookEvent {
   /** The same for every repeat, so that it is delivered once however often it is published. */
   id: string

@@ -21,21 +21,21 @@ import {
   webhookList,
 } from './webhook.ts'
 
-// Admins only, reading too: an address is often a secret itself.
+// Even reading is for admins only: an address is often a secret itself.
 const base = { tags: ['webhooks'], security: withKey, middleware: requireRole('admin') }
 const one = { path: '/api/v1/webhooks/{id}', request: { params: idParam } } as const
 
 const answerOf = async (env: Env, webhook: Webhook) =>
   toWebhookAnswer(webhook, await webhookSender(env, webhook.id).status())
 
-/** The address as it is stored; a 422 that names `url` where it may not be called. */
+/** The address as it is stored. Throws a 422 that names `url` if the address is not allowed. */
 function allowedUrl(env: Env, text: string): string {
   const read = readAddress(text, addressRules(env))
   if ('fault' in read) throw invalid([{ path: 'url', message: read.fault }])
   return read.url
 }
 
-/** Where a tenant hears of what happens, signed as the Standard Webhooks specification says. */
+/** A tenant's webhooks (src/webhooks/README.md#events). */
 export const webhookRoutes = createRouter()
   .openapi(
     createRoute({
@@ -105,7 +105,7 @@ export const webhookRoutes = createRouter()
       ...one,
       method: 'patch',
       description:
-        'Counts from the next try on, also for what is pending. Sets a disabled webhook going again.',
+        'Takes effect with the next try, also of pending deliveries. Enables a disabled webhook again.',
       request: { params: idParam, body: jsonBody(webhookChanges) },
       responses: { 200: json(webhookAnswer, 'The webhook as it is now'), ...problems },
     }),
@@ -127,7 +127,7 @@ export const webhookRoutes = createRouter()
       ...one,
       method: 'delete',
       description:
-        'With its deliveries, also those that are pending. A try that is under way may still arrive.',
+        'Deletes its deliveries too, also those that are pending. A try that is under way may still arrive.',
       responses: { 204: { description: 'Deleted' }, ...problems },
     }),
     async (c) => {
@@ -135,7 +135,7 @@ export const webhookRoutes = createRouter()
       const db = openDb(c.env.DB)
       if (!(await findWebhook(db, ref))) throw notFound('webhook')
       const sender = webhookSender(c.env, ref.webhookId)
-      // Empties the sender also where this process ends right after the row is gone.
+      // So the sender empties itself even if this process ends right after the row is gone.
       await sender.wake(ref, IN_CASE_MS)
       if (!(await deleteWebhook(db, ref))) throw notFound('webhook')
       await sender.wake(ref)

@@ -6,7 +6,7 @@ const MIN_BYTES = 24
 const MAX_BYTES = 64
 const NEW_BYTES = 32
 
-/** Signs deliveries (HMAC-SHA256); in the form that the libraries of Standard Webhooks take. */
+/** A new secret, which signs deliveries (HMAC-SHA256), in the form that the libraries of Standard Webhooks take. */
 export const newSecret = () =>
   PREFIX + Buffer.from(crypto.getRandomValues(new Uint8Array(NEW_BYTES))).toString('base64')
 
@@ -15,6 +15,6 @@ export function isSecret(text: string): boolean {
   if (!text.startsWith(PREFIX)) return false
   const encoded = text.slice(PREFIX.length)
   const bytes = Buffer.from(encoded, 'base64')
-  // Decoding forgives whatever is no base64; the way back shows it.
+  // Decoding ignores characters that are no base64; encoding again shows that they were there.
   return bytes.length >= MIN_BYTES && bytes.length <= MAX_BYTES && bytes.toString('base64') === encoded
 }

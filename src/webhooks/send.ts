@@ -28,7 +28,7 @@ export async function send(
     ...{ status: null, answer: null, retryAfterMs: null },
     ...{ error: error.slice(0, MAX_ERROR_LENGTH), isFinal },
   })
-  // Also here: the rules of the installation may have changed since the address was entered.
+  // Checked here, too: the installation's rules may have changed since the address was entered.
   const address = readAddress(webhook.url, rules)
   if ('fault' in address) return failed(`the address ${address.fault}`, true)
   try {
@@ -65,7 +65,7 @@ function signedHeaders(secret: string, { id, body }: Message): Record<string, st
   }
 }
 
-/** The first bytes of an answer as text; no more are taken off the line. What is cut off counts as the end. */
+/** The first bytes of an answer as text; no more are read. An answer that breaks off ends there. */
 async function readBeginning({ body }: Response): Promise<string> {
   const kept = new Uint8Array(MAX_ANSWER_BYTES)
   let length = 0
@@ -79,7 +79,7 @@ async function readBeginning({ body }: Response): Promise<string> {
       length += part.byteLength
     }
   } catch {
-    // The status has come, and it is what counts.
+    // The status has come, and only that counts.
   }
   await reader?.cancel().catch(() => {})
   return new TextDecoder().decode(kept.subarray(0, length))

@@ -10,7 +10,7 @@ import { GONE, send } from './send.ts'
 import { findWebhook, type WebhookRef } from './store.ts'
 import type { Webhook } from './webhook.ts'
 
-/** Deliveries in one turn of the alarm, and of those at once: a Worker has 6 connections. */
+/** Deliveries in one turn of the alarm, and how many of them are made at once: a Worker has 6 connections. */
 const PAGE_SIZE = 20
 const AT_ONCE = 4
 const DATABASE_RETRY_MS = 30_000
@@ -22,13 +22,14 @@ interface Hold {
 }
 
 /**
- * One per webhook: keeps its deliveries and makes them, in its alarm, until each has arrived or was tried often
- * enough. Where to and with which secret stands in the database and is read for each page: a webhook that is not
- * there any more has no deliveries either. What came of a try is written after its answer, so a try may be repeated,
- * under the same id, and none is lost.
+ * One per webhook: keeps its deliveries and makes them, in its alarm, until each has arrived or was tried often enough.
+ * Address and secret are in the database and are read for each page: if the webhook is gone there, its deliveries go,
+ * too. The outcome of a try is written after its answer, so a try may be repeated, under the same id, and none is lost.
  */
 export class WebhookSender extends DurableObject<Env> {
-  /** Takes events in, each once by its id, however often it is handed over. The caller has seen that they are wanted. */
+  /**
+   * Adds events, each once by its id, however often it comes. The caller has checked that the webhook asks for them.
+   */
   async enqueue(ref: WebhookRef, events: WebhookEvent[]): Promise<void> {
     const now = Date.now()
     const dropped = openDeliveryStorage(this.ctx.storage).insert(events, now)
@@ -38,13 +39,13 @@ export class WebhookSender extends DurableObject<Env> {
     await this.#rearm()
   }
 
-  /** Looks after the webhook in `inMs` milliseconds at the latest: it may be gone from the database. */
+  /** Checks within `inMs` milliseconds whether the webhook is still in the database. */
   async wake(ref: WebhookRef, inMs = 0): Promise<void> {
     this.#remember(ref)
     await this.#armBy(Date.now() + inMs)
   }
 
-  /** The webhook was changed: whatever was said of its receiver counts no more. */
+  /** The webhook was changed: what is known about its receiver no longer counts. */
   async enable(): Promise<void> {
     for (const key of ['disabled', 'hold']) this.ctx.storage.kv.delete(key)
     await this.#rearm()
@@ -64,7 +65,7 @@ export class WebhookSender extends DurableObject<Env> {
     return openDeliveryStorage(this.ctx.storage).list(before, limit)
   }
 
-  /** Sends a delivery again, under its id; null where it is not kept. */
+  /** Sends a delivery again, under its id; null if it is not kept. */
   async replay(deliveryId: string): Promise<Delivery | null> {
     const delivery = openDeliveryStorage(this.ctx.storage).replay(deliveryId, Date.now())
     if (!delivery) return null
@@ -85,7 +86,7 @@ export class WebhookSender extends DurableObject<Env> {
     await this.#rearm(notBefore)
   }
 
-  /** False where the webhook is gone, and with it all that was kept here. */
+  /** False if the webhook is gone; then all that was kept here is deleted. */
   async #makePage(ref: WebhookRef): Promise<boolean> {
     const { storage } = this.ctx
     const webhook = await findWebhook(openDb(this.env.DB), ref)

@@ -3,7 +3,7 @@ import type { Db } from '../db/client.ts'
 import { webhooks } from '../db/schema.ts'
 import { MAX_WEBHOOKS, type Webhook } from './webhook.ts'
 
-/** Which webhook of which tenant. */
+/** Names one webhook of one tenant. */
 export interface WebhookRef {
   tenantId: string
   webhookId: string
@@ -12,7 +12,7 @@ export interface WebhookRef {
 const isThe = ({ tenantId, webhookId }: WebhookRef) =>
   and(eq(webhooks.id, webhookId), eq(webhooks.tenantId, tenantId))
 
-/** False where the tenant has as many as it may have. One statement, so that nothing comes in between. */
+/** False if the tenant has as many as it may have. One statement, so that no other insert comes in between. */
 export async function insertWebhook(db: Db, webhook: Webhook): Promise<boolean> {
   const written = await db.run(sql`
     INSERT INTO webhooks (id, tenant_id, url, events, secret, created_at)
@@ -39,14 +39,14 @@ export const listWebhooks = async (
     .orderBy(asc(webhooks.id))
     .limit(limit + 1)) as Webhook[]
 
-/** What each of the tenant's webhooks asks to hear of; `MAX_WEBHOOKS` at most. */
+/** The events that each of the tenant's webhooks asks for; `MAX_WEBHOOKS` rows at most. */
 export const findSubscriptions = (db: Db, tenantId: string): Promise<{ id: string; events: string[] }[]> =>
   db
     .select({ id: webhooks.id, events: webhooks.events })
     .from(webhooks)
     .where(eq(webhooks.tenantId, tenantId))
 
-/** The webhook as it is after the changes; undefined where the tenant has none of this id. */
+/** The webhook as it is after the changes; undefined if the tenant has none of this id. */
 export async function updateWebhook(
   db: Db,
   ref: WebhookRef,
@@ -56,7 +56,7 @@ export async function updateWebhook(
   return (await db.update(webhooks).set(changes).where(isThe(ref)).returning().get()) as Webhook | undefined
 }
 
-/** False where the tenant has none of this id. */
+/** False if the tenant has none of this id. */
 export async function deleteWebhook(db: Db, ref: WebhookRef): Promise<boolean> {
   const deleted = await db.delete(webhooks).where(isThe(ref)).returning({ id: webhooks.id })
   return deleted.length > 0

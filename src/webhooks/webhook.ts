@@ -9,10 +9,10 @@ import { isSecret } from './secret.ts'
 
 export type Webhook = Omit<typeof webhooks.$inferSelect, 'events'> & { events: WebhookEventType[] }
 
-/** Of one tenant: each event is handed to every one that asks for it. */
+/** Per tenant: each event goes to every webhook that asks for it. */
 export const MAX_WEBHOOKS = 50
 
-/** What an address has to be besides depends on the installation: the route asks `readAddress`. */
+/** The rest of the check depends on the installation: the route calls `readAddress`. */
 const url = text(MAX_URL_LENGTH).openapi({
   description: 'https and a public host, without username and password. Redirects are not followed.',
   example: 'https://example.com/hooks/edge-ota',
@@ -34,7 +34,7 @@ const secret = z
 export const newWebhookBody = z.strictObject({
   url,
   events,
-  secret: secret.nullish().openapi({ description: 'Made where it is absent' }),
+  secret: secret.nullish().openapi({ description: 'Generated if absent' }),
 })
 export const webhookChanges = z.strictObject({ url, events, secret }).partial()
 
@@ -45,7 +45,7 @@ export const webhookAnswer = z
     events: z.array(eventType),
     createdAt: z.string(),
     disabledAt: z.string().nullable().openapi({
-      description: 'Since then its receiver is gone (410) and nothing is sent; any PATCH sets it going again',
+      description: 'Since then its receiver is gone (410) and nothing is sent; any PATCH enables it again',
     }),
     pending: z.number().int().openapi({ description: 'Deliveries that are still to be made' }),
     dropped: z
