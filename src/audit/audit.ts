@@ -52,7 +52,13 @@ function toEntry<E extends AppEnv>(c: Context<E>, { action, target, detail = {} 
   return {
     id: newId('aud'),
     at: Date.now(),
-    ...{ tenantId, keyId, keyName, role, action, target, address },
+    tenantId,
+    keyId,
+    keyName,
+    role,
+    action,
+    target,
+    address,
     detail: toDetail(detail),
   }
 }

@@ -25,7 +25,11 @@ export const hasSessions = <E extends AppEnv>(c: Context<E>) => {
 export async function startSession<E extends AppEnv>(c: Context<E>, key: ApiKey, now: number): Promise<void> {
   const until = Math.floor(now / 1000) + SESSION_SECONDS
   await setSignedCookie(c, COOKIE, `${key.id}.${until}`, c.env.SESSION_SECRET ?? '', {
-    ...{ httpOnly: true, sameSite: 'Lax', path: '/', secure: isSecure(c), maxAge: SESSION_SECONDS },
+    httpOnly: true,
+    sameSite: 'Lax',
+    path: '/',
+    secure: isSecure(c),
+    maxAge: SESSION_SECONDS,
   })
 }
 

@@ -10,7 +10,7 @@ const MAX_PAGE = 200
 const DEFAULT_PAGE = 50
 const MAX_CURSOR_LENGTH = 512
 
-/** A router that turns an invalid request into a 422 `request.invalid` with each field. Every `routes.ts` has its own. */
+/** A router that turns an invalid request into a 422 with a message per field. Every `routes.ts` has its own. */
 export const createRouter = () =>
   new OpenAPIHono<AppEnv>({
     defaultHook: (result) => {

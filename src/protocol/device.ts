@@ -238,7 +238,7 @@ export function buildNotice(
   }
 }
 
-/** Tells a device that its upgrade was cancelled, if the product says `notifyCancel` (src/protocol/README.md#messages). */
+/** Tells a device that its upgrade was cancelled (src/protocol/README.md#messages). Sent if the product says so. */
 export const buildCancellation = (noticeId: number, version: string, module: string) => ({
   id: formatNoticeId(noticeId),
   code: 410 as const,

@@ -43,7 +43,11 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
         const body = JSON.stringify({ type, timestamp: new Date(at).toISOString(), data })
         sql.exec(
           `INSERT INTO deliveries (id, type, at, body, state, attempts, due_at) VALUES (?, ?, ?, ?, 'pending', 0, ?)`,
-          ...[id, type, at, body, now],
+          id,
+          type,
+          at,
+          body,
+          now,
         )
         room--
       }
@@ -74,8 +78,17 @@ export function openDeliveryStorage({ sql }: DurableObjectStorage) {
       sql.exec(
         `UPDATE deliveries SET state = ?, attempts = attempts + 1, due_at = ?, last_attempt_at = ?, ended_at = ?,
            status = ?, error = ?, answer = ? WHERE number = ? AND id = ? AND attempts = ? AND due_at = ?`,
-        ...[state, dueAt, now, dueAt === null ? now : null, outcome.status, outcome.error, outcome.answer],
-        ...[tried.number, tried.id, tried.attempts, tried.dueAt],
+        state,
+        dueAt,
+        now,
+        dueAt === null ? now : null,
+        outcome.status,
+        outcome.error,
+        outcome.answer,
+        tried.number,
+        tried.id,
+        tried.attempts,
+        tried.dueAt,
       )
     },
 

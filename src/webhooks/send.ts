@@ -25,8 +25,11 @@ export async function send(
   timeoutMs = TIMEOUT_MS,
 ): Promise<Outcome> {
   const failed = (error: string, isFinal = false): Outcome => ({
-    ...{ status: null, answer: null, retryAfterMs: null },
-    ...{ error: error.slice(0, MAX_ERROR_LENGTH), isFinal },
+    status: null,
+    error: error.slice(0, MAX_ERROR_LENGTH),
+    answer: null,
+    retryAfterMs: null,
+    isFinal,
   })
   // Checked here, too: the installation's rules may have changed since the address was entered.
   const address = readAddress(webhook.url, rules)

@@ -154,7 +154,7 @@ export class WebhookSender extends DurableObject<Env> {
     const due = deliveries.nextDue()
     const held = storage.kv.get<Hold>('hold')?.until ?? 0
     const prune = deliveries.nextPrune()
-    const times = [...(due === null ? [] : [Math.max(due, held)]), ...(prune === null ? [] : [prune])]
+    const times = [due === null ? null : Math.max(due, held), prune].filter((at) => at !== null)
     if (times.length > 0) await this.#armBy(Math.max(Math.min(...times), notBefore))
   }
 
