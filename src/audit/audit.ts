@@ -1,5 +1,6 @@
 import type { Context } from 'hono'
 import { newId } from '../common/ids.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { openDb } from '../db/client.ts'
 import type { AppEnv } from '../http/principal.ts'
 import { type Detail, toDetail } from './detail.ts'
@@ -39,10 +40,8 @@ export async function auditDone(c: Context<AppEnv>, event: AuditEvent): Promise<
     entry = toEntry(c, event)
     await writeEntry(c, entry)
   } catch (error) {
-    // A failed query's own message quotes its parameters; its cause says what went wrong.
-    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
     const { action, target } = event
-    console.error(JSON.stringify({ code: 'audit.not_written', action, target, error: `${cause}`, entry }))
+    logError('audit.not_written', { action, target, entry, ...errorFields(error) })
   }
 }
 

@@ -4,6 +4,7 @@ import { verifyWithJwks } from 'hono/jwt'
 import type { HonoJsonWebKey } from 'hono/utils/jwt/jws'
 import { z } from 'zod'
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { AppEnv, Principal } from '../http/principal.ts'
 
 // Sign-in by Cloudflare Access: its JWT, verified against the team's keys, says who the person is. ACCESS_GRANTS says
@@ -42,7 +43,7 @@ export function accessSettings(env: Env): AccessSettings | null {
   const parsed = grants.safeParse(toJson(text))
   if (parsed.success && URL.canParse(team))
     return { team: new URL(team).origin, audience, grants: parsed.data }
-  console.error(JSON.stringify({ code: 'access.settings_invalid' }))
+  logError('access.settings_invalid')
   return null
 }
 
@@ -124,7 +125,7 @@ async function askForKeys(team: string, now: number): Promise<HonoJsonWebKey[]> 
     known.set(team, { keys: keys as HonoJsonWebKey[], askedAt: now })
     return keys as HonoJsonWebKey[]
   } catch (error) {
-    console.error(JSON.stringify({ code: 'access.keys_unavailable', error: (error as Error).name }))
+    logError('access.keys_unavailable', errorFields(error))
     return before
   }
 }

@@ -2,6 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { requireRole } from '../auth/middleware.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { createRouter, json, problems, text, withKey } from '../http/openapi.ts'
 import type { AppEnv, Principal } from '../http/principal.ts'
 import { bridgeMayAsk, peerMayAsk } from '../http/rate-limit.ts'
@@ -105,7 +106,7 @@ async function decide<T extends { peerhost?: string | undefined }>(
     if (peerhost && !(await peerMayAsk(c, peerhost))) return deny
     return (await rule(c.env.DB, c.var.principal, question.data)) ? { result: 'allow' } : deny
   } catch (error) {
-    console.error(JSON.stringify({ code: 'broker.undecided', error: String(error) }))
+    logError('broker.undecided', errorFields(error))
     return deny
   }
 }

@@ -1,4 +1,5 @@
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { hubStub } from '../hub/hub.ts'
 import { concernedTasks } from '../messages/concerned.ts'
 import { type Ask, type Gathered, gather, newGathered, reject } from '../messages/gather.ts'
@@ -76,7 +77,7 @@ async function answerAsks(env: Env, gathered: Gathered): Promise<void> {
           const due = new Set(await taskStub(env, taskId).ask(asks))
           for (const { ask } of group) if (due.has(ask.sender.id)) answered.add(ask)
         } catch (error) {
-          console.error('receive.ask_failed', { taskId, error: String(error) })
+          logError('receive.ask_failed', { taskId, ...errorFields(error) })
           for (const { ask } of group) {
             retry(gathered.results, ask.item)
             answered.add(ask)

@@ -1,13 +1,54 @@
-// Every log of the Worker is one JSON line: `level`, a stable `code`, and what it concerns. No tokens, no links.
-
 type Fields = Record<string, unknown>
 
-/** Something failed that an operator of the installation may have to look at. */
+/**
+ * Writes one line of JSON, `{level, code, ...fields}`, to the Worker's log. `code` is stable, such as `hub.alarm`. The
+ * fields have no secrets: no tokens, passwords, links or payloads; an error goes through `errorFields`.
+ *
+ * @example logError('receive.task_failed', { taskId, ...errorFields(error) })
+ */
 export const logError = (code: string, fields: Fields = {}): void =>
-  console.error(JSON.stringify({ level: 'error', code, ...fields }))
+  console.error(line('error', code, fields))
 
-/** What an error says of itself, safely: a failed query's own message quotes its parameters, tokens among them. */
-export function toError(error: unknown): string {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
-  return String(cause)
+/** Like `logError`, for what somebody should look at although nothing failed. */
+export const logWarning = (code: string, fields: Fields = {}): void =>
+  console.warn(line('warning', code, fields))
+
+const line = (level: string, code: string, fields: Fields) => JSON.stringify({ level, code, ...fields })
+
+// A type, not an interface, so that it fits `Fields`.
+export type ErrorFields = {
+  /** The error's name, such as `TypeError`. */
+  error: string
+  message: string
+  cause?: string
+  /** The first line of its stack. */
+  at?: string
+}
+
+/** Drizzle's message for a query that failed. It quotes the parameters, tokens among them; its cause quotes none. */
+const FAILED_QUERY = /\bFailed query\b/
+
+/** What is safe to log of whatever was thrown. */
+export function errorFields(error: unknown): ErrorFields {
+  if (!(error instanceof Error)) return { error: typeof error, message: safeMessage(String(error)) }
+  const at = firstFrame(error)
+  return {
+    error: error.name,
+    message: safeMessage(error.message),
+    ...(error.cause !== undefined && { cause: safeMessage(messageOf(error.cause)) }),
+    ...(at !== undefined && { at }),
+  }
+}
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
+const safeMessage = (message: string) => (FAILED_QUERY.test(message) ? 'Failed query' : message)
+
+/** A stack begins with the message, whose own lines are no frames. */
+function firstFrame({ stack = '', message }: Error): string | undefined {
+  return stack
+    .slice(stack.indexOf(message) + message.length)
+    .split('\n')
+    .map((text) => text.trim())
+    .find((text) => text.startsWith('at '))
 }

@@ -1,6 +1,7 @@
 import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import { AppError } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { AppEnv } from './principal.ts'
 
 const TITLES: Record<number, string> = {
@@ -40,9 +41,7 @@ export function onError(error: Error, c: Context<AppEnv>): Response {
       c.req.path,
     )
   }
-  console.error(
-    JSON.stringify({ code: 'internal', method: c.req.method, path: c.req.path, ...describe(error) }),
-  )
+  logError('internal', { method: c.req.method, path: c.req.path, ...errorFields(error) })
   return problemResponse(new AppError(500, 'internal', 'Something went wrong here.'), c.req.path)
 }
 
@@ -59,15 +58,4 @@ function problemResponse(error: AppError, path: string): Response {
   }
   const body = { type: 'about:blank', title: TITLES[status] ?? 'Error', status, detail, code, errors }
   return new Response(JSON.stringify(body), { status, headers })
-}
-
-/** A failed query's own message quotes its parameters, tokens among them: its cause does not. */
-function describe(error: Error) {
-  const cause = error.cause instanceof Error ? error.cause : undefined
-  const message = error.message.startsWith('Failed query') ? 'Failed query' : error.message
-  const at = error.stack
-    ?.split('\n')
-    .find((line) => line.trimStart().startsWith('at '))
-    ?.trim()
-  return { error: error.name, message, cause: cause?.message, at }
 }

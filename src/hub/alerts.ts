@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer'
 import type { Env } from '../common/env.ts'
+import { logError } from '../common/log.ts'
 import type { WebhookEvent } from '../webhooks/event.ts'
 import { publishEvents } from '../webhooks/publish.ts'
 import { findAudience } from './store.ts'
@@ -77,7 +78,7 @@ async function tellPage(env: Env, hub: string, alert: KeptAlert, now: number): P
   }
   if (!isLast) return { ...alert, after, hasFailed }
   if (!hasFailed) return null
-  console.error(JSON.stringify({ code: 'hub.alert_failed', hub, type: alert.type, tries: alert.tries + 1 }))
+  logError('hub.alert_failed', { hub, type: alert.type, tries: alert.tries + 1 })
   if (alert.tries + 1 >= MAX_TRIES) return null
   return { ...alert, tries: alert.tries + 1, dueAt: now + RETRY_MS, after: '', hasFailed: false }
 }

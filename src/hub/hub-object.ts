@@ -1,5 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import {
   FRAME_VERSION,
   type FrameFromBridge,
@@ -187,7 +188,7 @@ export class BridgeHub extends DurableObject<Env> {
       tellAlerts(this.env, this.ctx.storage, this.#name(), now),
     ])
     const failed = done.find(({ status }) => status === 'rejected')
-    if (failed) report((failed as PromiseRejectedResult).reason)
+    if (failed) logError('hub.alarm', errorFields((failed as PromiseRejectedResult).reason))
     await this.#arm(failed ? now + ALARM_RETRY_MS : 0)
   }
 
@@ -336,10 +337,4 @@ export class BridgeHub extends DurableObject<Env> {
     this.ctx.storage.kv.delete('waiters')
     await Promise.allSettled(waiters.map((address) => waiterAt(this.env, address).wake()))
   }
-}
-
-/** A failed query's own message quotes its parameters; its cause says what went wrong. */
-function report(error: unknown): void {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
-  console.error(JSON.stringify({ code: 'hub.alarm', error: `${cause}` }))
 }

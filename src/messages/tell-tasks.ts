@@ -1,4 +1,5 @@
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { ItemResult } from '../protocol/bridge.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 import type { Gathered } from './gather.ts'
@@ -10,7 +11,7 @@ export async function tellTasks(env: Env, gathered: Gathered): Promise<void> {
       try {
         await taskStub(env, taskId).deliver(messages.map(({ message }) => message))
       } catch (error) {
-        console.error('receive.task_failed', { taskId, error: String(error) })
+        logError('receive.task_failed', { taskId, ...errorFields(error) })
         for (const { item } of messages) retry(gathered.results, item)
       }
     }),

@@ -1,5 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { openDb } from '../db/client.ts'
 import { addressRules } from './address.ts'
 import { holdAfter, waitAfter } from './backoff.ts'
@@ -80,7 +81,7 @@ export class WebhookSender extends DurableObject<Env> {
     try {
       if (!(await this.#makePage(ref))) return
     } catch (error) {
-      report(ref, error)
+      logError('webhook.alarm', { webhookId: ref.webhookId, ...errorFields(error) })
       notBefore = Date.now() + DATABASE_RETRY_MS
     }
     await this.#rearm(notBefore)
@@ -162,10 +163,4 @@ export class WebhookSender extends DurableObject<Env> {
     const planned = await this.ctx.storage.getAlarm()
     if (planned === null || planned > at) await this.ctx.storage.setAlarm(at)
   }
-}
-
-/** A failed query's own message quotes its parameters, the address among them; its cause says what went wrong. */
-function report({ webhookId }: WebhookRef, error: unknown): void {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
-  console.error(JSON.stringify({ code: 'webhook.alarm', webhookId, error: `${cause}` }))
 }

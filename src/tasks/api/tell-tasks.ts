@@ -1,5 +1,5 @@
 import type { Env } from '../../common/env.ts'
-import { logError, toError } from '../../common/log.ts'
+import { errorFields, logError } from '../../common/log.ts'
 import type { ReasonCode } from '../../reasons/reason.ts'
 import {
   findActiveSlots,
@@ -90,7 +90,7 @@ async function tellEach(taskIds: string[], tell: (taskId: string) => Promise<voi
       try {
         await withRetries(tell, taskId)
       } catch (error) {
-        logError('task.not_told', { task: taskId, error: toError(error) })
+        logError('task.not_told', { task: taskId, ...errorFields(error) })
         untold.push(taskId)
       }
     }

@@ -1,4 +1,4 @@
-import { logError, toError } from '../../common/log.ts'
+import { errorFields, logError } from '../../common/log.ts'
 import type { WebhookEventType } from '../../webhooks/event.ts'
 import { publishEvents } from '../../webhooks/publish.ts'
 import type { TaskContext } from './task-context.ts'
@@ -45,7 +45,7 @@ export async function publishEventsPage({
       events.map(({ event }) => event),
     )
   } catch (error) {
-    logError('task.webhook_events_failed', { task: spec.id, error: toError(error) })
+    logError('task.webhook_events_failed', { task: spec.id, ...errorFields(error) })
     run.announceAfter = now() + RETRY_AFTER_FAILURE_MS
     save()
     return false

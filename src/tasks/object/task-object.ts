@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../../common/env.ts'
-import { logError, toError } from '../../common/log.ts'
+import { errorFields, logError } from '../../common/log.ts'
 import type { Waiter } from '../../hub/waiter.ts'
 import { createLinker } from '../../links/linker.ts'
 import type { Notice } from '../../protocol/device.ts'
@@ -238,7 +238,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     try {
       await work(this.#task())
     } catch (error) {
-      logError('task.work_failed', { task: this.#task().spec.id, error: toError(error) })
+      logError('task.work_failed', { task: this.#task().spec.id, ...errorFields(error) })
       notBefore = Date.now() + RETRY_AFTER_ERROR_MS
     } finally {
       const next = nextAlarm(this.#task())
