@@ -1,9 +1,11 @@
+import { mix32 } from '../common/hash.ts'
+
 const PRIMES = [0x01000193, 0x85ebca6b] as const
 const OFFSETS = [0x811c9dc5, 0x9e3779b9] as const
 
 /**
- * 64 bits of a text, as 11 to 14 letters and digits: two lanes of FNV-1a over its UTF-16 units, mixed at the end. It tells
- * a device's messages apart and costs a tenth of a digest; nothing secret or contested rests on it.
+ * 64 bits of a text, as at most 14 letters and digits: two lanes of FNV-1a over its UTF-16 units, mixed at the end. It
+ * tells a device's messages apart and costs a tenth of a digest; nothing secret or contested rests on it.
  */
 export function fingerprint(text: string): string {
   let [a, b] = OFFSETS as unknown as [number, number]
@@ -12,13 +14,5 @@ export function fingerprint(text: string): string {
     a = Math.imul(a ^ unit, PRIMES[0])
     b = Math.imul(b ^ unit, PRIMES[1])
   }
-  return mix(a).toString(36) + mix(b).toString(36)
-}
-
-/** Spreads each bit over all of them (MurmurHash3's finaliser). */
-function mix(lane: number): number {
-  let hash = lane
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
-  return (hash ^ (hash >>> 16)) >>> 0
+  return mix32(a).toString(36) + mix32(b).toString(36)
 }

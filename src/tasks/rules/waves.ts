@@ -1,5 +1,7 @@
 /** Which devices a wave takes: a fair sample that stays the same. Pure. */
 
+import { mix32 } from '../../common/hash.ts'
+
 /** Places of devices are spread over 0 to this, inclusive. */
 export const LAST_PLACE = 0xffff_ffff
 
@@ -8,9 +10,7 @@ export function placeOf(taskId: string, deviceId: string): number {
   let hash = 0x811c9dc5
   const text = `${taskId} ${deviceId}`
   for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193)
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
-  return (hash ^ (hash >>> 16)) >>> 0
+  return mix32(hash)
 }
 
 /** How many of so many devices each wave has; the percents are cumulative, the first wave has at least one. */
