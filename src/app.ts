@@ -50,7 +50,7 @@ app.use('/broker/*', denyOnFailure, requireKey)
 const limitJson = bodyLimit({
   maxSize: MAX_JSON_BYTES,
   onError: () => {
-    throw tooLarge('request.too_large', `A JSON body may have ${MAX_JSON_BYTES} bytes.`)
+    throw tooLarge('request.too_large', `A JSON body may have at most ${MAX_JSON_BYTES} bytes.`)
   },
 })
 app.use('/api/*', (c, next) => (isJson(c.req.header('content-type') ?? '') ? limitJson(c, next) : next()))

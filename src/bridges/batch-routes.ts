@@ -12,7 +12,7 @@ const base = { tags: ['bridge'], security: withKey }
 const limitBatch = bodyLimit({
   maxSize: MAX_BATCH_BYTES,
   onError: () => {
-    throw tooLarge('batch.too_large', `A batch may have ${MAX_BATCH_BYTES} bytes.`)
+    throw tooLarge('batch.too_large', `A batch may have at most ${MAX_BATCH_BYTES} bytes.`)
   },
 })
 

@@ -13,7 +13,7 @@ import { dueNotice, receiveFromDevice } from './device-api.ts'
 const limitBody = bodyLimit({
   maxSize: MAX_PAYLOAD_BYTES,
   onError: () => {
-    throw tooLarge('message.too_large', 'A message may have 64 KiB.')
+    throw tooLarge('message.too_large', 'A message may have at most 64 KiB.')
   },
 })
 
