@@ -11,7 +11,7 @@ export const logError = (code: string, fields: Fields = {}): void =>
 
 /** Like `logError`, for what somebody should look at although nothing failed. */
 export const logWarning = (code: string, fields: Fields = {}): void =>
-  console.warn(line('warning', code, fields))
+  console.warn(line('warn', code, fields))
 
 const line = (level: string, code: string, fields: Fields) => JSON.stringify({ level, code, ...fields })
 

@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import { AppError } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { devicePages } from './devices/routes.tsx'
 import { firmwarePages } from './firmware/routes.tsx'
 import { assetRoutes } from './layout/assets.ts'
@@ -31,7 +32,7 @@ for (const routes of pages) {
   routes.onError((error, c) => {
     if (error instanceof AppError && error.status === 404) return renderFault(c, 404)
     if (error instanceof AppError) throw error
-    console.error(JSON.stringify({ code: 'console.failed', path: c.req.path, error: error.name }))
+    logError('console.failed', { path: c.req.path, ...errorFields(error) })
     return renderFault(c, 500)
   })
   consoleRoutes.route('/', routes)

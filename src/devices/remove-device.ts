@@ -1,5 +1,6 @@
 import type { Env } from '../common/env.ts'
 import { notFound } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { Db } from '../db/client.ts'
 import { deviceDeleted } from '../tasks/api/tell-tasks.ts'
 import { endSessions } from './sessions.ts'
@@ -15,7 +16,7 @@ export async function removeDevice(env: Env, db: Db, tenantId: string, id: strin
   try {
     await deviceDeleted(env, device)
   } catch (error) {
-    console.error(JSON.stringify({ code: 'tasks.not_told', device: id, error: String(error) }))
+    logError('tasks.not_told', { device: id, ...errorFields(error) })
   }
   await endSessions(env, device)
 }

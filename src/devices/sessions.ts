@@ -1,4 +1,5 @@
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { dropSessions } from '../hub/hub.ts'
 
 /**
@@ -12,6 +13,6 @@ export async function endSessions(
   try {
     await dropSessions(env, device)
   } catch (error) {
-    console.error(JSON.stringify({ code: 'sessions.not_dropped', device: device.id, error: String(error) }))
+    logError('sessions.not_dropped', { device: device.id, ...errorFields(error) })
   }
 }

@@ -1,5 +1,6 @@
 import { type Context, Hono } from 'hono'
 import { AppError } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { AppEnv } from '../http/principal.ts'
 import { limitAddress } from '../http/rate-limit.ts'
 import { downloadKey } from '../links/linker.ts'
@@ -22,7 +23,7 @@ export const downloadRoutes = new Hono<AppEnv>().get('/d/:token', async (c) => {
   } catch (error) {
     if (error instanceof AppError) throw error
     // Caught here, since the app's error handler logs the path, which is a secret.
-    console.error(JSON.stringify({ code: 'download.failed', error: String(error) }))
+    logError('download.failed', errorFields(error))
     throw new AppError(500, 'internal', 'Something went wrong here.')
   }
 })
@@ -100,7 +101,7 @@ function stream(
     c.executionCtx.waitUntil(
       taskStub(c.env, grant.taskId)
         .noteDownload(grant.deviceId, grant.packageIndex, what)
-        .catch((error) => console.error('download.not_noted', { task: grant.taskId, error: String(error) })),
+        .catch((error) => logError('download.not_noted', { task: grant.taskId, ...errorFields(error) })),
     )
   const copied = copyWhileAllowed(object.body, writable, {
     began: () => note('began'),

@@ -1,5 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { openDb } from '../db/client.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { finishRecall } from './recall-package.ts'
@@ -41,7 +42,7 @@ export class PackageVerifier extends DurableObject<Env> implements PackageVerifi
     try {
       await this.#lookAfter(ref, tries)
     } catch (error) {
-      report(ref, tries, error)
+      logError('package.alarm', { packageId: ref.packageId, tries, ...errorFields(error) })
       if (tries < MAX_TRIES) retryInMs = Math.min(FIRST_RETRY_MS * 2 ** (tries - 1), MAX_RETRY_MS)
     } finally {
       await this.#rearm(retryInMs)
@@ -63,10 +64,4 @@ export class PackageVerifier extends DurableObject<Env> implements PackageVerifi
     if (retryInMs !== undefined) return storage.setAlarm(Date.now() + retryInMs)
     await storage.deleteAll()
   }
-}
-
-/** Logs the cause rather than the error: a failed query's own message quotes its parameters. */
-function report({ packageId }: PackageRef, tries: number, error: unknown): void {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
-  console.error(JSON.stringify({ code: 'package.alarm', packageId, tries, error: `${cause}` }))
 }

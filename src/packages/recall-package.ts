@@ -1,5 +1,6 @@
 import type { Env } from '../common/env.ts'
 import { conflict, notFound } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { Db } from '../db/client.ts'
 import { recallFromTasks } from '../tasks/api/tell-tasks.ts'
 import { removeLeftovers } from './leftovers.ts'
@@ -32,7 +33,7 @@ export async function recallPackage(
     await finishRecall(env, db, ref)
     return { pkg, isDone: true }
   } catch (error) {
-    console.error(JSON.stringify({ code: 'package.recall_unfinished', packageId: pkg.id, error: `${error}` }))
+    logError('package.recall_unfinished', { packageId: pkg.id, ...errorFields(error) })
     return { pkg, isDone: false }
   }
 }

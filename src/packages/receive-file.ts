@@ -1,4 +1,5 @@
 import { conflict, invalid, notFound } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { Db } from '../db/client.ts'
 import { type RawBody, storeBody } from './body.ts'
 import type { Package } from './package.ts'
@@ -53,9 +54,7 @@ export async function receiveFile(
 
 /** A failure here is only logged, so that the client gets its own error; `removeLeftovers` deletes the object later. */
 async function discard(bucket: R2Bucket, storageKey: string): Promise<void> {
-  await bucket
-    .delete(storageKey)
-    .catch((error) => console.error(JSON.stringify({ code: 'discard', error: `${error}` })))
+  await bucket.delete(storageKey).catch((error) => logError('package.file_not_discarded', errorFields(error)))
 }
 
 /** The error for a package that is not a draft and so takes no file. */

@@ -1,5 +1,6 @@
 import type { Env } from '../common/env.ts'
 import { notFound } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { Db } from '../db/client.ts'
 import { freezeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
 import type { Product } from './product.ts'
@@ -22,9 +23,7 @@ export async function freezeProduct(
     const untold = await freezeTasksOfProduct(env, product.id)
     return { product, isDone: untold.length === 0 }
   } catch (error) {
-    console.error(
-      JSON.stringify({ code: 'product.freeze_unfinished', product: product.id, error: `${error}` }),
-    )
+    logError('product.freeze_unfinished', { product: product.id, ...errorFields(error) })
     return { product, isDone: false }
   }
 }

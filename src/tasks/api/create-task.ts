@@ -21,7 +21,7 @@ export interface NewTask {
 }
 
 const RESOLVE_PAGE_SIZE = 5000
-/** Unknown devices that the answer names; the rest is only counted. */
+/** Unknown devices that the 404 names; the rest is only counted. */
 const MAX_NAMED = 20
 
 /**
@@ -37,7 +37,7 @@ export async function createTask(env: Env, task: NewTask): Promise<TaskView> {
   return stub.view()
 }
 
-/** What a task would be, and the ids of the devices that it lists; null where it takes them by a rule. */
+/** What the task would be, and the ids of the devices that it lists; null if a rule chooses them. */
 export async function resolveTask(
   env: Env,
   task: NewTask,
@@ -61,7 +61,7 @@ export async function resolveTask(
   return { spec, listed }
 }
 
-/** The listed devices' ids; null where the task takes them by a rule. 404 names what is not in the product. */
+/** The listed devices' ids; null if a rule chooses them. Throws a 404 that names what is not in the product. */
 async function listDevices(
   env: Env,
   { tenantId, devices }: NewTask,

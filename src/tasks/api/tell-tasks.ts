@@ -59,7 +59,7 @@ export async function deviceDeleted(env: Env, device: { id: string; productId: s
 }
 
 /**
- * May the device leave its product (PROTOCOL.md, 6)? False with an active upgrade; otherwise it was turned
+ * May the device leave its product (src/protocol/README.md#devices-that-change)? False with an active upgrade; otherwise it was turned
  * Cancelled in every task where it was Pending without a slot.
  */
 export async function deviceLeavesProduct(
@@ -99,7 +99,7 @@ async function tellEach(taskIds: string[], tell: (taskId: string) => Promise<voi
   return untold
 }
 
-/** The platform says of an error whether the call may be made again; never where the object has too much to do. */
+/** The platform says whether a failed call may be made again; an overloaded object is never called again. */
 async function withRetries(tell: (taskId: string) => Promise<void>, taskId: string): Promise<void> {
   for (let tried = 1; ; tried++) {
     try {

@@ -10,8 +10,8 @@ type Package = typeof packages.$inferSelect
 type ReadyPackage = Package & { state: 'ready'; size: number; sign: string; storageKey: string }
 
 /**
- * The packages that a task names, in its order. 404 for one that the tenant has not, 409 for one without a file or
- * recalled, 422 where they are not packages of one upgrade: each fault names its `packageIds.N`.
+ * The packages that a task names, in its order. Throws a 404 for a package that the tenant does not have, a 409 for one
+ * that has no file or was recalled, and a 422 if they are not packages of one upgrade; each fault names `packageIds.N`.
  */
 export async function readPackages(env: Env, tenantId: string, ids: string[]): Promise<ReadyPackage[]> {
   const db = openDb(env.DB)
@@ -43,7 +43,7 @@ export async function readPackages(env: Env, tenantId: string, ids: string[]): P
 const whyNot = (state: string | undefined) =>
   state === undefined ? 'no such package' : state === 'recalled' ? 'was recalled' : 'has no file yet'
 
-/** What keeps packages from being those of one upgrade: differential ones and at most one full one. */
+/** Why these are not the packages of one upgrade: any number of differential packages and at most one full package. */
 export function faultsOf(packages: readonly ReadyPackage[]): FieldError[] {
   const [first] = packages
   return packages.flatMap((pkg, index) => {

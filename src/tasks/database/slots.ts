@@ -5,8 +5,8 @@ import type { DueDevice, Slot } from '../rules/slot.ts'
 import type { TaskSpec } from '../rules/task.ts'
 import type { UpgradeStatus } from '../rules/upgrade.ts'
 
-// Whole pages of devices go to D1 as one JSON parameter: it binds at most 100. Every change is one guarded
-// statement, so that a repeat, or one that comes too late, writes nothing.
+// A page of devices goes to D1 as one JSON parameter, since D1 binds at most 100. Every change is one guarded
+// statement: a repeat, or a change that comes too late, writes nothing.
 
 /** The product as it is now. */
 export interface DueProduct {
@@ -18,11 +18,11 @@ export interface DueProduct {
 }
 
 export interface AddressedDevice extends DueDevice {
-  /** Of the last notice to it, whichever module that was for; 0 before the first. */
+  /** The id of the last notice to it, for any module; 0 before the first. */
   lastNoticeId: number
-  /** Null where its broker cannot tell. */
+  /** Null if its broker cannot tell. */
   online: boolean | null
-  /** Null where the device was deleted. */
+  /** Null if the device was deleted. */
   address: DeviceAddress | null
 }
 
@@ -62,7 +62,7 @@ const DUE_DEVICES_SQL = `
   LEFT JOIN device_modules m ON m.device_id = j.value AND m.module = ?3
   LEFT JOIN upgrades u ON u.device_id = j.value AND u.module = ?3`
 
-/** Devices and their slots as they are now, and their product; null where the product is gone. */
+/** Devices and their slots as they are now, and their product; null if the product was deleted. */
 export async function readDueDevices(
   db: D1Database,
   spec: TaskSpec,
@@ -134,8 +134,8 @@ const toSlot = (taskId: string, row: DueRecord): Slot => ({
 })
 
 /**
- * Takes the slots for the task, or keeps them, with the id of the notice that is about to go out. Answers the
- * devices that it got: only free slots, where no newer task succeeded or waits, and never a smaller notice id.
+ * Takes the slots for the task, or keeps them, with the id of the notice that is about to go out. Returns the devices
+ * that it got: only free slots, if no newer task succeeded or waits there, and never with a smaller notice id.
  */
 export async function claimSlots(
   db: D1Database,
@@ -165,8 +165,8 @@ export async function claimSlots(
 }
 
 /**
- * Writes the task down as the one that waits for these slots, where no newer one does. Answers the older tasks
- * that waited until now, and so are replaced.
+ * Writes the task down as the one that waits for these slots, unless a newer one does. Returns the older tasks that
+ * waited until now, and so are replaced.
  */
 export async function waitForSlots(
   db: D1Database,
@@ -200,15 +200,15 @@ export interface Ended {
   rolledBack: boolean
   attempt: number
   finishedAt: number
-  /** A notice went out and nobody knows what the device made of it (PROTOCOL.md, 4, *unsure*). */
+  /** A notice went out, and what the device did with it is unknown (src/protocol/README.md#certainty). */
   isUnknown: boolean
 }
 
 const NEWLY_SUCCEEDED = `j.value ->> 'status' = 'success' AND coalesce(succeeded_rank, '') < ?5`
 
 /**
- * Frees the slots and writes the outcomes; harmless when repeated. A Success is kept in the slot's row also where
- * the task never held it, so that no older task downgrades the device. Answers who waits for what was freed.
+ * Frees the slots and writes the outcomes; harmless when repeated. A Success is kept in the slot's row even if the task
+ * never held it, so that no older task downgrades the device. Returns the tasks that wait for the freed slots.
  */
 export async function settleUpgrades(
   db: D1Database,
@@ -234,7 +234,7 @@ export async function settleUpgrades(
          RETURNING device_id AS deviceId, waiting_task_id AS taskId`,
       )
       .bind(page, module, spec.id, version, rank),
-    // A Success of one that does not hold the slot; what the statement before has written it leaves alone.
+    // A Success of a task that does not hold the slot; it leaves alone what the statement above has written.
     db
       .prepare(
         `INSERT INTO upgrades (device_id, module, tenant_id, task_id, rank, active, target_version, last_notice_id,
@@ -281,7 +281,7 @@ export async function settleUpgrades(
   )
 }
 
-/** Keeps the id of a message that is no notice, so that the ids of a device grow all the same (PROTOCOL.md, 3). */
+/** Keeps the id of a cancellation, so that the ids of a device grow with it too (src/protocol/README.md#messages). */
 export async function raiseNoticeIds(
   db: D1Database,
   module: string,

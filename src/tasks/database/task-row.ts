@@ -3,8 +3,8 @@ import type { TaskSpec } from '../rules/task.ts'
 import type { TaskRun } from '../rules/task-run.ts'
 
 /**
- * Writes the task's row in D1: made with the task, then brought up to date. False where the task cannot be: one of
- * its packages was recalled or deleted meanwhile.
+ * Makes the task's row in D1, or brings it up to date. Returns false if there can be no such task: one of its packages was
+ * recalled or deleted meanwhile.
  */
 export async function writeTaskRow(
   db: D1Database,

@@ -14,7 +14,7 @@ export interface TaskListFilter {
   productId?: string | undefined
   packageId?: string | undefined
   status?: TaskStatus | undefined
-  /** Paused, and not because an operator wanted it so. */
+  /** Paused, but not by an operator. */
   hasStopped?: boolean | undefined
 }
 
@@ -33,7 +33,7 @@ export const listTasks = (
     .orderBy(tasks.id)
     .limit(limit + 1) as Promise<TaskRow[]>
 
-/** The same, newest first. The cursor is one of `newestCursor`: the id of a repeatable request tells no time. */
+/** The same, newest first. The cursor comes from `newestCursor`: an id made by a repeatable request tells no time. */
 export const listNewestTasks = (
   db: Db,
   tenantId: string,
@@ -79,7 +79,7 @@ export const taskExists = async (db: Db, tenantId: string, id: string): Promise<
     .where(and(eq(tasks.id, id), eq(tasks.tenantId, tenantId)))
     .get()) !== undefined
 
-/** Of the product the tasks that are not over. */
+/** The product's tasks that are not over. */
 export async function findTasksOfProduct(d1: D1Database, productId: string): Promise<string[]> {
   const { results } = await d1
     .prepare(`SELECT id FROM tasks WHERE product_id = ?1 AND status IN ('scheduled', 'running', 'paused')`)
@@ -88,7 +88,7 @@ export async function findTasksOfProduct(d1: D1Database, productId: string): Pro
   return results.map(({ id }) => id)
 }
 
-/** Of the product the tasks that go on taking in devices. */
+/** The product's tasks that go on taking in devices. */
 export async function findDynamicTasks(d1: D1Database, productId: string): Promise<string[]> {
   const { results } = await d1
     .prepare(
@@ -99,7 +99,7 @@ export async function findDynamicTasks(d1: D1Database, productId: string): Promi
   return results.map(({ id }) => id)
 }
 
-/** Tasks that may have something to do for the device: those of its product, and who holds its slots. */
+/** Tasks that may have something to do for the device: those of its product, and those that hold its slots. */
 export async function findTasksOfDevice(
   d1: D1Database,
   device: { id: string; productId: string },

@@ -12,7 +12,7 @@ import type { FailureCount } from '../storage/task-journal.ts'
 import type { DeviceListQuery } from '../storage/task-storage.ts'
 import { waitingFor } from './waiting-for.ts'
 
-/** A task as lists show it (API.md). */
+/** A task as lists show it. */
 export interface TaskSummary {
   id: string
   productId: string

@@ -1,14 +1,14 @@
 import type { TaskContext } from '../effects/task-context.ts'
 
-/** However much happens, who watches is told so often at most. */
+/** Watchers are told at most this often. */
 const EVERY_MS = 1_000
 
-/** Who watches shows again so often that they may. */
+/** A watcher's socket is closed after this, so that its page opens a new one, which is authorised again. */
 const LIFETIME_MS = 3600_000
-/** So many watch at once at most; one of them makes room. */
+/** At most so many watch at once; the oldest makes room for the next. */
 const MAX_WATCHERS = 200
 
-/** Takes in who watches, and sends the figures as they are. */
+/** Accepts a watcher, and sends it the figures as they are. */
 export function acceptWatcher(ctx: DurableObjectState, socket: WebSocket, task: TaskContext): void {
   const others = ctx.getWebSockets()
   if (others.length >= MAX_WATCHERS) close(others[0]!)
@@ -17,7 +17,7 @@ export function acceptWatcher(ctx: DurableObjectState, socket: WebSocket, task: 
   tellWatcher(socket, task)
 }
 
-/** Its page opens another, which is looked at anew. */
+/** The watcher's page opens another socket. */
 const close = (socket: WebSocket) => socket.close(1000, 'renew')
 
 /** Sends a console the figures of the task. */
@@ -25,11 +25,11 @@ function tellWatcher(socket: WebSocket, { run }: TaskContext): void {
   try {
     socket.send(JSON.stringify({ status: run.status, counts: run.counts }))
   } catch {
-    // It has just gone.
+    // The socket has just closed.
   }
 }
 
-/** Tells all who watch a task what its figures are, when they have changed; the last state always arrives. */
+/** Tells all watchers of a task its figures when they have changed; the last state always arrives. */
 export function createWatchers() {
   let told = ''
   let toldAt = 0

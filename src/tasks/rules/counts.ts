@@ -1,12 +1,12 @@
 import { openWave, type TaskRun } from './task-run.ts'
 import { isEnded, type Upgrade } from './upgrade.ts'
 
-// What a device counts for in its task, kept up to date by what each change adds and takes away. Pure.
+// What a device counts for in its task. Each change adds and subtracts, so that nothing is ever recounted. Pure.
 
-/** How a device stands for the waves and the halt rule. */
+/** What a device counts for in the waves and the halt rule (src/protocol/README.md#what-gates-count). */
 export function standing(upgrade: Upgrade) {
   const { status, reachedAt, failedBefore, rolledBack, gone } = upgrade
-  // Who was cancelled says nothing about the package.
+  // A cancelled device says nothing about the package.
   const reached = (reachedAt !== null || failedBefore) && status !== 'cancelled'
   const isLost = reachedAt === null && status !== 'success'
   const failed = reached && (status === 'failure' || rolledBack || gone || isLost)
@@ -14,11 +14,11 @@ export function standing(upgrade: Upgrade) {
   return { reached, failed, succeeded, underWay: isUnderWay(upgrade) }
 }
 
-/** Its first notice is owed now, or on its way; who waits for something else, or is told again, holds up nobody. */
+/** Its first notice is owed now or on its way. A device that waits for something else, or is told again, holds up no wave. */
 export const isUnderWay = ({ status, reachedAt, offer, owed, heldUntil }: Upgrade) =>
   !isEnded(status) && reachedAt === null && heldUntil === null && (offer !== null || owed !== 'no')
 
-/** Counts a change of a device of this wave. Answers the device with the epoch that the halt rule counts it in. */
+/** Counts a change of a device of this wave. Returns the device with the epoch in which the halt rule counts it. */
 export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgrade): Upgrade {
   if (after.status !== before.status) {
     run.counts[before.status]--
@@ -47,7 +47,7 @@ export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgr
   return { ...after, epoch: halt.epoch }
 }
 
-/** Of the task's reached devices: how many there are, and what became of them. */
+/** How many devices of the task were reached, and what became of them. */
 export function reachedTotals({ waves }: TaskRun) {
   const sum = (key: 'reached' | 'succeeded' | 'failed') => waves.reduce((total, wave) => total + wave[key], 0)
   return { reached: sum('reached'), succeeded: sum('succeeded'), failed: sum('failed') }

@@ -16,9 +16,9 @@ import {
   type UpgradeRules,
 } from './upgrade.ts'
 
-// What the device says and does (PROTOCOL.md, 4). Pure; part of the transition table.
+// What the device says and does (src/protocol/README.md#states). Pure; part of the transition table.
 
-/** A subscription this soon after a taken notice gets none, and a −2 may still speak of the notice before it. */
+/** A subscription this soon after a taken notice gets no notice, and a −2 may still be about the notice before it. */
 const JUST_TOLD_MS = 60_000
 
 function heard(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
@@ -44,7 +44,7 @@ export function progressed(
     description,
     // Progress after `sent` shows that the device has the notice: a lost PUBACK need not be waited for.
     ...(upgrade.offer?.sent && { offer: null, owed: 'no' }),
-    // Owed because it subscribed: now that it has begun, another notice would only restart its download.
+    // A notice was owed because it subscribed: now that it has begun, another one would only restart its download.
     ...(upgrade.offer === null && upgrade.owed === 'due' && { ...NOT_HELD, owed: 'no' }),
   }
   if (step < 0) return failed(upgrade, next, rules)
@@ -60,7 +60,7 @@ const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
   upgrade.lastTakenAt !== null && rules.now - upgrade.lastTakenAt < JUST_TOLD_MS
 
 /**
- * Had every link expired that the device can have tried? A device back from a long absence finds the stale notice
+ * Had every link expired that the device can have tried? A device that is back from a long absence finds a stale notice
  * in its queue, just before or while a fresh one reaches it.
  */
 function linksHadExpired(upgrade: Upgrade, rules: UpgradeRules): boolean {
@@ -116,7 +116,7 @@ export function reportedOther(
   if (isEnded(upgrade.status)) return upgrade
   const outstanding = isOutstanding(upgrade)
   const next = metOffer({ ...heard(upgrade, event.viaBridge, rules), neverReported: false })
-  // What it waits for may be just this version: a differential package has one that it starts from.
+  // It may wait for just this version: a differential package starts from one.
   if (upgrade.status === 'pending') return outstanding ? released(next) : { ...next, owed: 'due' }
   if (rules.confirm === 'version' && upgrade.reached100 && !upgrade.unsure) {
     return end(next, 'failure', reason('rolled_back_failure', { version }), {
@@ -124,7 +124,7 @@ export function reportedOther(
       rolledBack: true,
     })
   }
-  // Only a report that answers a notice counts: one that is still on its way, or owed, answers this one too.
+  // A report counts only if it answers a notice: a notice that is owed or on its way answers this report too.
   if (outstanding) return next
   if (upgrade.repushes < rules.mismatchPushes) return { ...next, owed: 'repush' }
   const why = reason('wrong_version', { version, notices: upgrade.repushes })
@@ -142,7 +142,7 @@ export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
 export function asked(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
   const next = metOffer(heard(upgrade, viaBridge, rules))
-  // A notice that is on its way, or owed already, answers the question.
+  // A notice that is owed already, or on its way, answers the question.
   if (upgrade.status !== 'upgrading') return isOutstanding(upgrade) ? next : { ...next, owed: 'due' }
   const onItsWay = upgrade.offer !== null && upgrade.owed === 'no'
   if (onItsWay) return next

@@ -5,23 +5,24 @@ import { waveSizes } from './waves.ts'
 import { windowAt } from './window.ts'
 
 /**
- * How a task would go at the soonest. Assumed: every device is there and succeeds as soon as it has its notice, so that
- * nothing is sent twice and nothing halts the task; nobody joins or goes; the rate is used in full. Times in ms.
+ * How a task would go at the soonest. It assumes that every device is connected and succeeds as soon as it has its notice,
+ * that no device joins or leaves, and that the rate is used in full. So nothing is sent twice and nothing halts the task.
+ * Times in ms since 1970.
  */
 export interface Estimate {
   waves: {
     percent: number
     devices: number
-    /** When it is open and the window is too; null where that is not before the end. */
+    /** When both it and the window are open; null if that is not before the end. */
     opensAt: number | null
   }[]
-  /** When the last notice would go out; null where that is not before the end, or there is none. */
+  /** When the last notice would go out; null if that is not before the end, or there is no notice. */
   endsAt: number | null
   /** Devices whose notice would not go out before the end. */
   notReached: number
 }
 
-/** What lies farther ahead than this is no estimate any more. */
+/** Nothing farther ahead than this is estimated. */
 const HORIZON_MS = 5 * 365 * 86_400_000
 
 type Rules = Pick<TaskSpec, 'startAt' | 'endAt' | 'policy'>
@@ -40,16 +41,16 @@ export function estimate(spec: Rules, devices: number, notices: number): Estimat
     opensAt = opensAt === null ? null : nextOpen(policy, opensAt, until)
     const wave = { percent: percents[index]!, devices: size, opensAt }
     through += size
-    // An empty wave is passed over: it has nothing to soak, and is not what ends the task.
+    // An empty wave is passed over: there is nothing to soak, and it is not what ends the task.
     if (opensAt === null || (size === 0 && index > 0)) return wave
-    // Who is skipped is spread over the waves as evenly as the others.
+    // Skipped devices are spread over the waves as evenly as the others.
     const share = Math.round((notices * through) / Math.max(devices, 1)) - sent
     const due = Math.min(size, notices - sent, Math.max(1, share))
     const sending = send(policy, opensAt, rateFreeAt, until, due)
     sent += sending.sent
     rateFreeAt = sending.rateFreeAt
     if (due > 0) endsAt = sending.lastAt
-    // A wave that nobody is sent a notice in opens no other by itself.
+    // A wave in which no device is sent a notice opens no other wave by itself.
     opensAt = due === 0 || endsAt === null ? null : endsAt + soakMs(policy, index)
     return wave
   })
@@ -57,7 +58,7 @@ export function estimate(spec: Rules, devices: number, notices: number): Estimat
   return { waves: policy.waves ? waves : [], endsAt: isReached ? endsAt : null, notReached: notices - sent }
 }
 
-/** The first time from `at` on when the window is open; null where that is not before `until`. */
+/** The first time from `at` on when the window is open; null if that is not before `until`. */
 function nextOpen({ window }: TaskSpec['policy'], at: number, until: number): number | null {
   const opening = window ? windowAt(window, at) : { open: true, changesAt: at }
   const opensAt = opening.open ? at : opening.changesAt
@@ -65,8 +66,8 @@ function nextOpen({ window }: TaskSpec['policy'], at: number, until: number): nu
 }
 
 /**
- * Sends so many notices, none before the wave opens or the rate, which may still be used by the wave before, has room
- * for one. `lastAt`: when the last went out; null where not all did.
+ * Sends so many notices, none before the wave opens, and none before the rate allows one: the wave before may still use
+ * it. `lastAt`: when the last notice went out; null if not all did.
  */
 function send(
   policy: TaskSpec['policy'],

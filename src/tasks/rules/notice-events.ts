@@ -9,7 +9,7 @@ import {
   type UpgradeRules,
 } from './upgrade.ts'
 
-// What happens to a notice on its way to the device (PROTOCOL.md, 4). Pure; part of the transition table.
+// What happens to a notice on its way to the device (src/protocol/README.md#states). Pure; part of the transition table.
 
 export function offered(upgrade: Upgrade, event: Extract<UpgradeEvent, { type: 'offered' }>): Upgrade {
   if (isEnded(upgrade.status) || upgrade.owed === 'no') return upgrade
@@ -27,12 +27,12 @@ export function offered(upgrade: Upgrade, event: Extract<UpgradeEvent, { type: '
     },
     offline: false,
     waiting: false,
-    ...doubts(upgrade, event),
+    ...knownBefore(upgrade, event),
   }
 }
 
-/** Once the device has been told, what makes it unsure does not change within the attempt. */
-const doubts = (upgrade: Upgrade, event: { unsure: boolean; neverReported: boolean }) =>
+/** What was known of the device's version before its first notice of the attempt; later notices do not change it. */
+const knownBefore = (upgrade: Upgrade, event: { unsure: boolean; neverReported: boolean }) =>
   upgrade.pushes === 0 && { unsure: event.unsure, neverReported: event.neverReported }
 
 export function sent(upgrade: Upgrade, noticeId: number): Upgrade {
@@ -50,7 +50,7 @@ const wentOut = (upgrade: Upgrade, linkExpiresAt: number, repush: boolean): Upgr
   linkExpiresAt: Math.max(upgrade.linkExpiresAt ?? 0, linkExpiresAt),
 })
 
-/** Nobody subscribed: what the `sent` record announced did not happen, and a re-push is not counted. */
+/** Nothing subscribed for the device: the notice that `sent` announced did not go out, and no re-push is counted. */
 function didNotGoOut(upgrade: Upgrade, offer: Offer): Upgrade {
   if (!offer.sent || offer.sentEarlier) return upgrade
   return {
@@ -115,6 +115,6 @@ export function handedOut(
     lastTakenAt: rules.now,
     lastMessageAt: rules.now,
     waiting: false,
-    ...doubts(upgrade, event),
+    ...knownBefore(upgrade, event),
   }
 }

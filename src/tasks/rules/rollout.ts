@@ -4,7 +4,7 @@ import type { TaskSpec } from './task.ts'
 import { openWave, type TaskRun, type WaveRun } from './task-run.ts'
 import { closedUntil, windowAt } from './window.ts'
 
-/** What the rules say at one moment: the one place that decides what is due in a task (PROTOCOL.md, 4). */
+/** What the rules say at one moment: the one place that decides what is due in a task (src/protocol/README.md#states). */
 export interface Plan {
   /** May Pending and Pushed devices be sent anything now? */
   open: boolean
@@ -12,17 +12,17 @@ export interface Plan {
   asks: boolean
   /** At most so many notices now: a page, or what the rate leaves of it. */
   quota: number
-  /** When the rate allows the next one, where it allows none now. */
+  /** When the rate allows the next notice, if it allows none now. */
   quotaAt: number | null
-  /** When the answer may change by itself, in ms; null where only an event changes it. */
+  /** When the plan may change by itself, in ms since 1970; null if only an event changes it. */
   lookAgainAt: number | null
-  /** Why nothing is sent, for operators; null while open. */
+  /** Why nothing is sent; null while open. */
   closedBecause: Reason | null
-  /** Too many devices failed: the task is to pause, with this reason. */
+  /** Too many devices failed: the task is to pause, for this reason. */
   halt: Reason | null
   /** The next wave is to open. */
   opensWave: boolean
-  /** Since when the open wave has what opens the next one; null where it has not, or there is none. */
+  /** Since when the open wave meets what opens the next one; null if it does not, or no wave is open. */
   goodSince: number | null
 }
 
@@ -30,11 +30,11 @@ export interface Plan {
 export const NOTICE_PAGE_SIZE = 200
 /** With a rate, notices go out in steps of this. */
 const RATE_STEP_MS = 250
-/** An alarm may be so late: what it could not use meanwhile is made up for. */
+/** An alarm may be this late: what the rate allowed meanwhile is made up for. */
 const LATE_MS = 1000
-/** Who sent nothing for so long was not late: that is not made up for. */
+/** A task that sent nothing for this long was not late but idle: that is not made up for. */
 const IDLE_MS = 10_000
-/** What a notice lacks to a whole one by the arithmetic of fractions of today's milliseconds alone is not one. */
+/** Rounding errors of fractional notices stay below this. */
 const ROUNDING = 1e-6
 const MINUTE_MS = 60_000
 
@@ -79,10 +79,10 @@ export function earliest(...times: (number | null)[]): number | null {
 
 // ---- Rate -----------------------------------------------------------------------------------------------
 
-/** Milliseconds from one notice to the next, so that no minute, wherever it begins, has more than the rate. */
+/** Milliseconds from one notice to the next, so that no minute has more notices than the rate, wherever it begins. */
 export const spacing = (ratePerMinute: number) => (MINUTE_MS + LATE_MS) / ratePerMinute
 
-/** What is left of the rate, as time: of a longer while when nothing was sent, only a step's worth. */
+/** What is left of the rate, in ms; after a longer pause only one step's worth. */
 function unspentMs(ratePerMinute: number, { spentUpTo }: TaskRun, now: number): number {
   const idle = now - spentUpTo
   const made = idle <= IDLE_MS ? Math.min(idle, LATE_MS) : RATE_STEP_MS
@@ -99,7 +99,7 @@ function rateQuota({ policy }: Rules, run: TaskRun, now: number) {
   return { quota: 0, quotaAt: now + Math.ceil(wait) }
 }
 
-/** Up to when the rate is used once so many notices more went out. Re-sends draw on it too. */
+/** Up to when (ms since 1970) the rate is used once so many more notices went out. Re-sends draw on it too. */
 export function spend({ policy }: Rules, run: TaskRun, notices: number, now: number): number {
   const { ratePerMinute } = policy
   if (ratePerMinute === undefined) return run.spentUpTo
@@ -123,17 +123,17 @@ export const percentOf = (part: number, whole: number) => Math.round((1000 * par
 
 // ---- Waves ----------------------------------------------------------------------------------------------
 
-/** Does the wave that is open have what opens the next one, and for how long? */
+/** Does the open wave meet what opens the next one, and since when? */
 function planWave({ policy }: Rules, run: TaskRun, now: number) {
   const stays = { opensWave: false, goodSince: null, lookAgainAt: null }
   const index = openWave(run)
   const next = run.waves[index + 1]
-  // Nobody is told before the devices are spread over the waves.
+  // No notice goes out before the devices are spread over the waves.
   if (run.cuts === null || !next) return stays
   if (index < 0) return { ...stays, opensWave: true }
   const wave = run.waves[index]!
   if (wave.reached === 0 || !hasSucceeded(policy, wave, index)) return stays
-  // It soaks from when all had their notice; who is told again later holds up only the opening.
+  // It soaks from when all devices had their notice; a device that is told again later holds up only the opening.
   if (wave.goodSince === null && wave.underWay > 0) return stays
   const goodSince = wave.goodSince ?? now
   const opensAt = goodSince + soakMs(policy, index)

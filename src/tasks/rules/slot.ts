@@ -1,4 +1,4 @@
-/** The slot: one active upgrade per device and module (PROTOCOL.md, section 5). Pure. */
+/** The slot: one active upgrade per device and module (src/protocol/README.md#slots). Pure. */
 
 import { type Reason, reason } from '../../reasons/reason.ts'
 import { choosePackage } from './task.ts'
@@ -18,10 +18,10 @@ export interface Slot {
   waitingVersion: string | null
 }
 
-/** A device as it is now, read afresh for each page of notices (PROTOCOL.md, 6). */
+/** A device as it is now, read afresh for each page of notices (src/protocol/README.md#devices-that-change). */
 export interface DueDevice {
   id: string
-  /** Null where it was deleted. */
+  /** Null if the device was deleted. */
   productId: string | null
   enabled: boolean
   frozen: boolean
@@ -53,7 +53,7 @@ export type SlotDecision =
   | { type: 'busy'; holder: string }
   | { type: 'frozen' }
 
-/** What this task does with a device that is due (PROTOCOL.md, 4 and 5). */
+/** What this task does with a device that is due (src/protocol/README.md#slots). */
 export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
   if (device.productId === null) return { type: 'cancel', reason: reason('device_deleted') }
   if (device.productId !== me.productId) return { type: 'cancel', reason: reason('device_moved') }
@@ -65,7 +65,7 @@ export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
     return { type: 'superseded', by: slot.succeededTaskId }
   }
   if (slot?.active && slot.rank > me.rank) return { type: 'superseded', by: slot.taskId }
-  // A newer task waits: it gets the slot next, and has what it wants where the device reports its version.
+  // A newer task waits: it gets the slot next. If the device reports that task's version, it has what it waits for.
   const newerWaits = slot?.waitingRank != null && slot.waitingRank > me.rank
   if (newerWaits && (!isMine || device.version === slot.waitingVersion)) {
     return { type: 'superseded', by: slot.waitingTaskId }
@@ -85,6 +85,6 @@ function noneFits(packages: Contender['packages']): Reason {
     : reason('only_diffs_from', { versions: sources.join(', ') })
 }
 
-/** May progress belong to an upgrade to another version (PROTOCOL.md, 4, *unsure*)? */
+/** May progress belong to an upgrade to another version (src/protocol/README.md#certainty)? */
 export const isUnsure = (slot: Slot | null, targetVersion: string) =>
   slot?.doubtVersion != null && slot.doubtVersion !== targetVersion

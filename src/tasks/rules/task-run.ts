@@ -2,19 +2,19 @@ import type { Reason } from '../../reasons/reason.ts'
 import { NO_COUNTS, type TaskCounts, type TaskSpec, type TaskStatus } from './task.ts'
 import { LAST_PLACE } from './waves.ts'
 
-/** What became of a wave's devices; *reached* is as issue and README define it. */
+/** What became of a wave's devices (src/protocol/README.md#what-gates-count). */
 export interface WaveRun {
-  /** Devices that fall into it, without those that were on the target version already. */
+  /** Its devices, without those that were on the target version already. */
   devices: number
   /** Null while it is closed. */
   openedAt: number | null
-  /** Told while connected, or turned up since: what opens the next wave and what halts counts only these. */
+  /** Told while connected, or seen since: only these count for the next wave and the halt rule. */
   reached: number
   succeeded: number
   failed: number
-  /** Whose notice is owed or on its way: until it arrived nobody knows how the wave does. */
+  /** Their notice is owed or on its way: until it arrives, the wave's result is unknown. */
   underWay: number
-  /** Since when it has what opens the next wave. */
+  /** Since when it meets what opens the next wave. */
   goodSince: number | null
 }
 
@@ -39,7 +39,7 @@ export interface TaskRun {
   halt: { epoch: number; settled: number; failed: number }
   /** The task paused itself: resuming accepts the failures so far. */
   halted: boolean
-  /** Devices that came back with another version after they had said 100 %, or gone on to fall back. */
+  /** Devices that reported another version after 100 %. */
   rolledBack: number
   /** Failures that wait for their automatic retry. */
   retrying: number
@@ -69,7 +69,7 @@ export interface TaskRun {
   writtenAt: number
 }
 
-/** A task that was just created, and runs at once where its start has come. */
+/** A task that was just created. It runs at once if its start has come. */
 export const newRun = ({ startAt, createdAt, policy }: TaskSpec): TaskRun => ({
   status: startAt <= createdAt ? 'running' : 'scheduled',
   pausedBecause: null,

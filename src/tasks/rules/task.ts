@@ -51,7 +51,7 @@ const autoRetry = z.strictObject({
     .optional(),
 })
 
-/** The rules of one task (API.md, tasks). Unknown fields are refused: a rule that is not kept is worse than none. */
+/** The rules of one task (src/tasks/README.md#policy). Unknown fields are refused: a rule that is not kept is worse than none. */
 export const taskPolicy = z.strictObject({
   /** Notices a minute, evenly; re-sends are among them. */
   ratePerMinute: ratePerMinute.optional(),
@@ -62,9 +62,9 @@ export const taskPolicy = z.strictObject({
   window: taskWindow.optional(),
   /** Takes in devices that join, or come to match, while the task runs. */
   dynamic: z.boolean().default(false),
-  /** What to do where an older task holds the slot (PROTOCOL.md, 5). */
+  /** What to do if an older task holds the slot (src/protocol/README.md#slots). */
   onBusy: z.enum(['replace', 'wait', 'fail']).default('replace'),
-  /** `progress`: 100 % is a Success; `version`: only the version report is (PROTOCOL.md, 4). */
+  /** `progress`: 100 % is a Success; `version`: only the version report is (src/protocol/README.md#states). */
   confirm: z.enum(['progress', 'version']).default('progress'),
   deviceTimeoutMinutes: z.number().int().min(1).max(43_200).default(60),
   /** Notices sent again to a device that reports another version, before it is a Failure. */
@@ -130,8 +130,8 @@ export const NO_COUNTS: TaskCounts = {
 }
 
 /**
- * The package for a device that runs `version`: the diff that starts from it, else the full one; undefined where
- * none fits, since a diff on another version than its source can brick the device.
+ * The package for a device that runs `version`: the diff that starts from it, else the full one; undefined if none fits,
+ * since a diff on another version than its source can brick the device.
  */
 export const choosePackage = <T extends { sourceVersion: string | null }>(
   packages: readonly T[],
@@ -144,7 +144,7 @@ export const choosePackage = <T extends { sourceVersion: string | null }>(
 export const unfinished = (counts: TaskCounts) => counts.pending + counts.pushed + counts.upgrading
 
 /**
- * Orders tasks by newness, as text: the later `startAt`, of equals the later created (PROTOCOL.md, 5). Two tasks
+ * Orders tasks by newness, as text: the later `startAt`, then the later created (src/protocol/README.md#slots). Two tasks
  * never have the same rank.
  */
 export function taskRank(task: { id: string; startAt: number; createdAt: number }): string {

@@ -16,20 +16,20 @@ import {
   type UpgradeRules,
 } from './upgrade.ts'
 
-/** What can heal by itself; the rest is the file's or the device's fault. */
+/** What can heal by itself. Other failures are the file's or the device's fault. */
 const HEALS: NonNullable<AutoRetry['on']> = ['timeout', -1, -2]
 const MINUTE_MS = 60_000
 
 /**
- * The table of PROTOCOL.md, section 4. Returns the same object where the event changes nothing, so that a repeat
- * writes nothing.
+ * The transition table (src/protocol/README.md#states). Returns the same object if the event changes nothing, so that a
+ * repeat writes nothing.
  */
 export function transition(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Upgrade {
   const next = changed(upgrade, event, rules)
   return next.status === 'failure' && upgrade.status !== 'failure' ? toBeRetried(next, rules) : next
 }
 
-/** A Failure that may heal is repeated by itself, each time after twice the time. */
+/** A Failure that may heal is retried automatically, each time after twice the wait. */
 function toBeRetried(failed: Upgrade, { autoRetry, now }: UpgradeRules): Upgrade {
   const kind = failed.cause === 'timed_out' ? 'timeout' : codeOf(failed.cause)
   const { times, backoffMinutes, on = HEALS } = autoRetry ?? { times: 0, backoffMinutes: 0 }
@@ -37,8 +37,8 @@ function toBeRetried(failed: Upgrade, { autoRetry, now }: UpgradeRules): Upgrade
   return { ...failed, retryAt: now + backoffMinutes * MINUTE_MS * 2 ** failed.autoRetries }
 }
 
-/** The device turned up by itself. */
-const met = (upgrade: Upgrade, { now }: UpgradeRules): Upgrade =>
+/** The device was seen without a message: it connected, or it downloads. */
+const seen = (upgrade: Upgrade, { now }: UpgradeRules): Upgrade =>
   isEnded(upgrade.status) || upgrade.pushes === 0 ? upgrade : present(upgrade, now)
 
 function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Upgrade {
@@ -64,9 +64,9 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
     case 'subscribed':
       return subscribed(upgrade, rules)
     case 'connected':
-      return met(upgrade, rules)
+      return seen(upgrade, rules)
     case 'fetched':
-      return fetched(met(upgrade, rules), event.download)
+      return fetched(seen(upgrade, rules), event.download)
     case 'late':
       return upgrade
     case 'gone':
@@ -113,7 +113,7 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
         ? end(upgrade, 'cancelled', reason('replaced_by', { taskId: event.by }))
         : upgrade
     case 'superseded':
-      // Comes up just before a notice: rather none for a device that has begun than one that downgrades it.
+      // It comes up just before a notice. Better no notice for a device that has begun than one that downgrades it.
       return isEnded(upgrade.status) ? upgrade : end(upgrade, 'cancelled', supersededBy(event.by))
     case 'endReached':
       return isWaiting(upgrade) ? end(upgrade, 'cancelled', reason('end_reached')) : upgrade

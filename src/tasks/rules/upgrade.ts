@@ -29,22 +29,22 @@ export const codeOf = (cause: FailureCause | null): FailureCode | null =>
 export const causeOf = (step: number): ReportedFailure =>
   (Object.keys(FAILURE_CODES) as ReportedFailure[]).find((cause) => FAILURE_CODES[cause] === step)!
 
-/** A notice in the bridge's hands. The task owns it until it is taken: a lease, then again under the same id. */
+/** A notice that the bridge has. The task owns it until it is taken: after its lease it goes out again under the same id. */
 export interface Offer {
   noticeId: number
   leaseUntil: number
   linkExpiresAt: number
   /** The bridge's `sent` record came: the device may have it. */
   sent: boolean
-  /** It went out under this id in an earlier lease too: somebody may have it, whatever the broker finds now. */
+  /** It went out under this id in an earlier lease too: the device may have it, whatever the broker finds now. */
   sentEarlier: boolean
   /** It answers a wrong version or an expired link: one of `mismatchPushes`. */
   repush: boolean
   /** An Upgrading device asked for it: it goes out also while the task is paused. */
   asked: boolean
-  /** The device turned up since: it is told again, should the broker have found nobody just before. */
+  /** The device was seen since: it is told again if the broker had found no subscription just before. */
   turnedUp: boolean
-  /** Was it connected when the notice was made? Null where its broker cannot tell. */
+  /** Was it connected when the notice was made? Null if its broker cannot tell. */
   online: boolean | null
 }
 
@@ -78,11 +78,11 @@ export interface Upgrade {
   repushes: number
   lastTakenAt: number | null
   /**
-   * When its notice found it connected, or it turned up since: what opens waves and halts counts only *reached*
-   * devices. Null before.
+   * When its notice found it connected, or it was seen after that; null before. Waves and the halt rule count only such
+   * *reached* devices.
    */
   reachedAt: number | null
-  /** Reached in an earlier attempt, which failed: until it is reached again it counts as it did. */
+  /** It was reached in an earlier attempt, which failed: until it is reached again it counts as failed. */
   failedBefore: boolean
   /** Reached, then silent for the device timeout and not connected: it counts as failed until it is back. */
   gone: boolean
@@ -95,17 +95,17 @@ export interface Upgrade {
   reached100: boolean
   reportedTarget: boolean
   rolledBack: boolean
-  /** Progress may belong to another version's upgrade (PROTOCOL.md, 4, *unsure*). */
+  /** Progress may belong to another version's upgrade (src/protocol/README.md#certainty). */
   unsure: boolean
-  /** What of this attempt's downloads through the Worker the history has: `began 0`, `completed 0`, by package. */
+  /** This attempt's downloads through the Worker that stand in the history: `began 0`, `completed 0`, by package. */
   downloads: string[]
   /** The device never reported a version for the module. */
   neverReported: boolean
   /** The slot's row names this task as the one that waits. */
   waiting: boolean
-  /** When it ended, a notice had reached the device, or was in the bridge's hands and may still do so. */
+  /** When it ended, a notice had gone out to the device, or the bridge had one that may still do so. */
   mayHaveNotice: boolean
-  /** A Failure that is repeated by itself, then; null where none is due. */
+  /** When the Failure is retried automatically; null if it is not. */
   retryAt: number | null
   /** Automatic retries since the enrolment, or since an operator retried. */
   autoRetries: number
@@ -143,7 +143,7 @@ export type UpgradeEvent =
   | { type: 'busy' }
   | { type: 'retried' }
   | { type: 'retriedItself' }
-  /** Nothing more is tried by itself: the task ended, an operator said so, or a newer task has the device. */
+  /** No automatic retry any more: the task ended, an operator said so, or a newer task has the device. */
   | { type: 'notRetried' }
   | { type: 'cancelled'; reason: Reason }
   /** `by` is the newer task. */
@@ -156,7 +156,7 @@ export interface UpgradeRules {
   confirm: 'progress' | 'version'
   mismatchPushes: number
   autoRetry?: AutoRetry | undefined
-  /** What the device was sent leads nowhere while the task pauses: links through the Worker stop then. */
+  /** The links that the device has do not work now: links through the Worker stop while the task is paused. */
   linksAreDead?: boolean
   now: number
 }
@@ -205,7 +205,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   epoch: null,
 }
 
-/** Whatever is tried next, what waves and the halt rule made of its last attempt stays until it is reached again. */
+/** The next attempt. Waves and the halt rule count the device as before until it is reached again. */
 export const nextAttempt = (upgrade: Upgrade): Upgrade => ({
   ...FRESH_ATTEMPT,
   attempt: upgrade.attempt + 1,
@@ -219,10 +219,10 @@ export const isEnded = (status: UpgradeStatus) =>
 /** Pending or Pushed: nothing has begun on the device. */
 export const isWaiting = (upgrade: Upgrade) => upgrade.status === 'pending' || upgrade.status === 'pushed'
 
-/** A notice is on its way, or owed: what the device says now is not yet an answer to it. */
+/** A notice is owed or on its way: what the device says now does not answer it yet. */
 export const isOutstanding = (upgrade: Upgrade) => upgrade.owed !== 'no' || upgrade.offer !== null
 
-/** What is owed answers a wrong version or an expired link. */
+/** The notice that is owed answers a wrong version or an expired link. */
 export const owesRepush = ({ owed, askedRepush }: Upgrade) =>
   owed === 'repush' || (owed === 'asked' && askedRepush)
 
@@ -231,18 +231,18 @@ export const NOT_HELD = { heldUntil: null, heldBy: null }
 
 export const released = (upgrade: Upgrade): Upgrade => ({ ...upgrade, ...NOT_HELD })
 
-/** The device is there: it has its notice now, if one went out, and is gone no longer. */
+/** The device is connected: it has its notice now, if one went out, and is no longer gone. */
 export const present = (upgrade: Upgrade, now: number): Upgrade => {
   const reachedAt = upgrade.pushes > 0 ? (upgrade.reachedAt ?? now) : upgrade.reachedAt
   const isKnown = reachedAt === upgrade.reachedAt && !upgrade.gone && !upgrade.offline
   return isKnown ? upgrade : { ...upgrade, reachedAt, gone: false, offline: false }
 }
 
-/** It fetches a package, perhaps in many parts: each download is kept once. */
+/** It downloads a package, perhaps in many parts: each download is kept once. */
 export const fetched = (upgrade: Upgrade, download: string): Upgrade =>
   upgrade.downloads.includes(download) ? upgrade : { ...upgrade, downloads: [...upgrade.downloads, download] }
 
-/** The device turned up while its notice is in the bridge's hands. */
+/** The device was seen while the bridge has its notice. */
 export const metOffer = (upgrade: Upgrade): Upgrade =>
   upgrade.offer === null || upgrade.offer.turnedUp
     ? upgrade

@@ -15,7 +15,7 @@ export function placeOf(taskId: string, deviceId: string): number {
 
 /** How many of so many devices each wave has; the percents are cumulative, the first wave has at least one. */
 export function waveSizes(percents: readonly number[], devices: number): number[] {
-  // What a wave lacks to a whole device by the arithmetic of fractions alone is not one.
+  // Rounding errors make no device.
   const ends = percents.map((percent) => Math.max(0, Math.ceil((percent * devices) / 100 - 1e-9)))
   return ends.map((end, wave) => end - (ends[wave - 1] ?? 0))
 }
@@ -30,7 +30,7 @@ export function cutWaves(percents: readonly number[], places: Uint32Array): numb
   })
 }
 
-/** The wave of a device that joins later: its share is the same, whoever is in already. */
+/** The wave of a device that joins later. It depends on the device's place alone, not on the devices that are in. */
 export const waveOfJoiner = (percents: readonly number[], place: number) =>
   waveOfPlace(percents.map(share), place)
 

@@ -2,7 +2,7 @@ import { Temporal } from 'temporal-polyfill'
 import { z } from 'zod'
 import { type Reason, reason } from '../../reasons/reason.ts'
 
-// The hours in which a task may send. What the clocks in its zone read decides, and nothing else.
+// The hours in which a task may send. Only what the clocks in its zone read decides.
 
 const WEEKDAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const
 /** 1970-01-01, day 0, was a Thursday. */
@@ -17,10 +17,10 @@ const timeZone = z
   .max(64, 'must be at most 64 characters')
   .refine(isTimeZone, 'is not a known time zone, such as Europe/Berlin')
 
-/** A task's `policy.window` (API.md, tasks). Without `days` it opens every day; `to` before `from` goes over midnight. */
+/** A task's `policy.window`. Without `days` it opens every day; `to` before `from` goes over midnight. */
 export const taskWindow = z
   .strictObject({
-    /** Those on which it opens; over midnight it stays open into the next. */
+    /** The days on which it opens; over midnight it stays open into the next day. */
     days: z
       .array(z.enum(WEEKDAYS))
       .min(1, 'must name a day')
@@ -36,11 +36,11 @@ export type TaskWindow = z.infer<typeof taskWindow>
 /**
  * Is the window open at `now` (ms), and when does that next change (ms)?
  *
- * It is open exactly while the clocks in its zone read `from` or later and not yet `to`, so nothing is ever sent at
- * an hour that the people there would not call the window. When clocks go forward, a window whose `from` is left
- * out opens with the first instant after the gap, and one that lies wholly within the gap does not open that day.
- * When they go back, a reading that comes twice counts twice: 02:00 to 03:00 lasts two hours, and 01:00 to 02:30
- * closes at the first 02:30 and opens again for the second half-hour that reads 02:00 to 02:30.
+ * It is open exactly while the clocks in its zone read `from` or later and not yet `to`, so nothing is sent at an hour
+ * that people there would not call the window. When clocks go forward, a window whose `from` is left out opens right
+ * after the gap; a window that lies wholly within the gap does not open that day. When clocks go back, hours that come
+ * twice count twice: 02:00 to 03:00 lasts two hours, and 01:00 to 02:30 closes at the first 02:30 and opens again for the
+ * second half-hour from 02:00 to 02:30.
  */
 export function windowAt(window: TaskWindow, now: number): { open: boolean; changesAt: number } {
   const hours = readHours(window)

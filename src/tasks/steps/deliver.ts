@@ -8,7 +8,7 @@ import { type BridgeOrder, compareOrder } from '../rules/bridge-order.ts'
 import type { UpgradeEvent } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 
-/** A device that lost its connection may be back at once; after this its silence is looked at. */
+/** A device that lost its connection may be back at once; its silence is looked at after this. */
 const DISCONNECTED_GRACE_MS = 60_000
 
 /** Something that a device said, or that its bridge says of it or of a notice for it. */
@@ -16,7 +16,7 @@ export interface TaskMessage {
   deviceId: string
   /** Tells a repeat from a new message. */
   key: string
-  /** Its place among what the bridge hands over; absent where it came another way. */
+  /** Its place among what the bridge hands over; absent if it came another way. */
   order?: BridgeOrder | undefined
   event:
     | Extract<
@@ -37,8 +37,8 @@ export interface TaskMessage {
 }
 
 /**
- * Takes a batch's messages in their order. All messages of one device are looked at, its row is written once. A
- * device that is not in the task is passed over: the message concerned another task, or it joins this one later.
+ * Takes a batch's messages in their order. All messages of a device are looked at, and its row is written once. A
+ * device that is not in the task is skipped: the message is for another task, or the device joins this one later.
  */
 export function deliver(task: TaskContext, messages: TaskMessage[]): void {
   const byDevice = Map.groupBy(messages, (message) => message.deviceId)
@@ -77,7 +77,7 @@ function take(
   return changed === row || !order ? changed : { ...changed, heard: order }
 }
 
-/** A bridge that was replaced meanwhile brings what it still held: kept in the history, and changes nothing. */
+/** A bridge that was replaced brings what it still had: it is kept in the history, and changes nothing. */
 function noteLate(task: TaskContext, row: DeviceRow, { key, event }: TaskMessage): DeviceRow {
   if (event.type !== 'progress' && event.type !== 'version') return row
   const { params } = toNote(event)

@@ -2,7 +2,7 @@ import type { Params } from '../../reasons/reason.ts'
 import { changeStored } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 
-// A device downloads through the Worker: the task says whether it may, and keeps that it did.
+// A device downloads through the Worker: the task says whether it may, and notes in the history that it did.
 
 export type DownloadAnswer =
   /** `size` in bytes, `sign` as the notice has it. */
@@ -12,7 +12,7 @@ export type DownloadAnswer =
   /** For good: cancelled, recalled, or never in the task. */
   | { state: 'gone' }
 
-/** Asked for each request, and again and again while a download goes on. */
+/** Asked for each request, and repeatedly while a download goes on. */
 export async function openDownload(
   task: TaskContext,
   deviceId: string,
@@ -36,8 +36,8 @@ function look({ spec, run, storage }: TaskContext, deviceId: string, packageInde
 }
 
 /**
- * Is the device enabled, and its product not frozen? Read here and not by the Worker, whose queries are counted over
- * the whole of a download.
+ * Is the device enabled, and its product not frozen? The object reads this, since the Worker's queries are counted over
+ * the whole download.
  */
 const isServed = async ({ env, spec }: TaskContext, deviceId: string): Promise<boolean> =>
   (await env.DB.prepare(
@@ -48,8 +48,8 @@ const isServed = async ({ env, spec }: TaskContext, deviceId: string): Promise<b
     .first()) !== null
 
 /**
- * Keeps in the device's history that it began, or has the last byte: once an attempt and package, however often it
- * resumes. Any part of it says that the device is there.
+ * Notes in the device's history that the download began or completed, once an attempt and package, however often it
+ * resumes. Each part shows that the device is connected.
  */
 export function noteDownload(
   task: TaskContext,

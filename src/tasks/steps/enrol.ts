@@ -7,18 +7,18 @@ import { cutWaves, placeOf, waveOfJoiner, waveSizes } from '../rules/waves.ts'
 import type { NewDevice } from '../storage/task-storage.ts'
 
 /**
- * Takes in the next page of devices as Pending; no slot is taken. The cursor is written with the devices: cut off
- * anywhere, it goes on where it was, and a page that comes twice changes nothing.
+ * Takes in the next page of devices as Pending; no slot is taken. The cursor is written with the devices, so that an
+ * interrupted enrolment goes on where it was, and a repeated page changes nothing.
  */
 export async function enrolPage(task: TaskContext): Promise<void> {
   const { run, spec, now, save } = task
   if (!run.enrolment) return
   const { cursor } = run.enrolment
   const { devices, next } = await readPage(task, cursor)
-  // A start meanwhile begins again from the first page; a cancel takes in nobody more.
+  // If the task started meanwhile, enrolment begins again from the first page; if it was cancelled, it is over.
   if (run.enrolment?.cursor !== cursor) return
   const isFirst = (device: NewDevice) => device.fromVersion === spec.targetVersion
-  // Who is there already ends at once, and is no part of any wave's sample.
+  // A device on the target ends at once, and is part of no wave's sample.
   takeIn(
     task,
     devices.map((device) => ({ ...device, wave: isFirst(device) ? 0 : null })),
@@ -42,7 +42,7 @@ function takeIn({ run, storage, now }: TaskContext, devices: NewDevice[]): NewDe
   return added
 }
 
-/** All that were there at the start are in: the waves get their sizes. */
+/** All devices of the start are in: the waves get their sizes. */
 function spreadOverWaves(task: TaskContext): void {
   const { spec, run, storage } = task
   const percents = wavePercents(spec.policy)
@@ -54,7 +54,7 @@ function spreadOverWaves(task: TaskContext): void {
   for (const device of storage.readPending()) run.waves[waveOf(task, device)]!.underWay++
 }
 
-/** Devices whose notice is owed. */
+/** Counts devices whose notice is owed. */
 function addToWave({ waves }: TaskContext['run'], wave: number, devices: number): void {
   waves[wave]!.devices += devices
   waves[wave]!.underWay += devices
@@ -66,8 +66,8 @@ function addToWave({ waves }: TaskContext['run'], wave: number, devices: number)
 const JOIN_EVERY_MS = 30_000
 
 /**
- * Takes in devices that were made since the last look, and those that said something and are not in the task.
- * Answers whether there may be more.
+ * Takes in devices that were made since the last look, and devices outside the task that sent a message. Returns
+ * whether there may be more.
  */
 export async function joinPage(task: TaskContext): Promise<boolean> {
   const { run, spec, queues, now, save } = task
@@ -96,8 +96,7 @@ export async function joinPage(task: TaskContext): Promise<boolean> {
   join(task, devices)
   const last = devices.at(-1)?.deviceId
   const hasMore = devices.length === SELECTION_PAGE_SIZE
-  // Ids grow with time, but not all that were made before are there before: each look begins where the last but
-  // one ended.
+  // Ids grow with time, but rows may appear out of that order: each look begins where the last but one ended.
   run.joining = {
     at: hasMore ? joining.at : now() + JOIN_EVERY_MS,
     before: hasMore ? last! : joining.after,
@@ -110,7 +109,7 @@ export async function joinPage(task: TaskContext): Promise<boolean> {
 const isOver = ({ status, ended, endCursor }: TaskContext['run']) =>
   status === 'finished' || status === 'cancelled' || ended || endCursor !== null
 
-/** The first device of all is the first wave's, whatever its place; the others have the waves' shares. */
+/** The very first device falls into the first wave, whatever its place; the others by the waves' shares. */
 function join(task: TaskContext, devices: NewDevice[]): void {
   const { run, spec } = task
   if (isOver(run)) return

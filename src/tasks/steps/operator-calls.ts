@@ -10,8 +10,8 @@ import { openWave } from '../rules/task-run.ts'
 import { isEnded } from '../rules/upgrade.ts'
 import { settleDevices } from './settle.ts'
 
-// What an operator, another task or the catalogue asks of a task. What is refused is answered, not thrown: errors
-// lose their class on their way out of an object.
+// What an operator, another task or the catalogue asks of a task. Refusals are returned, not thrown: errors lose their
+// class on their way out of an object.
 
 /** Why a call was refused: an error's code and detail. */
 export interface Refusal {
@@ -21,10 +21,10 @@ export interface Refusal {
 
 export const refuse = (code: string, detail: string): Refusal => ({ code, detail })
 
-/** What a call to a task answers. */
+/** The result of a call to a task. */
 export type Answer<T> = { value: T } | { refused: Refusal }
 
-/** The answer's value; throws what was refused, as the 409 that it is. */
+/** The result's value; throws a refusal as a 409. */
 export function allowed<T>(answer: Answer<T>): T {
   if ('refused' in answer) throw conflict(answer.refused.code, answer.refused.detail)
   return answer.value
@@ -43,7 +43,7 @@ export function patchTask({ run, spec, storage, save }: TaskContext, change: Tas
   if (ratePerMinute !== undefined) policy.ratePerMinute = ratePerMinute ?? undefined
   if (haltOn !== undefined) policy.haltOn = haltOn ?? undefined
   if (change.endAt !== undefined && run.status !== 'cancelled') {
-    // The old end may have been reached, with devices still at it: the new one counts again.
+    // The old end may have been reached, with devices still to be ended: from now on the new end counts.
     run.endCursor = null
     run.ended = false
   }
@@ -57,7 +57,7 @@ export function pauseTask(task: TaskContext): Refusal | null {
   if (run.status !== 'running' && run.status !== 'scheduled' && run.status !== 'paused') {
     return hasEnded(run.status)
   }
-  // Of a task that halted an operator may say that it is meant to stay so; the failures still count when it goes on.
+  // To pause a halted task changes nothing: its failures still count when it is resumed.
   if (run.status !== 'paused') pause(task, reason('paused_by_operator'))
   return null
 }
@@ -69,7 +69,7 @@ function pause({ run, save }: TaskContext, why: Reason): void {
   save()
 }
 
-/** Where the task had halted, the failures so far are accepted: the halt rule counts anew. */
+/** If the task had halted, the failures so far are accepted: the halt rule counts anew. */
 export function resumeTask(task: TaskContext): Refusal | null {
   const { run, save } = task
   if (run.status === 'running' || run.status === 'scheduled') return null
@@ -87,7 +87,7 @@ export function resumeTask(task: TaskContext): Refusal | null {
   return null
 }
 
-/** The next wave opens by hand, whatever became of the one before. */
+/** Opens the next wave, whatever became of the one before. */
 export function nextWave(task: TaskContext): Refusal | null {
   const { run } = task
   if (run.status === 'finished' || run.status === 'cancelled') return hasEnded(run.status)
@@ -98,7 +98,7 @@ export function nextWave(task: TaskContext): Refusal | null {
   return null
 }
 
-/** A package is taken back: it is sent to nobody any more, and an operator decides how the task goes on. */
+/** A package is recalled: it is sent to no device any more, and an operator decides how the task goes on. */
 export function packageRecalled(task: TaskContext, packageId: string): void {
   const { run, spec, save } = task
   const recalled = spec.packages.find(({ id }) => id === packageId)
@@ -110,7 +110,7 @@ export function packageRecalled(task: TaskContext, packageId: string): void {
   save()
 }
 
-/** From the answer on nothing more is sent; the devices turn Cancelled page by page in the alarm. */
+/** Nothing is sent after this; the devices turn Cancelled page by page in the alarm. */
 export function cancelTask({ run, now, save }: TaskContext): Refusal | null {
   if (run.status === 'cancelled') return null
   if (run.status === 'finished') return hasEnded(run.status)
@@ -148,8 +148,9 @@ export function cancelDevice(task: TaskContext, deviceId: string, why: Reason): 
 }
 
 /**
- * A newer task wants these slots. With `by`, Pending and Pushed devices turn Cancelled, "replaced by …"; an
- * Upgrading one is kept. What had ended here is freed in any case. Answers the devices whose slots are free now.
+ * A newer task wants these slots. With `by`, its id, Pending and Pushed devices turn Cancelled, "replaced by …"; an
+ * Upgrading device is kept. A slot whose upgrade had ended here is freed in any case. Returns the devices whose slots
+ * are free now.
  */
 export async function yieldSlots(
   task: TaskContext,
@@ -179,7 +180,7 @@ export function lookAgain(task: TaskContext, deviceIds: string[], code: 'slot_fr
   for (const deviceId of deviceIds) changeStored(task, deviceId, { type: 'lookAgain' }, { code })
 }
 
-/** A newer task waits for the same slot: the older one that waited ends (PROTOCOL.md, 5). */
+/** A newer task waits for the same slots: this older one, which waited, ends there (src/protocol/README.md#slots). */
 export function replaceDevices(task: TaskContext, deviceIds: string[], by: string): void {
   const note = { code: 'replaced', params: { taskId: by } } as const
   for (const deviceId of deviceIds) changeStored(task, deviceId, { type: 'replaced', by }, note)

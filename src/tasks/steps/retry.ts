@@ -9,7 +9,7 @@ import { type Answer, hasEnded, type Refusal, refuse } from './operator-calls.ts
 import { settleDevices } from './settle.ts'
 
 const RETRY_PAGE_SIZE = 500
-/** In one call, which has 1,000 queries: a repeat goes on with the rest. */
+/** In one call, which may make 1,000 queries: a repeat of the call goes on with the rest. */
 const MAX_RETRY_PAGES = 100
 
 export interface RetryAnswer {
@@ -18,8 +18,8 @@ export interface RetryAnswer {
 }
 
 /**
- * Failed devices, or those named, become Pending with a new attempt; a finished task runs again. Skipped is where a
- * newer task holds the slot or brought the device to Success (PROTOCOL.md, 4).
+ * Failed devices, or the named one, become Pending with a new attempt; a finished task runs again. A device is skipped if
+ * a newer task holds its slot or brought it to Success (src/protocol/README.md#states).
  */
 export async function retryDevices(
   task: TaskContext,
@@ -71,7 +71,7 @@ async function retryPage(
   rows: DeviceRow[],
   skipped: Map<ReasonCode, number>,
 ): Promise<number> {
-  // What the last attempt left behind is written down first: the device may still be at it.
+  // The last attempt's outcome is written first: the device may still be busy with it.
   const unwritten = rows.filter(({ outbox }) => outbox !== null)
   await settleDevices(
     task,
@@ -101,7 +101,7 @@ async function retryPage(
   return retried
 }
 
-/** Null where the device may have another attempt; else what stands against it (PROTOCOL.md, 4). */
+/** Why the device may have no other attempt (src/protocol/README.md#states); null if it may. */
 export function whyNotRetried(
   { spec, rank }: TaskContext,
   { productId, slot }: AddressedDevice,

@@ -1,10 +1,10 @@
 import type { TaskContext } from '../effects/task-context.ts'
 
 const MINUTE_MS = 60_000
-/** As many are kept; then every second one goes, and the next ones come half as often. */
+/** So many are kept; then every second one is deleted, and the next ones are taken half as often. */
 const MAX_SAMPLES = 500
 
-/** Writes the counts down, at most once a minute and only where they changed, for the chart over time. */
+/** Keeps the counts for the chart over time, at most once a minute and only if they changed. */
 export function sample({ run, journal, now, save }: TaskContext): void {
   const text = JSON.stringify(run.counts)
   if (text === run.sampled || now() < run.sampledAt + run.sampleMinutes * MINUTE_MS) return
@@ -17,6 +17,6 @@ export function sample({ run, journal, now, save }: TaskContext): void {
   save()
 }
 
-/** When the counts are to be written down next, in ms; null while they do not change. */
+/** When the counts are to be kept next, in ms since 1970; null while they do not change. */
 export const nextSampleAt = ({ run }: TaskContext): number | null =>
   JSON.stringify(run.counts) === run.sampled ? null : run.sampledAt + run.sampleMinutes * MINUTE_MS

@@ -6,13 +6,13 @@ import type { DeviceRow } from '../storage/device-row.ts'
 
 const SETTLE_PAGE_SIZE = 500
 
-/** Writes pages of outcomes to D1 and frees their slots. Answers whether there may be more. */
+/** Writes pages of outcomes to D1 and frees their slots. Returns whether there may be more. */
 export async function settlePage(task: TaskContext): Promise<boolean> {
   const { storage } = task
   const pages = storage.pages.readEnded(SETTLE_PAGE_SIZE)
   const [upTo] = pages.slice(-1)
   if (!upTo) return false
-  // Who ended once more since then is in a later page.
+  // A device that ended again since then is in a later page.
   const rows = pages.flatMap(({ page, ids }) =>
     storage.readRowsOf(ids).filter(({ outbox }) => outbox === page),
   )
@@ -29,8 +29,8 @@ export async function settleDevices(task: TaskContext, deviceIds: string[]): Pro
 }
 
 /**
- * Frees the slots of devices that ended here, writes their outcomes, and tells those who wait. Cut off anywhere it
- * is done again: what was written is not written twice, and one who waits and was not told looks by itself.
+ * Frees the slots of devices that ended here, writes their outcomes, and tells the tasks that wait. If it is cut off it is
+ * done again: nothing is written twice, and a waiting task that was not told looks by itself.
  */
 async function settle(task: TaskContext, rows: DeviceRow[], written: () => void): Promise<void> {
   const ended = rows.flatMap((row) => toEnded(row) ?? [])
@@ -44,7 +44,7 @@ async function settle(task: TaskContext, rows: DeviceRow[], written: () => void)
   )
 }
 
-/** Undefined for a device that goes on: it was retried before its outcome was written. */
+/** Undefined for a device that was retried before its outcome was written. */
 function toEnded(row: DeviceRow): Ended | undefined {
   const { status, description, reason, rolledBack, attempt, mayHaveNotice, cause } = row.upgrade
   if (!isEnded(status)) return undefined

@@ -12,18 +12,18 @@ import type { DeviceRow } from '../storage/device-row.ts'
 import { whyNotRetried } from './retry.ts'
 
 const TIMER_PAGE_SIZE = 500
-/** How soon a silence is looked at again that the bridge has not yet vouched for. */
+/** A silence that the bridge has not yet vouched for is looked at again after this. */
 const UNVOUCHED_LOOK_AGAIN_MS = 10_000
-/** A device that has its notice and is connected may think about it; its going away is told. */
+/** A connected device may take its time with its notice; if it disconnects, the bridge says so. */
 const CONNECTED_LOOK_AGAIN_MS = 6 * 3_600_000
 
-/** What cannot be said from the task's own rows. */
+/** What the task's own rows do not say. */
 interface Outside {
   handedOver: { upTo: number; steadySince: number } | null
   devices: Map<string, AddressedDevice>
 }
 
-/** Looks at pages of devices whose lease, silence or wait ran out. Answers whether there may be more. */
+/** Looks at pages of devices whose lease, silence or wait ran out. Returns whether there may be more. */
 export async function timersPage(task: TaskContext): Promise<boolean> {
   const { storage, now, save } = task
   const hadOffers = lookAtOffers(task)
@@ -68,7 +68,7 @@ async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outsid
   }
 }
 
-/** False where the bridge has not yet vouched for its silence: nothing is written, and it is looked at again. */
+/** Returns false if the bridge has not yet vouched for its silence: nothing is written, and it is looked at again. */
 function lookAt(task: TaskContext, row: DeviceRow, outside: Outside): boolean {
   const now = task.now()
   let looked = row
@@ -86,12 +86,12 @@ function lookAt(task: TaskContext, row: DeviceRow, outside: Outside): boolean {
     if (listened === 'unvouched') lookAgainAt = now + UNVOUCHED_LOOK_AGAIN_MS
     else [looked, lookAgainAt] = listened
   }
-  // The timer that rang is spent.
+  // The timer that rang is used up.
   writeDevice(task, { ...looked, timerAt: null }, lookAgainAt)
   return true
 }
 
-/** Where it was not looked up, or its last attempt is not yet written to D1, it is looked at again at once. */
+/** If it was not looked up, or its last attempt is not yet in D1, it is looked at again at once. */
 function retryAutomatically(task: TaskContext, row: DeviceRow, { devices }: Outside): DeviceRow {
   const device = devices.get(row.deviceId)
   if (!device || row.outbox !== null) return row
@@ -103,7 +103,7 @@ function retryAutomatically(task: TaskContext, row: DeviceRow, { devices }: Outs
 
 /**
  * An outage fails no device: silences are counted from the bridge's return, and only as far as it has handed over
- * (PROTOCOL.md, 4). Answers the row and when it is to be looked at again.
+ * (src/protocol/README.md#order-and-outages). Returns the row, and when it is to be looked at again (ms since 1970).
  */
 function judgeSilence(
   task: TaskContext,

@@ -19,14 +19,14 @@ import { timersPage } from './timers.ts'
 const END_PAGE_SIZE = 500
 /** Counts go to D1 for lists at most this often; the object always has the present ones. */
 const COUNTS_WRITE_MS = 10_000
-/** However far away the next thing due is. */
+/** The alarm rings at least this often. */
 const LOOK_ALL_THE_SAME_MS = 30 * 24 * 3_600_000
 /** After this the alarm ends and is set anew, so that one run stays short. */
 const WORK_FOR_MS = 10_000
 
 /**
- * Does what is due in the task, a page at a time, until nothing is. Every step reads where it stands from storage
- * and writes its progress with its effects: cut off anywhere, the next alarm goes on.
+ * Does what is due in the task, a page at a time, until nothing is left. Every step reads its position from storage and
+ * writes its progress together with its effects, so that the next alarm goes on wherever this one was cut off.
  */
 export async function work(task: TaskContext): Promise<void> {
   const { now } = task
@@ -40,7 +40,7 @@ export async function work(task: TaskContext): Promise<void> {
       busy = true
     }
     busy = (await joinPage(task)) || busy
-    // Before a retry may begin, what its last attempt left is written down.
+    // Before a retry may begin, the outcome of its last attempt is written.
     busy = (await settlePage(task)) || busy
     busy = (await timersPage(task)) || busy
     busy = (await sendPage(task)) || busy
@@ -52,7 +52,7 @@ export async function work(task: TaskContext): Promise<void> {
   }
 }
 
-/** When the task is to be looked at next, in ms; null for never. */
+/** When the task is to be looked at next, in ms since 1970; null for never. */
 export function nextAlarm(task: TaskContext): number | null {
   const { run, spec, storage, queues } = task
   const now = task.now()
@@ -77,13 +77,13 @@ export function nextAlarm(task: TaskContext): number | null {
   return due === null ? null : Math.min(Math.max(due, now), now + LOOK_ALL_THE_SAME_MS)
 }
 
-/** What it soaks from is to be written down. */
+/** The time from which a wave soaks is new and not written yet. */
 const isNewlyGood = (run: TaskRun, { goodSince }: Plan) =>
   goodSince !== (run.waves[openWave(run)]?.goodSince ?? null)
 
 const isRunning = ({ status, ended }: TaskRun) => (status === 'running' || status === 'paused') && !ended
 
-/** A scheduled task starts: devices that joined since it was created are taken in too. */
+/** A scheduled task starts: devices that were made since it was created are taken in too. */
 function start(task: TaskContext): void {
   const { run, spec, now, save } = task
   if (run.eventNumber === 0 && run.startedAt !== null) queueStarted(task)
@@ -100,7 +100,7 @@ function start(task: TaskContext): void {
 const queueStarted = (task: TaskContext) =>
   queueWebhookEvent(task, 'task.started', { startAt: iso(task.spec.startAt) })
 
-/** The task was cancelled, or its end came: its devices end page by page. Answers whether there is more to do. */
+/** The task was cancelled, or its end came: its devices end page by page. Returns whether there is more to do. */
 async function endPage(task: TaskContext): Promise<boolean> {
   const { run, spec, storage, now, save } = task
   if (run.endCursor === null && spec.endAt !== null && now() >= spec.endAt) {
@@ -129,7 +129,7 @@ async function endPage(task: TaskContext): Promise<boolean> {
   return true
 }
 
-/** A task whose devices all ended is finished; a retry opens it again. */
+/** A task is finished once all its devices have ended; a retry opens it again. */
 function finish(task: TaskContext): void {
   const { run, now, save } = task
   if (!isDone(task)) return
@@ -141,7 +141,7 @@ function finish(task: TaskContext): void {
   save()
 }
 
-/** All devices ended. A task that was paused before its start is not done: more may join until then. */
+/** Have all devices ended? A task that was paused before its start is not done: more devices may join until then. */
 const isDone = ({ run, spec }: TaskContext) =>
   (run.status === 'running' || run.status === 'paused') &&
   (run.ended || (run.startedAt !== null && !spec.policy.dynamic)) &&
@@ -149,7 +149,7 @@ const isDone = ({ run, spec }: TaskContext) =>
   run.retrying === 0 &&
   unfinished(run.counts) === 0
 
-/** What D1 shows of the task. */
+/** What the task's row in D1 shows. */
 const shown = ({ spec, run }: TaskContext) =>
   JSON.stringify([
     run.counts,
@@ -168,7 +168,7 @@ async function writeBack(task: TaskContext): Promise<void> {
   if (run.unwritten === 'counts' && now() < run.writtenAt + COUNTS_WRITE_MS) return
   const written = shown(task)
   await writeTaskRow(task.env.DB, task)
-  // What changed while the row was being written is written the next time.
+  // A change that came while the row was being written is written the next time.
   if (shown(task) === written) run.unwritten = 'no'
   run.writtenAt = now()
   save()

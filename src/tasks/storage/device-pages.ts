@@ -1,9 +1,9 @@
-/** Devices that are to be looked at, at a time. */
+/** Devices that are to be looked at at one time. */
 export interface TimerPage {
   /** When it rings, in ms since 1970. */
   ringsAt: number
   page: number
-  /** What its devices' rows have in `timer_at`; a row that has another is looked at then, or never. */
+  /** The `timer_at` of its devices' rows; a row with another value has another timer, or none. */
   at: number
   ids: string[]
 }
@@ -20,15 +20,15 @@ const MAX_IDS = 1000
 export type DevicePages = ReturnType<typeof openDevicePages>
 
 /**
- * Which devices are to be looked at when, and whose outcomes are to be written to D1: lists of ids, a row for each
- * batch, where an index would write two for each device. What is added goes out with `flush`, and at the latest at the
- * end of the turn, together with the rows that it speaks of.
+ * Which devices are to be looked at when, and which outcomes are to be written to D1: lists of ids, one row a batch. An
+ * index would write two rows a device. What is added is written by `flush`, at the latest in the next microtask, so that
+ * it commits together with the devices' rows.
  */
 export function openDevicePages(sql: SqlStorage) {
   const ending = new Set<string>()
   const waiting = new Map<number, Set<string>>()
   let isFlushPlanned = false
-  /** The number of the newest page of the outbox: it is emptied, never deleted, so that none is given twice. */
+  /** The number of the newest page of the outbox. That page is emptied, never deleted, so that no number is used twice. */
   let last = 0
   /** The first page that was not written to D1. */
   let first = 1
@@ -74,14 +74,14 @@ export function openDevicePages(sql: SqlStorage) {
 
   return {
     flush,
-    /** What was added was undone. */
+    /** The transaction that added something was rolled back. */
     forget(): void {
       ending.clear()
       waiting.clear()
       read()
     },
 
-    /** Answers the page in which the device's outcome waits. */
+    /** Returns the page in which the device's outcome waits. */
     addEnded(deviceId: string): number {
       if (ending.size >= MAX_IDS) flush()
       ending.add(deviceId)
@@ -130,7 +130,7 @@ export function openDevicePages(sql: SqlStorage) {
         limit,
       )
     },
-    /** The page rang; of its devices these are looked at once more, later. */
+    /** The page rang; `later` names those of its devices that are looked at again. */
     forgetTimer({ ringsAt, page, at }: TimerPage, later: { ids: string[]; ringsAt: number }): void {
       sql.exec('DELETE FROM timers WHERE rings_at = ? AND page = ?', ringsAt, page)
       if (later.ids.length > 0) insertTimer(later.ringsAt, at, later.ids)

@@ -9,13 +9,13 @@ export interface DeviceRow {
   name: string | null
   fromVersion: string | null
   updatedAt: number
-  /** When its notice is owed, as its row has it; null also before its first turn, which the cursor finds. */
+  /** When its notice is owed; null if none is, and before its first turn, which the send cursor finds. */
   sendAt: number | null
-  /** The page of the outbox in which its outcome waits to be written to D1 (`device-pages.ts`); null where none does. */
+  /** The page of the outbox in which its outcome waits to be written to D1 (`device-pages.ts`); null if none waits. */
   outbox: number | null
-  /** The page of the timers in which it stands: then it is looked at without a message from it. */
+  /** When it is looked at without a message from it: its page of the timers. */
   timerAt: number | null
-  /** Null where the place of the device says its wave (`waves.ts`). */
+  /** Null if the device's place decides its wave (`waves.ts`). */
   wave: number | null
   /** The last message of a bridge that was taken; null before. */
   heard: BridgeOrder | null
@@ -28,7 +28,7 @@ export const NEXT_PAGE = 0
 /** `sendAt` of a device that asked: it is served although the task is paused. */
 export const ASKED = -1
 
-/** From when on a notice is owed; null where none is. */
+/** From when on a notice is owed; null if none is. */
 export function owedAt(upgrade: Upgrade): number | null {
   if (upgrade.owed === 'no' || isEnded(upgrade.status)) return null
   return upgrade.heldUntil ?? (upgrade.owed === 'asked' ? ASKED : 0)
@@ -81,7 +81,7 @@ export function readState(text: string): Partial<Upgrade> {
 // Rows rely on these: a default that changes needs a migration of `state`.
 const FRESH: Record<string, unknown> = { ...newUpgrade() }
 
-/** What lists filter by and show stands in columns of its own, the rest in one: what differs from a new upgrade. */
+/** What lists filter by has a column of its own. The rest is one column of JSON: what differs from a new upgrade. */
 export function fromUpgrade(upgrade: Upgrade) {
   const { status, step, description, ...rest } = upgrade
   const changed: Record<string, unknown> = {}

@@ -11,15 +11,15 @@ interface Page {
   left: Set<string>
 }
 
-/** As many devices a page, so that it stays far below the 2 MB of a row. */
+/** So many devices a page: far below the 2 MB of a row. */
 const MAX_ROWS = 1000
 
 export type OfferedRows = ReturnType<typeof openOfferedRows>
 
 /**
- * Devices whose first notice is on its way. What the offer changes in them is written as one row for all, and goes into
- * their own rows with what happens next: the bridge's answer, or the end of the lease. Few at a time: as many as
- * bridges have credit for. Whoever reads a row asks here first.
+ * Devices whose first notice is on its way. What the offer changes in them is written as one row for all; it goes into
+ * their own rows with what happens next, the bridge's answer or the end of the lease. They are few: as many as the
+ * bridges have credit for. Every reader of a row asks here first.
  */
 export function openOfferedRows(sql: SqlStorage) {
   const rows = new Map<string, { row: DeviceRow; page: number }>()
@@ -57,7 +57,7 @@ export function openOfferedRows(sql: SqlStorage) {
   }
 
   return {
-    /** What was written last was undone. */
+    /** The transaction that wrote last was rolled back. */
     forget: load,
     get: (deviceId: string) => rows.get(deviceId)?.row,
 
@@ -79,7 +79,7 @@ export function openOfferedRows(sql: SqlStorage) {
       }
     },
 
-    /** The device's own row is being written. Answers whether it was one of these. */
+    /** The device's own row is being written. Returns whether it was one of these. */
     remove(deviceId: string): boolean {
       const known = rows.get(deviceId)
       if (!known) return false

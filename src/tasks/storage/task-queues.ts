@@ -10,7 +10,7 @@ export interface QueuedCancellation {
 
 export type TaskQueues = ReturnType<typeof openTaskQueues>
 
-/** What a task has still to do besides its notices; each entry goes once its effect is certain. */
+/** What a task has still to do besides its notices; an entry is deleted once its effect is certain. */
 export function openTaskQueues({ sql }: DurableObjectStorage) {
   return {
     insertEvent: (number: number, event: WebhookEvent) =>
@@ -22,7 +22,7 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
         .map(({ number, event }) => ({ number, event: JSON.parse(event) })),
     deleteEvents: (upTo: number) => void sql.exec('DELETE FROM events WHERE number <= ?', upTo),
 
-    /** A device that is not in the task said something: it may match by now. */
+    /** A device outside the task sent a message: it may match by now. */
     insertNewcomer: (deviceId: string) =>
       void sql.exec('INSERT OR IGNORE INTO newcomers VALUES (?)', deviceId),
     readNewcomers: (limit: number): string[] =>
@@ -57,7 +57,7 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
         .toArray()
       return record && toCancellation(record)
     },
-    /** The bridge did not take it: it is tried again, under its id while it still has this one. */
+    /** The bridge did not take it: it is tried again, under this id if it still has it. */
     postponeCancellation: (deviceId: string, noticeId: number, tryAgainAt: number) =>
       void sql.exec(
         'UPDATE farewells SET try_at = ? WHERE device_id = ? AND notice_id = ?',

@@ -26,7 +26,7 @@ export interface DeviceListQuery {
   limit: number
 }
 
-/** Devices that are looked through for those whose wave is open, in one step. */
+/** So many devices are searched for those of an open wave, in one step. */
 const SCAN_LIMIT = 20_000
 
 export type TaskStorage = ReturnType<typeof openTaskStorage>
@@ -65,7 +65,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       sql.exec('INSERT INTO task VALUES (1, ?, ?)', JSON.stringify(spec), JSON.stringify(run))
     },
     writeSpec: (spec: TaskSpec) => void sql.exec('UPDATE task SET spec = ?', JSON.stringify(spec)),
-    /** Writes nothing where nothing changed since the last time. */
+    /** Writes nothing if nothing changed since the last time. */
     writeRun(run: TaskRun): void {
       pages.flush()
       const text = JSON.stringify(run)
@@ -83,7 +83,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       return record && JSON.parse(record.ids)
     },
 
-    /** Takes devices in as Pending; one that is in already is left alone. Answers those that were new. */
+    /** Takes devices in as Pending; a device that is in already stays as it is. Returns the new ones. */
     insertDevices(devices: NewDevice[], now: number): NewDevice[] {
       const inserted: NewDevice[] = []
       const { status, step, description, state } = fromUpgrade(newUpgrade())
@@ -119,8 +119,8 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       ),
 
     /**
-     * `sendAt`: when its notice is owed; null where none is. `timerAt`: when it is to be looked at without a message
-     * from it; a timer that rings earlier than needed stays, and is reckoned anew when it rings.
+     * `sendAt`: when its notice is owed; null if none is. `timerAt`: when it is to be looked at without a message from it;
+     * a timer that rings earlier than needed stays, and is set anew when it rings.
      */
     writeRow(row: DeviceRow, sendAt: number | null, timerAt: number | null): void {
       const { status, step, description, state } = fromUpgrade(row.upgrade)
@@ -146,13 +146,13 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       )
     },
 
-    /** Its outcome is written, although its page's turn has not come; one that it has since then is in a later page. */
+    /** Its outcome was written before its page's turn; an outcome that it has since then is in a later page. */
     clearOutbox: ({ deviceId, outbox }: DeviceRow) =>
       void sql.exec('UPDATE devices SET outbox = NULL WHERE device_id = ? AND outbox = ?', deviceId, outbox),
 
     /**
-     * The next devices after `cursor` whose first turn has not come and whose wave is open. `next` is where to go
-     * on; null where there are no more.
+     * The next devices after `cursor` that have not had their first turn and whose wave is open. `next` is where to go on;
+     * null if there are no more.
      */
     readFresh(
       cursor: string,
@@ -201,7 +201,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
           limit,
         )
         .one().count,
-    /** Devices that are owed a notice now; `askedOnly` where the task sends to no others. */
+    /** Devices that are owed a notice now; `askedOnly` if the task sends to no others. */
     readOwed: (now: number, askedOnly: boolean, limit: number) =>
       readRows(
         'SELECT * FROM devices WHERE send_at <= ? ORDER BY send_at LIMIT ?',

@@ -17,7 +17,7 @@ it('writes an error as one line of JSON with its level, code and fields', () => 
 it('writes a warning without fields to the console as a warning', () => {
   const lines = logged('warn')
   logWarning('access.settings_invalid')
-  expect(lines()).toEqual(['{"level":"warning","code":"access.settings_invalid"}'])
+  expect(lines()).toEqual(['{"level":"warn","code":"access.settings_invalid"}'])
 })
 
 it('describes an error by name, message, cause and the first line of its stack', () => {
