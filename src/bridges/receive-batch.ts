@@ -9,6 +9,7 @@ import { writeDevices } from '../messages/store.ts'
 import { retry, tellTasks } from '../messages/tell-tasks.ts'
 import { type BatchAnswer, type BatchItem, batchItem } from '../protocol/bridge.ts'
 import { buildNothingDue, downlinkTopic } from '../protocol/device.ts'
+import { type Reason, reason } from '../reasons/reason.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 
 const MAX_ITEM_ID_LENGTH = 64
@@ -37,7 +38,7 @@ export async function receiveBatch(
     await tellTasks(env, gathered)
     await answerAsks(env, gathered)
     await keepRejections(env, gathered, now)
-  } else for (const { id } of parsed) reject(gathered, id, 'not a valid item')
+  } else for (const { id } of parsed) reject(gathered, id, reason('invalid_item'))
   const handedOver = gathered.results.every(({ status }) => status !== 'retry')
   const upTo = handedOver ? batch.upTo : undefined
   const lease = await hubStub(env, origin.hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
@@ -58,8 +59,8 @@ const taskIdsOf = (items: BatchItem[]) => [
 ]
 
 /** The first fault of an item, without the faulty value. */
-const whyInvalid = ([issue]: { path: PropertyKey[]; message: string }[]) =>
-  issue ? `not a valid item: ${issue.path.map(String).join('.')}: ${issue.message}` : 'not a valid item'
+const whyInvalid = ([issue]: { path: PropertyKey[]; message: string }[]): Reason =>
+  reason('invalid_item', issue && { path: issue.path.map(String).join('.'), fault: issue.message })
 
 /** The newest task with a due notice sends it. If no task has one, the device is told so, under its request's id. */
 async function answerAsks(env: Env, gathered: Gathered): Promise<void> {

@@ -4,6 +4,7 @@ import { iso } from '../common/time.ts'
 import { createRouter, json, problems, withKey } from '../http/openapi.ts'
 import { hubStub } from '../hub/hub.ts'
 import { listBridges } from '../hub/store.ts'
+import { inEnglish, toReason } from '../reasons/reason.ts'
 
 const bridgeAnswer = z
   .object({
@@ -49,10 +50,20 @@ export const hubRoutes = createRouter().openapi(
           upTo: upTo === 0 ? null : iso(upTo),
           credit,
           // Figures of a shared bridge would tell of other tenants' devices.
-          rejected: isOwn ? { ...rejected } : null,
+          rejected: isOwn ? inTexts(rejected) : null,
         }
       }),
     )
     return c.json({ items, nextCursor: null }, 200)
   },
 )
+
+/** By the reasons' English; the hub counts by code, and an earlier release counted by text. */
+function inTexts(counts: Record<string, number>): Record<string, number> {
+  const byText: Record<string, number> = {}
+  for (const [code, count] of Object.entries(counts)) {
+    const text = inEnglish(toReason(code))
+    byText[text] = (byText[text] ?? 0) + count
+  }
+  return byText
+}

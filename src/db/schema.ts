@@ -140,7 +140,9 @@ export interface Rejection {
   topic: string
   /** The first 1 KiB. */
   payload: string
+  /** In the API's English; `code` is its reason's. Absent in what an earlier release kept. */
   reason: string
+  code?: string
   /** Tells a repeated message of a bridge from a new one. */
   key?: string
 }

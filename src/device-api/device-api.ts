@@ -7,6 +7,7 @@ import { keepRejections } from '../messages/keep-rejections.ts'
 import { writeDevices } from '../messages/store.ts'
 import { tellTasks } from '../messages/tell-tasks.ts'
 import { buildNothingDue, DEFAULT_MODULE, type Notice, type UplinkKind } from '../protocol/device.ts'
+import { inEnglish, type Reason, reason } from '../reasons/reason.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 
 const TOPICS: Record<UplinkKind, string> = {
@@ -30,14 +31,15 @@ export async function receiveFromDevice(
   const gathered = newGathered()
   gathered.results.push({ id: key, status: 'taken' })
   if (!sender.enabled) {
-    await keep(env, gathered, sender, kind, payload, 'device disabled', now)
+    await keep(env, gathered, sender, kind, payload, reason('sender_disabled'), now)
     throw disabled()
   }
   const read = gatherMessage(gathered, 0, sender, kind, payload, { key, viaBridge: false })
   if (!read.ok) {
-    await keep(env, gathered, sender, kind, payload, read.reason, now)
-    const status = read.reason === 'not JSON' ? 400 : 422
-    throw new AppError(status, 'message.unreadable', `The message cannot be read: ${read.reason}.`)
+    const why = reason(read.code)
+    await keep(env, gathered, sender, kind, payload, why, now)
+    const status = read.code === 'not_json' ? 400 : 422
+    throw new AppError(status, 'message.unreadable', `The message cannot be read: ${inEnglish(why)}.`)
   }
   gathered.seen.set(sender.id, { sender, heard: true })
   await writeDevices(env.DB, gathered, null, now)
@@ -78,9 +80,9 @@ async function keep(
   sender: Sender,
   kind: UplinkKind,
   payload: Uint8Array,
-  reason: string,
+  why: Reason,
   now: number,
 ): Promise<void> {
-  gathered.rejected.push({ sender, topic: TOPICS[kind], payload, reason })
+  gathered.rejected.push({ sender, topic: TOPICS[kind], payload, reason: why })
   await keepRejections(env, gathered, now)
 }

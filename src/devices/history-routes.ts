@@ -29,7 +29,15 @@ const upgradeAnswer = z
 const rejectionsAnswer = z
   .object({
     total: z.number().int(),
-    items: z.array(z.object({ at: z.string(), topic: z.string(), payload: z.string(), reason: z.string() })),
+    items: z.array(
+      z.object({
+        at: z.string(),
+        topic: z.string(),
+        payload: z.string(),
+        code: z.string().optional(),
+        reason: z.string(),
+      }),
+    ),
   })
   .openapi('DeviceRejections')
 

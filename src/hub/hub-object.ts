@@ -48,7 +48,7 @@ export interface HubStatus extends HandedOver {
   /** Bridges of the same name that wait to take over. */
   standbys: number
   credit: number
-  /** How many messages were rejected since the hub exists, by reason. */
+  /** How many messages were rejected since the hub exists, by the reason's code; earlier releases counted by text. */
   rejected: Record<string, number>
 }
 

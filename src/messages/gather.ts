@@ -11,6 +11,7 @@ import {
   type UplinkKind,
   uplinkTopic,
 } from '../protocol/device.ts'
+import { inEnglish, type Reason, reason } from '../reasons/reason.ts'
 import type { BridgeOrder } from '../tasks/rules/bridge-order.ts'
 import type { TaskMessage } from '../tasks/steps/deliver.ts'
 import { concernedTasks, taskOfProgress } from './concerned.ts'
@@ -31,7 +32,7 @@ export interface RejectedMessage {
   sender: Sender
   topic: string
   payload: Uint8Array
-  reason: string
+  reason: Reason
   /** Absent over HTTPS, where nothing is repeated by itself. */
   key?: string
 }
@@ -90,22 +91,22 @@ export const newGathered = (): Gathered => ({
 /** Tells a repeated item from a new one, whichever bridge of the name brings it. */
 const keyOf = ({ lease: _, ...item }: BatchItem) => fingerprint(JSON.stringify(item))
 
-export function reject(gathered: Gathered, id: string, reason: string): void {
-  gathered.results.push({ id, status: 'rejected', reason })
-  // Counted by kind of reason, so that no sender can make the list of reasons grow.
-  const kind = reason.split(':')[0]!
-  gathered.rejectedCounts[kind] = (gathered.rejectedCounts[kind] ?? 0) + 1
+export function reject(gathered: Gathered, id: string, why: Reason): void {
+  const { code } = why
+  gathered.results.push({ id, status: 'rejected', code, reason: inEnglish(why) })
+  // Counted by code, so that no sender can make the list grow.
+  gathered.rejectedCounts[code] = (gathered.rejectedCounts[code] ?? 0) + 1
 }
 
 /** Takes one valid item of a batch. */
 export function gather(gathered: Gathered, item: BatchItem, context: BatchContext): void {
-  const reason = whyRejected(gathered, item, context)
-  if (reason === null) gathered.results.push({ id: item.id, status: 'taken' })
-  else reject(gathered, item.id, reason)
+  const why = whyRejected(gathered, item, context)
+  if (why === null) gathered.results.push({ id: item.id, status: 'taken' })
+  else reject(gathered, item.id, why)
 }
 
 /** Null if the item was taken. */
-function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext): string | null {
+function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext): Reason | null {
   const index = gathered.results.length
   const { seq, lease } = item
   const order = seq === undefined || lease === undefined ? undefined : { hub: context.hub, lease, seq }
@@ -113,7 +114,7 @@ function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext)
   // Received before another bridge took over: it no longer says which devices are connected, or where they listen.
   const isLate = lease !== undefined && lease < (context.lease ?? 0)
   if (item.kind === 'sent' || item.kind === 'taken') {
-    if (!context.taskIds.has(item.notice.task)) return 'unknown task'
+    if (!context.taskIds.has(item.notice.task)) return reason('unknown_task')
     const type = item.kind === 'sent' ? 'sent' : item.result
     const event = { type, noticeId: Number(item.notice.id) } as const
     tell(gathered, index, item.notice.task, { deviceId: item.notice.device, ...origin, event })
@@ -126,25 +127,35 @@ function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext)
     return null
   }
   const sender = context.senders.get(item.username)
-  if (!sender) return 'unknown device'
+  if (!sender) return reason('unknown_device')
   if (item.kind === 'presence') {
     gatherPresence(gathered, index, sender, item, origin)
     return null
   }
   const payload = Buffer.from(item.payload, 'base64')
-  const topic = uplinkTopic(item.topic)
-  const read: Read<unknown> = !topic
-    ? { ok: false, reason: 'not an uplink topic' }
-    : !sender.enabled
-      ? { ok: false, reason: 'device disabled' }
-      : gatherMessage(gathered, index, sender, topic.kind, payload, origin)
-  if (topic && read.ok) {
-    note(gathered, sender, { ...(!isLate && { family: topic.family }), heard: true })
-    return null
-  }
-  const reason = read.ok ? '' : read.reason
-  gathered.rejected.push({ sender, topic: item.topic, payload, reason, key: origin.key })
-  return reason
+  const why = readPublished(gathered, index, sender, item.topic, payload, origin, isLate)
+  if (why !== null)
+    gathered.rejected.push({ sender, topic: item.topic, payload, reason: why, key: origin.key })
+  return why
+}
+
+/** Takes what a known device published on a topic; returns why it is rejected, null if it was taken. */
+function readPublished(
+  gathered: Gathered,
+  index: number,
+  sender: Sender,
+  topicName: string,
+  payload: Uint8Array,
+  origin: Origin,
+  isLate: boolean,
+): Reason | null {
+  const topic = uplinkTopic(topicName)
+  if (!topic) return reason('not_uplink_topic')
+  if (!sender.enabled) return reason('sender_disabled')
+  const read = gatherMessage(gathered, index, sender, topic.kind, payload, origin)
+  if (!read.ok) return reason(read.code)
+  note(gathered, sender, { ...(!isLate && { family: topic.family }), heard: true })
+  return null
 }
 
 /** Reads one message of a device and notes the tasks that it concerns. The same code for MQTT and HTTPS. */

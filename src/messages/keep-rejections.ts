@@ -1,6 +1,7 @@
 import type { Env } from '../common/env.ts'
 import { hubStub } from '../hub/hub.ts'
 import { MAX_REJECTIONS, type RejectionBatch } from '../hub/rejections.ts'
+import { inEnglish } from '../reasons/reason.ts'
 import type { Gathered } from './gather.ts'
 
 const MAX_KEPT_PAYLOAD_BYTES = 1024
@@ -22,7 +23,8 @@ export async function keepRejections(env: Env, { rejected }: Gathered, now: numb
               at: now,
               topic,
               payload: firstKilobyte(payload),
-              reason,
+              code: reason.code,
+              reason: inEnglish(reason),
               ...(key !== undefined && { key }),
             })),
         }),

@@ -99,6 +99,8 @@ export interface ItemResult {
   id: string
   /** `retry`: it was not processed; the bridge sends it again, and with it all later items of its device. */
   status: 'taken' | 'rejected' | 'retry'
+  /** Of a rejected item: its reason as a code, and in English. */
+  code?: string
   reason?: string
 }
 
@@ -107,6 +109,7 @@ export const batchAnswer = z.object({
     z.object({
       id: z.string(),
       status: z.enum(['taken', 'rejected', 'retry']),
+      code: z.string().optional(),
       reason: z.string().optional(),
     }),
   ),

@@ -87,20 +87,31 @@ export interface UpgradeRequest {
   module: string | null
 }
 
-export type Read<T> = { ok: true; value: T } | { ok: false; reason: string }
+/** Why a message cannot be read; `src/reasons` has a text for each. */
+export type Unreadable =
+  | 'message_too_large'
+  | 'not_json'
+  | 'not_json_object'
+  | 'no_version'
+  | 'version_too_long'
+  | 'no_step'
+  | 'module_not_text'
+  | 'module_too_long'
 
-const unreadable = (reason: string) => ({ ok: false as const, reason })
+export type Read<T> = { ok: true; value: T } | { ok: false; code: Unreadable }
+
+const unreadable = (code: Unreadable) => ({ ok: false as const, code })
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
 
 /** The payload as a JSON object; other JSON is no message. */
 export function readJson(payload: Uint8Array): Read<Record<string, unknown>> {
-  if (payload.byteLength > MAX_PAYLOAD_BYTES) return unreadable('larger than 64 KiB')
+  if (payload.byteLength > MAX_PAYLOAD_BYTES) return unreadable('message_too_large')
   try {
     const value: unknown = JSON.parse(utf8.decode(payload))
-    return isObject(value) ? { ok: true, value } : unreadable('not a JSON object')
+    return isObject(value) ? { ok: true, value } : unreadable('not_json_object')
   } catch {
-    return unreadable('not JSON')
+    return unreadable('not_json')
   }
 }
 
@@ -108,9 +119,8 @@ export function readJson(payload: Uint8Array): Read<Record<string, unknown>> {
 export function readVersionReport(message: Record<string, unknown>): Read<VersionReport> {
   const params = paramsOf(message)
   const version = typeof params.version === 'string' ? params.version.trim() : ''
-  if (version === '') return unreadable('no usable version')
-  if (version.length > MAX_VERSION_LENGTH)
-    return unreadable(`version longer than ${MAX_VERSION_LENGTH} characters`)
+  if (version === '') return unreadable('no_version')
+  if (version.length > MAX_VERSION_LENGTH) return unreadable('version_too_long')
   const module = readModule(params.module)
   return module.ok ? { ok: true, value: { version, module: module.value ?? DEFAULT_MODULE } } : module
 }
@@ -119,7 +129,7 @@ export function readVersionReport(message: Record<string, unknown>): Read<Versio
 export function readProgress(message: Record<string, unknown>): Read<Progress> {
   const params = paramsOf(message)
   const step = readStep(params.step)
-  if (step === undefined) return unreadable('no usable step')
+  if (step === undefined) return unreadable('no_step')
   const module = readModule(params.module)
   if (!module.ok) return module
   const description =
@@ -153,10 +163,9 @@ function readStep(value: unknown): number | undefined {
 /** Null if the message names no module. */
 function readModule(value: unknown): Read<string | null> {
   if (value === undefined || value === null) return { ok: true, value: null }
-  if (typeof value !== 'string' && typeof value !== 'number') return unreadable('module is not text')
+  if (typeof value !== 'string' && typeof value !== 'number') return unreadable('module_not_text')
   const module = String(value).trim()
-  if (module.length > MAX_MODULE_LENGTH)
-    return unreadable(`module longer than ${MAX_MODULE_LENGTH} characters`)
+  if (module.length > MAX_MODULE_LENGTH) return unreadable('module_too_long')
   return { ok: true, value: module === '' ? null : module }
 }
 

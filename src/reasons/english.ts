@@ -78,6 +78,21 @@ export const REASONS = {
   newer_task_holds_device: 'a newer task holds the device',
   newer_task_succeeded: 'a newer task brought the device to Success',
 
+  // ---- Why a message is rejected
+  message_too_large: 'larger than 64 KiB',
+  not_json: 'not JSON',
+  not_json_object: 'not a JSON object',
+  no_version: 'no usable version',
+  version_too_long: 'version longer than 64 characters',
+  no_step: 'no usable step',
+  module_not_text: 'module is not text',
+  module_too_long: 'module longer than 64 characters',
+  not_uplink_topic: 'not an uplink topic',
+  sender_disabled: 'device disabled',
+  unknown_device: 'unknown device',
+  unknown_task: 'unknown task',
+  invalid_item: 'not a valid item[: {path}: {fault}]',
+
   // ---- Why a preview leaves devices out
   disabled: 'disabled',
   wrong_source_version: 'wrong source version',

@@ -1,8 +1,9 @@
 import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
+import type { Rejection } from '../../db/schema.ts'
 import type { Device, DeviceModule } from '../../devices/device.ts'
 import type { Product } from '../../products/product.ts'
-import { type Reason, reason } from '../../reasons/reason.ts'
+import { type Reason, reason, toReason } from '../../reasons/reason.ts'
 import type { DeviceView } from '../../tasks/object/task-view.ts'
 import { useMay, usePage } from '../layout/page.tsx'
 import { Card, Dialog, DialogEnd, Field, StateBadge, Table, Time, Why } from '../layout/parts.tsx'
@@ -27,7 +28,7 @@ interface Props {
   upgrades: UpgradeRow[]
   /** The events of its latest upgrade, newest first. */
   messages: DeviceView['events']
-  rejections: { total: number; items: { at: number; topic: string; payload: string; reason: string }[] }
+  rejections: { total: number; items: Rejection[] }
   product: Product | undefined
 }
 
@@ -170,7 +171,7 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, messages, rej
       <Card title={t('device.rejections', { count: rejections.total })}>
         <Table
           heads={[t('page.time'), t('device.topic'), t('device.payload'), t('device.reason')]}
-          rows={rejections.items.map(({ at, topic, payload, reason }) => (
+          rows={rejections.items.map(({ at, topic, payload, code, reason: text }) => (
             <tr>
               <td class="narrow">
                 <Time at={iso(at)} />
@@ -181,7 +182,9 @@ export const DevicePage: FC<Props> = ({ device, modules, upgrades, messages, rej
               <td>
                 <pre tabindex={0}>{payload}</pre>
               </td>
-              <td>{reason}</td>
+              <td>
+                <Why reason={code === undefined ? null : toReason(code)} said={text} />
+              </td>
             </tr>
           ))}
         />

@@ -1,6 +1,7 @@
 import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
 import type { RejectedDevice, VersionShare } from '../../fleet/store.ts'
+import { toReason } from '../../reasons/reason.ts'
 import type { TaskRow } from '../../tasks/database/tasks.ts'
 import { usePage } from '../layout/page.tsx'
 import { Card, CountsBar, ShareBar, TaskBadge, Time } from '../layout/parts.tsx'
@@ -108,7 +109,7 @@ export const Versions: FC<{ versions: VersionShare[]; names: Map<string, string>
 export interface BridgeStatus {
   name: string
   isAway: boolean
-  /** All messages rejected so far, by reason; empty for a bridge that several tenants share. */
+  /** All messages rejected so far, by the code of the reason; empty for a bridge that several tenants share. */
   rejected: Record<string, number>
 }
 
@@ -152,11 +153,13 @@ export const Attention: FC<AttentionProps> = ({ stopped, rolledBack, rejected, b
 }
 
 export const Bridges: FC<{ bridges: BridgeStatus[] }> = ({ bridges }) => {
-  const { t } = usePage()
+  const { t, language } = usePage()
   return (
     <ul class="bridges" aria-label={t('overview.bridges')}>
       {bridges.map(({ name, isAway, rejected }) => {
-        const counts = Object.entries(rejected).map(([reason, count]) => `${reason} ${count}`)
+        const counts = Object.entries(rejected).map(
+          ([code, count]) => `${reasonText(toReason(code), language)} ${count}`,
+        )
         return (
           <li>
             {t('product.bridge')} {name}{' '}

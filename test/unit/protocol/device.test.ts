@@ -89,7 +89,7 @@ it.each([
 
 it('a step that is neither a percentage nor a known code is refused', () => {
   for (const step of [undefined, null, '', 'x', '50%', 101, -5, true, [], {}, Number.NaN, 'Infinity']) {
-    expect(readProgress({ step }), String(step)).toEqual({ ok: false, reason: 'no usable step' })
+    expect(readProgress({ step }), String(step)).toEqual({ ok: false, code: 'no_step' })
   }
 })
 
@@ -118,8 +118,8 @@ it('a description is cut to 128 whole characters', () => {
 
 it('a message that is not a JSON object is refused with the reason', () => {
   for (const text of ['', '{', 'null', '[]', '1', '"x"']) expect(readJson(bytes(text)).ok).toBe(false)
-  expect(readJson(new Uint8Array([0x7b, 0xff, 0x7d]))).toEqual({ ok: false, reason: 'not JSON' })
-  expect(readJson(bytes(`"${'x'.repeat(70_000)}"`))).toEqual({ ok: false, reason: 'larger than 64 KiB' })
+  expect(readJson(new Uint8Array([0x7b, 0xff, 0x7d]))).toEqual({ ok: false, code: 'not_json' })
+  expect(readJson(bytes(`"${'x'.repeat(70_000)}"`))).toEqual({ ok: false, code: 'message_too_large' })
   expect(readJson(bytes('\ufeff{"a":1}'))).toEqual({ ok: true, value: { a: 1 } })
 })
 
