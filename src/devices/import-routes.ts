@@ -4,7 +4,7 @@ import { AppError, notFound } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
 import { createRouter, idText, json, problems, withKey } from '../http/openapi.ts'
 import { findProduct } from '../products/store.ts'
-import { tellingDynamicTasks } from '../tasks/api/tell-tasks.ts'
+import { newcomerNotifier } from '../tasks/api/tell-tasks.ts'
 import { importDevices, MAX_IMPORT_ROWS, MAX_LISTED_REJECTIONS } from './import-devices.ts'
 
 const importAnswer = z
@@ -52,7 +52,7 @@ export const deviceImportRoutes = createRouter().openapi(
     const product = await findProduct(openDb(c.env.DB), tenantOf(c), productId)
     if (!product) throw notFound('product')
     const body = c.req.raw.body ?? new Blob([]).stream()
-    const tellChanged = trial === 'true' ? null : await tellingDynamicTasks(c.env, product.id)
+    const tellChanged = trial === 'true' ? null : await newcomerNotifier(c.env, product.id)
     return c.json(await importDevices(c.env.DB, product, body, format, Date.now(), tellChanged), 200)
   },
 )

@@ -2,7 +2,7 @@ import type { Env } from '../common/env.ts'
 import { conflict, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
 import { findProduct } from '../products/store.ts'
-import { deviceLeavesProduct, tellingDynamicTasks, wakeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
+import { newcomerNotifier, releaseFromProduct, wakeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
 import { numberTaken } from './create-device.ts'
 import type { Device, DeviceChanges } from './device.ts'
 import { endSessions } from './sessions.ts'
@@ -28,8 +28,7 @@ export async function patchDevice(
   if (!after) throw notFound('device')
   if (changes.enabled === false) await endSessions(env, after)
   if (changes.enabled === true) await wakeTasksOfProduct(env, after.productId, [after.id])
-  if (changesSelection({ productId, ...changes }))
-    await (await tellingDynamicTasks(env, after.productId))([id])
+  if (changesSelection({ productId, ...changes })) await (await newcomerNotifier(env, after.productId))([id])
   return after
 }
 
@@ -42,7 +41,7 @@ async function moveToProduct(env: Env, db: Db, device: Device, productId: string
   if (!target) throw notFound('product')
   if (await findDeviceByNumber(db, device.tenantId, productId, device.number)) throw numberTaken()
   const busy = conflict('device.busy', 'The device has an active upgrade; it cannot leave its product now.')
-  if (!(await deviceLeavesProduct(env, device))) throw busy
+  if (!(await releaseFromProduct(env, device))) throw busy
   // Refused again if a task took a slot of the device in between.
   if (!(await moveDevice(db, device, productId))) throw busy
   const left = await findProduct(db, device.tenantId, device.productId)

@@ -2,7 +2,7 @@ import type { Env } from '../common/env.ts'
 import { notFound } from '../common/errors.ts'
 import { errorFields, logError } from '../common/log.ts'
 import type { Db } from '../db/client.ts'
-import { deviceDeleted } from '../tasks/api/tell-tasks.ts'
+import { cancelDeletedDevice } from '../tasks/api/tell-tasks.ts'
 import { endSessions } from './sessions.ts'
 import { deleteDevice } from './store.ts'
 
@@ -14,7 +14,7 @@ export async function removeDevice(env: Env, db: Db, tenantId: string, id: strin
   const device = await deleteDevice(db, tenantId, id)
   if (!device) throw notFound('device')
   try {
-    await deviceDeleted(env, device)
+    await cancelDeletedDevice(env, device)
   } catch (error) {
     logError('tasks.not_told', { device: id, ...errorFields(error) })
   }

@@ -52,10 +52,18 @@ export async function resolveTask(
   const listed = await listDevices(env, task, productId)
   const { id, tenantId, name, description, endAt, policy } = task
   const spec: TaskSpec = {
-    ...{ id, tenantId, productId, name, description, module, targetVersion },
+    id,
+    tenantId,
+    productId,
+    name,
+    description,
+    module,
+    targetVersion,
     packages: packages.map(toTaskPackage),
     selection: toSelection(task.devices, listed),
-    ...{ policy, startAt, endAt },
+    policy,
+    startAt,
+    endAt,
     createdAt: now,
   }
   return { spec, listed }

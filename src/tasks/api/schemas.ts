@@ -75,7 +75,14 @@ export function toNewTask(id: string, tenantId: string, body: z.infer<typeof new
     policy,
   } = body
   return {
-    ...{ id, tenantId, name, description, startAt, endAt, devices, policy },
+    id,
+    tenantId,
+    name,
+    description,
+    startAt,
+    endAt,
+    devices,
+    policy,
     packageIds: packageIds ?? [packageId!],
   }
 }

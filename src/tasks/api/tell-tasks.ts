@@ -22,7 +22,7 @@ export async function wakeTasksOfProduct(
   productId: string,
   deviceIds: string[] = [],
 ): Promise<void> {
-  await tellEach(await findTasksOfProduct(env.DB, productId), (taskId) =>
+  await callEach(await findTasksOfProduct(env.DB, productId), (taskId) =>
     taskStub(env, taskId).wake(deviceIds),
   )
 }
@@ -32,29 +32,32 @@ export async function wakeTasksOfProduct(
  * tasks that could not be told; they find out before their next page of notices.
  */
 export async function freezeTasksOfProduct(env: Env, productId: string): Promise<string[]> {
-  return tellEach(await findTasksOfProduct(env.DB, productId), (taskId) => taskStub(env, taskId).freeze())
+  return callEach(await findTasksOfProduct(env.DB, productId), (taskId) => taskStub(env, taskId).freeze())
 }
 
 /** A package was recalled: tells these tasks, which no longer send it. Returns those that could not be told. */
 export const recallFromTasks = (env: Env, taskIds: string[], packageId: string): Promise<string[]> =>
-  tellEach(taskIds, (taskId) => taskStub(env, taskId).recalled(packageId))
+  callEach(taskIds, (taskId) => taskStub(env, taskId).recalled(packageId))
 
 /**
  * Devices of the product changed, and may match a dynamic task by now: returns a function that tells those tasks which
  * ones. The tasks are looked up once, however many devices there are.
  */
-export async function tellingDynamicTasks(
+export async function newcomerNotifier(
   env: Env,
   productId: string,
 ): Promise<(deviceIds: string[]) => Promise<void>> {
   const taskIds = await findDynamicTasks(env.DB, productId)
   return async (deviceIds) => {
-    if (deviceIds.length > 0) await tellEach(taskIds, (taskId) => taskStub(env, taskId).newcomers(deviceIds))
+    if (deviceIds.length > 0) await callEach(taskIds, (taskId) => taskStub(env, taskId).newcomers(deviceIds))
   }
 }
 
 /** A device was deleted: every task that still has something to do for it turns it Cancelled, "device deleted". */
-export async function deviceDeleted(env: Env, device: { id: string; productId: string }): Promise<void> {
+export async function cancelDeletedDevice(
+  env: Env,
+  device: { id: string; productId: string },
+): Promise<void> {
   await cancelEverywhere(env, device, 'device_deleted')
 }
 
@@ -62,7 +65,7 @@ export async function deviceDeleted(env: Env, device: { id: string; productId: s
  * May the device leave its product (src/protocol/README.md#devices-that-change)? False with an active upgrade; otherwise it was turned
  * Cancelled in every task where it was Pending without a slot.
  */
-export async function deviceLeavesProduct(
+export async function releaseFromProduct(
   env: Env,
   device: { id: string; productId: string },
 ): Promise<boolean> {
@@ -82,7 +85,7 @@ async function cancelEverywhere(
 }
 
 /** Calls every task, a bounded number at once; returns those that could not be reached, which hold up no other. */
-async function tellEach(taskIds: string[], tell: (taskId: string) => Promise<void>): Promise<string[]> {
+async function callEach(taskIds: string[], tell: (taskId: string) => Promise<void>): Promise<string[]> {
   const left = [...taskIds]
   const untold: string[] = []
   const tellOneByOne = async () => {

@@ -60,7 +60,7 @@ const rulesOf = ({ spec, run }: TaskContext, now: number): UpgradeRules => ({
   mismatchPushes: spec.policy.mismatchPushes,
   // After its end the task begins nothing.
   autoRetry: run.endCursor === null ? spec.policy.autoRetry : undefined,
-  linksAreDead: run.linksStop && run.status === 'paused',
+  linksStopped: run.linksStop && run.status === 'paused',
   now,
 })
 

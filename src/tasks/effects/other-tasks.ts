@@ -1,6 +1,6 @@
 import type { Env } from '../../common/env.ts'
 
-/** What one task asks of another about the slots of devices (the protocol's README, "Slots"). */
+/** What one task asks of another about the slots of devices (src/protocol/README.md#slots). */
 export interface SlotPeer {
   /**
    * A newer task wants these slots. With `by`, its id, Pending and Pushed devices turn Cancelled. Returns the devices

@@ -4,7 +4,7 @@ import { isEnded, type Upgrade } from './upgrade.ts'
 // What a device counts for in its task. Each change adds and subtracts, so that nothing is ever recounted. Pure.
 
 /** What a device counts for in the waves and the halt rule (src/protocol/README.md#what-gates-count). */
-export function standing(upgrade: Upgrade) {
+export function countsAs(upgrade: Upgrade) {
   const { status, reachedAt, failedBefore, rolledBack, gone } = upgrade
   // A cancelled device says nothing about the package.
   const reached = (reachedAt !== null || failedBefore) && status !== 'cancelled'
@@ -27,8 +27,8 @@ export function recount(run: TaskRun, wave: number, before: Upgrade, after: Upgr
   }
   run.rolledBack += Number(after.rolledBack) - Number(before.rolledBack)
   run.retrying += Number(after.retryAt !== null) - Number(before.retryAt !== null)
-  const was = standing(before)
-  const is = standing(after)
+  const was = countsAs(before)
+  const is = countsAs(after)
   const counted = run.waves[wave]
   if (counted) {
     for (const key of ['reached', 'failed', 'succeeded', 'underWay'] as const) {

@@ -6,11 +6,11 @@ import {
   isEnded,
   isOutstanding,
   isWaiting,
-  metOffer,
   NOT_HELD,
   owesRepush,
   present,
   released,
+  seenDuringOffer,
   type Upgrade,
   type UpgradeEvent,
   type UpgradeRules,
@@ -65,7 +65,7 @@ const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
  */
 function linksHadExpired(upgrade: Upgrade, rules: UpgradeRules): boolean {
   const isPast = (expiresAt: number | null) =>
-    expiresAt !== null && (expiresAt <= rules.now || rules.linksAreDead === true)
+    expiresAt !== null && (expiresAt <= rules.now || rules.linksStopped === true)
   const freshOne = upgrade.offer?.sent || wasJustTold(upgrade, rules)
   return isPast(upgrade.linkExpiresAt) || (freshOne && isPast(upgrade.earlierLinkExpiresAt))
 }
@@ -115,7 +115,7 @@ export function reportedOther(
   }
   if (isEnded(upgrade.status)) return upgrade
   const outstanding = isOutstanding(upgrade)
-  const next = metOffer({ ...heard(upgrade, event.viaBridge, rules), neverReported: false })
+  const next = seenDuringOffer({ ...heard(upgrade, event.viaBridge, rules), neverReported: false })
   // It may wait for just this version: a differential package starts from one.
   if (upgrade.status === 'pending') return outstanding ? released(next) : { ...next, owed: 'due' }
   if (rules.confirm === 'version' && upgrade.reached100 && !upgrade.unsure) {
@@ -135,13 +135,13 @@ export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
   const next = present(upgrade, rules.now)
   if (!isWaiting(upgrade)) return next
-  if (isOutstanding(upgrade)) return metOffer(next)
+  if (isOutstanding(upgrade)) return seenDuringOffer(next)
   return wasJustTold(upgrade, rules) ? next : { ...next, owed: 'due' }
 }
 
 export function asked(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
-  const next = metOffer(heard(upgrade, viaBridge, rules))
+  const next = seenDuringOffer(heard(upgrade, viaBridge, rules))
   // A notice that is owed already, or on its way, answers the question.
   if (upgrade.status !== 'upgrading') return isOutstanding(upgrade) ? next : { ...next, owed: 'due' }
   const onItsWay = upgrade.offer !== null && upgrade.owed === 'no'

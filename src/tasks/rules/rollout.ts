@@ -47,7 +47,9 @@ export function planRollout(spec: Rules, run: TaskRun, now: number): Plan {
   const goodSince = run.waves[openWave(run)]?.goodSince ?? null
   const shut = { open: false, asks: false, quota, quotaAt, halt: null, opensWave: false, goodSince }
   const closed = (closedBecause: Reason, more: Partial<Plan> = {}): Plan => ({
-    ...{ ...shut, closedBecause, lookAgainAt: null },
+    ...shut,
+    closedBecause,
+    lookAgainAt: null,
     ...more,
   })
   if (status === 'cancelled') return closed(reason('task_cancelled'))

@@ -157,7 +157,7 @@ export interface UpgradeRules {
   mismatchPushes: number
   autoRetry?: AutoRetry | undefined
   /** The links that the device has do not work now: links through the Worker stop while the task is paused. */
-  linksAreDead?: boolean
+  linksStopped?: boolean
   now: number
 }
 
@@ -243,7 +243,7 @@ export const fetched = (upgrade: Upgrade, download: string): Upgrade =>
   upgrade.downloads.includes(download) ? upgrade : { ...upgrade, downloads: [...upgrade.downloads, download] }
 
 /** The device was seen while the bridge has its notice. */
-export const metOffer = (upgrade: Upgrade): Upgrade =>
+export const seenDuringOffer = (upgrade: Upgrade): Upgrade =>
   upgrade.offer === null || upgrade.offer.turnedUp
     ? upgrade
     : { ...upgrade, offer: { ...upgrade.offer, turnedUp: true } }
