@@ -2,7 +2,8 @@ import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import type { Reason } from '../reasons/reason.ts'
 
-// Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query names it.
+// Times are milliseconds since 1970. Every table that a client can reach carries its tenant, and every query of a client names it; `device_modules` is
+// reached only through its device.
 // The tables marked "WITHOUT ROWID" get that by hand in their migration: drizzle-kit cannot generate it.
 
 export const tenants = sqliteTable('tenants', {

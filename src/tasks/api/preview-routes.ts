@@ -49,7 +49,7 @@ export const previewRoutes = createRouter().openapi(
     method: 'post',
     path: '/api/v1/tasks/preview',
     description:
-      'What a task would do, were it created now. Changes nothing. The times hold where every device is there and ' +
+      'What a task would do if it were created now. Changes nothing. The times hold if every device is connected and ' +
       'succeeds as soon as it has its notice. A device counts once, for the first reason that it is skipped.',
     request: { body: jsonBody(newTaskBody) },
     responses: { 200: json(previewAnswer, 'Who, when, and how much'), ...problems },
