@@ -31,7 +31,7 @@ const entries = async ({ call }: Client, query = ''): Promise<Entry[]> =>
 const actions = async (client: Client, query = '') =>
   (await entries(client, query)).map(({ action }) => action).toReversed()
 
-it('has a name of its own for every call that changes something', () => {
+it('every call that changes something has an action name of its own', () => {
   const { paths } = app.getOpenAPI31Document({ openapi: '3.1.0', info: { title: 't', version: '1' } })
   const routes = Object.entries(paths ?? {}).flatMap(([path, methods]) =>
     ['post', 'put', 'patch', 'delete']
@@ -48,13 +48,13 @@ it('has a name of its own for every call that changes something', () => {
   expect(new Set(names).size).toBe(names.length)
 })
 
-it('records a change that nobody named by its method and path', () => {
+it('a change without an action name is recorded by its method and path', () => {
   expect(actionOf('POST', '/api/v1/tasks/:id/pause')).toBe('task.pause')
   expect(actionOf('PUT', '/api/v1/packages/:id/uploads/:uploadId/parts/:n')).toBeNull()
   expect(actionOf('POST', '/api/v1/lamps/:id/blink')).toBe('POST lamps/:id/blink')
 })
 
-it('records who did what, when, from where and to what', async () => {
+it('an audit entry says who did what, when, from where and to what', async () => {
   const admin = await makeTenant()
   const operator = await makeClient('operator', admin.tenantId)
   const from = { 'cf-connecting-ip': '2001:db8::7' }
@@ -65,14 +65,25 @@ it('records who did what, when, from where and to what', async () => {
   const keyId = (await admin.call('GET', '/api/v1/keys')).body.items.at(-1).id
   expect(items).toEqual([
     {
-      ...{ id: expect.stringMatching(/^aud_/), at: expect.stringMatching(/^\d{4}-.*Z$/) },
-      ...{ keyId, keyName: 'operator', role: 'operator' },
-      ...{ action: 'product.update', target: product.id, address: null, detail: { description: 'bright' } },
+      id: expect.stringMatching(/^aud_/),
+      at: expect.stringMatching(/^\d{4}-.*Z$/),
+      keyId,
+      keyName: 'operator',
+      role: 'operator',
+      action: 'product.update',
+      target: product.id,
+      address: null,
+      detail: { description: 'bright' },
     },
     {
-      ...{ id: expect.stringMatching(/^aud_/), at: expect.stringMatching(/^\d{4}-.*Z$/) },
-      ...{ keyId, keyName: 'operator', role: 'operator' },
-      ...{ action: 'product.create', target: product.id, address: '2001:db8::7' },
+      id: expect.stringMatching(/^aud_/),
+      at: expect.stringMatching(/^\d{4}-.*Z$/),
+      keyId,
+      keyName: 'operator',
+      role: 'operator',
+      action: 'product.create',
+      target: product.id,
+      address: '2001:db8::7',
       detail: { name: 'lamp', bridge: 'default', notifyCancel: false, downloads: null },
     },
   ])
@@ -80,7 +91,7 @@ it('records who did what, when, from where and to what', async () => {
   expect(Date.parse(items[0].at)).toBeGreaterThanOrEqual(Date.parse(items[1].at))
 })
 
-it('has no secret in an entry', async () => {
+it('an audit entry has no secret', async () => {
   const { call, productId, ...client } = await makeTenantWithProduct()
   const secrets = ['a-token-of-its-own', 'open sesame', 'its-username']
   const withToken = { productId, number: '1', accessToken: secrets[0] }
@@ -116,7 +127,7 @@ it('has no secret in an entry', async () => {
   })
 })
 
-it('keeps a detail short, whatever was asked for', () => {
+it('the detail of an audit entry stays short, whatever the request', () => {
   expect(toDetail({})).toBeNull()
   expect(toDetail({ a: undefined, b: null, c: 1, d: 'x' })).toEqual({ b: null, c: 1, d: 'x' })
   const ids = Array.from({ length: 100_000 }, (_, n) => `dev_${n}`)
@@ -139,7 +150,7 @@ it('keeps a detail short, whatever was asked for', () => {
   expect(new TextEncoder().encode(JSON.stringify(bounded)).byteLength).toBeLessThanOrEqual(MAX_DETAIL_BYTES)
 })
 
-it('has no entry for what was refused, and none for a read', async () => {
+it('refused calls and reads make no audit entry', async () => {
   const admin = await makeTenantWithProduct()
   const viewer = await makeClient('viewer', admin.tenantId)
   const before = await actions(admin)
@@ -154,7 +165,7 @@ it('has no entry for what was refused, and none for a read', async () => {
   expect(await actions(admin)).toEqual([...before, 'device.create'])
 })
 
-it('has one entry for a call that is repeated with its Idempotency-Key', async () => {
+it('a call that is repeated with its Idempotency-Key makes one audit entry', async () => {
   const admin = await makeTenant()
   const key = { 'idempotency-key': 'once' }
   const first = await admin.call('POST', '/api/v1/products', { name: 'p' }, key)
@@ -163,7 +174,7 @@ it('has one entry for a call that is repeated with its Idempotency-Key', async (
   expect(await entries(admin)).toMatchObject([{ action: 'product.create', target: first.body.id }])
 })
 
-it('records an upload as a whole, not its parts', async () => {
+it('an upload is recorded as a whole, not part by part', async () => {
   const tenant = await makeTenantWithProduct()
   const id = await makeDraft(tenant)
   const path = `/api/v1/packages/${id}`
@@ -188,7 +199,7 @@ it('records an upload as a whole, not its parts', async () => {
   ])
 })
 
-it('records what is done to a task, and of a long list of devices its length', async () => {
+it('calls that change a task are recorded, with the length of a long list of devices instead of the list', async () => {
   const lab = await makeLab(12)
   const startAt = new Date(Date.now() + 3600_000).toISOString()
   const ids = lab.devices.map(({ id }) => id)
@@ -196,7 +207,7 @@ it('records what is done to a task, and of a long list of devices its length', a
   const task = await lab.addTask(pkg, { devices: { ids }, startAt, policy: { mismatchPushes: 2 } })
   await task.post('/pause')
   await task.patch({ name: 'later', endAt: null })
-  await until('it is taken in', async () => (await task.get()).counts.total === 12)
+  await until('the task has all its devices', async () => (await task.get()).counts.total === 12)
   await task.post(`/devices/${ids[0]}/cancel`)
   await task.post('/cancel')
   expect(await entries(lab.admin, `target=${task.id}`)).toMatchObject([
@@ -207,14 +218,17 @@ it('records what is done to a task, and of a long list of devices its length', a
     {
       action: 'task.create',
       detail: {
-        ...{ packageId: pkg, name: 'roll out', startAt, devices: { ids: { length: 12 } } },
+        packageId: pkg,
+        name: 'roll out',
+        startAt,
+        devices: { ids: { length: 12 } },
         policy: { mismatchPushes: 2 },
       },
     },
   ])
 })
 
-it('lists newest first, page by page, by action, target, key and time', async () => {
+it('audit entries are listed newest first, page by page, by action, target, key and time', async () => {
   const admin = await makeTenant()
   const operator = await makeClient('operator', admin.tenantId)
   const ids: string[] = []
@@ -252,7 +266,7 @@ it('lists newest first, page by page, by action, target, key and time', async ()
   expect(refused.body).toMatchObject({ status: 422, errors: [{ path: 'from' }] })
 })
 
-it("shows a tenant's entries to its admins, and the installation's to root", async () => {
+it("admins see their tenant's audit entries, and root sees the installation's", async () => {
   const [admin, other] = [await makeTenantWithProduct(), await makeTenantWithProduct()]
   for (const role of ['operator', 'viewer', 'bridge'] as const) {
     const client = await makeClient(role, admin.tenantId, 'default')
@@ -270,7 +284,7 @@ it("shows a tenant's entries to its admins, and the installation's to root", asy
   expect(await entries(root, `target=${admin.productId}`)).toEqual([])
 })
 
-it('lets nobody change or delete an entry', async () => {
+it('nobody can change or delete an audit entry', async () => {
   const admin = await makeTenantWithProduct()
   const root = await makeClient('root', null)
   const before = await entries(admin)
@@ -285,7 +299,7 @@ it('lets nobody change or delete an entry', async () => {
   expect((await entries(admin)).slice(1)).toEqual(before)
 })
 
-it('leaves the answer to a change what it is, and logs the entry, where the log cannot be written', async () => {
+it('a change succeeds although its audit entry cannot be written, and the entry is logged', async () => {
   const admin = await makeTenant()
   const logged = vi.spyOn(console, 'error').mockImplementation(() => {})
   onTestFinished(() => void vi.restoreAllMocks())
@@ -301,7 +315,7 @@ it('leaves the answer to a change what it is, and logs the entry, where the log 
   })
 })
 
-it('writes the entry of a change whose database was away for a moment', async () => {
+it('the audit entry of a change is written although the database fails for a moment', async () => {
   const admin = await makeTenant()
   await env.DB.exec('ALTER TABLE audit_entries RENAME TO audit_entries_away')
   const making = admin.call('POST', '/api/v1/products', { name: 'p' })
@@ -315,7 +329,7 @@ it('writes the entry of a change whose database was away for a moment', async ()
   expect(await actions(admin)).toEqual(['product.create'])
 })
 
-it('lets a route record what it shows, and shows nothing where it cannot', async () => {
+it('a route can record what it shows, and shows nothing if it cannot record it', async () => {
   const admin = await makeTenant()
   const router = createRouter()
   router.use(requireKey)

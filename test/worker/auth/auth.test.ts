@@ -5,7 +5,7 @@ import { app } from '../../../src/app.ts'
 import { hashPassword, verifyPassword } from '../../../src/protocol/passwords.ts'
 import { caller, makeClient, makeTenant } from '../api.ts'
 
-/** What they answer to anyone. A download's link is all that it asks for; this one is none. */
+/** What the public routes return to anyone. `/d/:token` needs a valid token, and the path itself is none. */
 const PUBLIC = new Map([
   ['GET /healthz', 200],
   ['GET /openapi.json', 200],
@@ -13,21 +13,21 @@ const PUBLIC = new Map([
   ['GET /d/:token', 404],
   ['GET /favicon.ico', 200],
   ['GET /assets/:hash/:name', 404],
-  // Not from a page of ours.
+  // Sent from no page of the console.
   ['POST /sign-in', 403],
   ['POST /sign-out', 403],
 ])
 const isPage = (path: string) => !/^\/(api|bridge|broker|device)\//.test(path)
 const anyone = caller(undefined)
 
-it('answers 401 on every route that is not public', async () => {
+it('every route that is not public returns 401 without a key', async () => {
   const routes = inspectRoutes(app).filter(({ isMiddleware, method }) => !isMiddleware && method !== 'ALL')
   expect(routes.length).toBeGreaterThan(20)
   for (const { method, path } of routes) {
     const answer = await anyone(method, path)
     const expected = PUBLIC.get(`${method} ${path}`) ?? (isPage(path) ? 200 : 401)
     expect(answer.status, `${method} ${path}`).toBe(expected)
-    // A page of the console leads to where one signs in.
+    // A page of the console leads to the sign-in.
     if (isPage(path) && !PUBLIC.has(`${method} ${path}`)) expect(answer.body, path).toContain('name="key"')
     if (expected === 401) {
       expect(answer.headers.get('www-authenticate'), path).toMatch(/^Bearer/)
@@ -37,7 +37,7 @@ it('answers 401 on every route that is not public', async () => {
   }
 })
 
-it('refuses keys that are misspelt, unknown or revoked', async () => {
+it('a key that is misspelt, unknown or revoked is refused', async () => {
   const admin = await makeTenant()
   for (const key of [
     '',
@@ -55,7 +55,7 @@ it('refuses keys that are misspelt, unknown or revoked', async () => {
   expect((await admin.call('DELETE', `/api/v1/keys/${made.body.id}`)).status).toBe(204)
 })
 
-it('shows a key once and keeps only its hash', async () => {
+it('a key is shown once, and only its hash is stored', async () => {
   const admin = await makeTenant()
   const made = await admin.call('POST', '/api/v1/keys', { name: 'ci', role: 'operator' })
   expect(made).toMatchObject({
@@ -71,7 +71,7 @@ it('shows a key once and keeps only its hash', async () => {
   expect(JSON.stringify(row)).not.toContain(made.body.key)
 })
 
-it('lets each role do its part and nothing above it', async () => {
+it('each role may do its own part and nothing above it', async () => {
   const admin = await makeTenant()
   const viewer = await makeClient('viewer', admin.tenantId)
   const operator = await makeClient('operator', admin.tenantId)
@@ -90,7 +90,7 @@ it('lets each role do its part and nothing above it', async () => {
   for (const { call } of [admin, root]) expect((await call('POST', '/broker/v1/auth', {})).status).toBe(403)
 })
 
-it('lets root make tenants, their first key, and keys of the installation', async () => {
+it('root makes tenants, their first key, and keys of the installation', async () => {
   const root = await makeClient('root', null)
   const tenant = await root.call('POST', '/api/v1/tenants', { name: ' Acme ' })
   expect(tenant).toMatchObject({ status: 201, body: { name: 'Acme', id: expect.stringMatching(/^ten_/) } })
@@ -112,7 +112,7 @@ it('lets root make tenants, their first key, and keys of the installation', asyn
   expect((await make({ role: 'admin', tenantId: 'ten_none' })).body.code).toBe('tenant.not_found')
 })
 
-it('keeps an admin to the own tenant', async () => {
+it('an admin reaches keys of the own tenant only', async () => {
   const [admin, other] = [await makeTenant(), await makeTenant()]
   const make = (body: object) => admin.call('POST', '/api/v1/keys', { name: 'k', ...body })
   expect((await make({ role: 'root' })).status).toBe(403)
@@ -122,7 +122,7 @@ it('keeps an admin to the own tenant', async () => {
   expect((await admin.call('GET', `/api/v1/keys?tenantId=${other.tenantId}`)).status).toBe(404)
 })
 
-it('notes when a key was last used, at most once an hour', async () => {
+it('the time when a key was last used is noted at most once an hour', async () => {
   const { call, key, tenantId } = await makeTenant()
   const lastUsedAt = () =>
     env.DB.prepare('SELECT last_used_at AS at FROM api_keys WHERE tenant_id = ?')
@@ -144,7 +144,7 @@ it('notes when a key was last used, at most once an hour', async () => {
   expect(await lastUsedAt()).toBeGreaterThanOrEqual(first!)
 })
 
-it('knows a password by its hash only', async () => {
+it('a password is stored as a hash only', async () => {
   const stored = await hashPassword('open sesame')
   expect(stored).toMatch(/^pbkdf2\$10000\$[A-Za-z0-9_-]{22}\$[A-Za-z0-9_-]{43}$/)
   expect(await hashPassword('open sesame')).not.toBe(stored)

@@ -21,8 +21,8 @@ beforeAll(async () => {
   await tenant.call('POST', '/api/v1/devices', device)
 })
 
-it('denies an address that asks too often, with 200, and no other address, bridge or username', async () => {
-  // The period's window may turn over once in between.
+it('an address that asks too often is denied with 200, and no other address, bridge or username is', async () => {
+  // The rate limit's window may turn over once in between.
   for (let count = 0; count < 2 * PEER_LIMIT; count++) {
     const username = count % 2 ? 'device-1' : `stranger-${count}`
     const answer = await result(bridge, { username, peerhost: `2001:db8::${(count % 9) + 1}` })
@@ -38,8 +38,8 @@ it('denies an address that asks too often, with 200, and no other address, bridg
   expect(await result(other, { peerhost: '2001:db8::1' })).toBe('allow')
 })
 
-it('denies a bridge that asks too often, with 200, and no other one', async () => {
-  // Against a limit of 1,000 instead of 60,000, for the test's sake.
+it('a bridge that asks too often is denied with 200, and no other bridge is', async () => {
+  // The limit here is 1,000 instead of 60,000, so that the test is short.
   const limited = { ...env, BROKER_LIMIT: env.BROKER_PEER_LIMIT }
   const askLimited = async (asked: Client) => {
     const request = new Request('http://edge-ota.test/broker/v1/auth', {
@@ -58,7 +58,7 @@ it('denies a bridge that asks too often, with 200, and no other one', async () =
   expect(await askLimited(other)).toEqual([200, { result: 'allow' }])
 })
 
-it('denies what is no question, with 200', async () => {
+it('a request that the broker endpoints cannot read is denied with 200', async () => {
   const bodies = [
     '',
     'no JSON',
@@ -83,7 +83,7 @@ it('denies what is no question, with 200', async () => {
   expect(await result(bridge, { peerhost: 7, clientid: [] })).toBe('allow')
 })
 
-it('answers a failure of its own with a denial, since brokers take anything else as no opinion', async () => {
+it('the broker endpoints answer a failure of their own with a denial, since brokers take any other answer as no opinion', async () => {
   await env.DB.prepare('ALTER TABLE api_keys RENAME TO keys_away').run()
   const { status, body } = await ask(bridge)
   await env.DB.prepare('ALTER TABLE keys_away RENAME TO api_keys').run()
@@ -91,7 +91,7 @@ it('answers a failure of its own with a denial, since brokers take anything else
   expect(await result(bridge)).toBe('allow')
 })
 
-it('counts an address as one however it is written, and an IPv6 network of /64 as one', () => {
+it('an address counts as one in all its spellings, and an IPv6 /64 network counts as one address', () => {
   expect(limitKey('::ffff:192.0.2.1')).toBe(limitKey('192.0.2.1'))
   expect(limitKey('::ffff:192.0.2.1')).not.toBe(limitKey('::ffff:192.0.2.2'))
   expect(limitKey('2001:0DB8::1')).toBe(limitKey('2001:db8:0:0:1:2:3:4'))

@@ -28,7 +28,7 @@ beforeAll(async () => {
   productId = await makeProduct(tenant)
 })
 
-it('lets a device in by its token alone', async () => {
+it('a device with a token connects with the token alone', async () => {
   await makeDevice({ accessToken: 'alone' })
   expect(await auth({ username: 'alone' })).toBe('allow')
   expect(await auth({ username: 'alone', password: '' })).toBe('allow')
@@ -37,7 +37,7 @@ it('lets a device in by its token alone', async () => {
   expect(await auth({ username: 'Alone' })).toBe('deny')
 })
 
-it('lets a device with Basic credentials in by both parts only', async () => {
+it('a device with Basic credentials connects only with both username and password', async () => {
   await makeDevice({ accessToken: undefined, credentials: { username: 'basic', password: 'right' } })
   expect(await auth({ username: 'basic', password: 'right' })).toBe('allow')
   expect(await auth({ username: 'basic', password: 'wrong' })).toBe('deny')
@@ -45,7 +45,7 @@ it('lets a device with Basic credentials in by both parts only', async () => {
   expect(await auth({ username: 'basic' })).toBe('deny')
 })
 
-it('refuses a device that is disabled, deleted or has a newer token', async () => {
+it('a device that is disabled, was deleted or has a newer token is refused', async () => {
   const device = await makeDevice({ accessToken: 'changes' })
   const path = `/api/v1/devices/${device.id}`
   await tenant.call('PATCH', path, { enabled: false })
@@ -69,7 +69,7 @@ it.each([
   ['a username of another type', { username: 1 }],
   ['a username that is no topic level', { username: "a' OR 1=1" }],
   ['a large body', { username: 'a', more: 'x'.repeat(200_000) }],
-])('denies %s with 200', async (_, body) => {
+])('the broker endpoints deny %s with 200', async (_, body) => {
   for (const path of ['/broker/v1/auth', '/broker/v1/acl']) {
     for (const headers of [{}, { 'content-type': 'text/plain' }, { 'content-type': 'application/json' }]) {
       const answer = await bridge.call('POST', path, body, headers as Record<string, string>)
@@ -79,7 +79,7 @@ it.each([
   expect((await caller(undefined)('POST', '/broker/v1/auth', body)).status).toBe(401)
 })
 
-it('lets a device publish on the uplink topics and nowhere else', async () => {
+it('a device may publish on the uplink topics and nowhere else', async () => {
   await makeDevice({ accessToken: 'publisher', number: 'P-1' })
   const publish = (topic: string) => acl({ username: 'publisher', topic, action: 'publish' })
   for (const topic of UPLINK_TOPIC_NAMES) expect(await publish(topic), topic).toBe('allow')
@@ -97,7 +97,7 @@ it('lets a device publish on the uplink topics and nowhere else', async () => {
   expect(await acl({ username: 'publisher', topic: 'ota/device/inform', action: 'all' })).toBe('deny')
 })
 
-it('lets a device subscribe to its own downlink topics and to nothing else', async () => {
+it('a device may subscribe to its own downlink topics and to nothing else', async () => {
   await makeDevice({ accessToken: 'listener', number: 'L-1' })
   await makeDevice({ accessToken: 'neighbour', number: 'L-2' })
   const subscribe = (topic: string) => acl({ username: 'listener', topic, action: 'subscribe' })
@@ -121,7 +121,7 @@ it('lets a device subscribe to its own downlink topics and to nothing else', asy
   }
 })
 
-it('takes a number for a topic only where no other device of the bridge has it', async () => {
+it('a number is a downlink topic only if no other device of the bridge has it', async () => {
   const second = await makeProduct(tenant)
   const elsewhere = await makeProduct(tenant, 'other')
   const subscribe = (username: string, number: string) =>
@@ -137,7 +137,7 @@ it('takes a number for a topic only where no other device of the bridge has it',
   expect(await subscribe('odd', 'a b')).toBe('deny')
 })
 
-it("keeps a bridge to its devices: its tenant's and its name's, or those of tenants without one of their own", async () => {
+it('a bridge serves the devices of its tenant and its name, and a shared bridge those of tenants without a bridge of their own', async () => {
   const [other, shared] = [await makeTenant(), await makeClient('bridge', null, 'default')]
   const theirs = await makeProduct(other)
   await makeDevice({ accessToken: 'theirs', number: 'S-1' }, other, theirs)
@@ -152,7 +152,7 @@ it("keeps a bridge to its devices: its tenant's and its name's, or those of tena
   const own = { username: 'theirs', topic: 'ota/devices/inform/S-1', action: 'subscribe' }
   expect(await acl(own, shared)).toBe('allow')
 
-  // The other tenant gets a bridge of its own: from then on the shared one is not theirs, until it is revoked.
+  // From here on the other tenant has a bridge of its own, until that bridge's key is revoked.
   const key = await other.call('POST', '/api/v1/keys', { name: 'b', role: 'bridge', bridge: 'default' })
   expect(await auth({ username: 'theirs' }, shared)).toBe('deny')
   expect(await auth({ username: 'theirs' }, { ...shared, call: caller(key.body.key) })).toBe('allow')
@@ -160,7 +160,7 @@ it("keeps a bridge to its devices: its tenant's and its name's, or those of tena
   expect(await auth({ username: 'theirs' }, shared)).toBe('allow')
 })
 
-it('denies where the answer cannot be found out', async () => {
+it('the broker endpoints deny if the database fails', async () => {
   await makeDevice({ accessToken: 'fails' })
   await env.DB.prepare('ALTER TABLE products RENAME TO products_away').run()
   expect(await auth({ username: 'fails' })).toBe('deny')

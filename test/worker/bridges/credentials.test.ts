@@ -37,7 +37,7 @@ const readPage = async (asked: Client, query: { after?: string; limit?: number }
   return body
 }
 
-/** A bridge that reads on from where it is, and knows which usernames it asks for. */
+/** A bridge that reads the feed on from its cursor. `knows` and `has` look up usernames as a bridge does. */
 function reader(asked: Client, limit?: number) {
   const known = new Map<string, FeedItem>()
   let after: string | undefined
@@ -81,7 +81,7 @@ beforeEach(async () => {
   productId = await makeProduct(tenant)
 })
 
-it('tells a bridge all of its devices, without a username in clear', async () => {
+it('the credentials feed has all devices of a bridge, and no username in clear', async () => {
   const token = await makeDevice({ accessToken: 'a-token', number: 'n1' })
   await makeDevice({ accessToken: undefined, number: 'a b', credentials: { username: 'ba', password: 'pw' } })
   const feed = reader(bridge)
@@ -94,7 +94,7 @@ it('tells a bridge all of its devices, without a username in clear', async () =>
   expect(pages[0]).toMatchObject({ reset: true, more: false })
 })
 
-it('comes in pages that a reader may leave and take up at any of them', async () => {
+it('the credentials feed comes in pages, and a reader may go on from any of them', async () => {
   await importTokens(Array.from({ length: 25 }, (_, at) => `paged-${at}`))
   const first = await readPage(bridge, { limit: 10 })
   expect(first).toMatchObject({ reset: true, more: true })
@@ -108,7 +108,7 @@ it('comes in pages that a reader may leave and take up at any of them', async ()
   expect((await bridge.call('GET', `/bridge/v1/credentials?after=${'x'.repeat(129)}`)).status).toBe(422)
 })
 
-it('tells who was disabled, enabled again, renamed and deleted, and nobody else', async () => {
+it('the credentials feed has each device that was disabled, enabled again, renamed or deleted, and no other', async () => {
   const devices = []
   for (const name of ['off', 'on', 'renamed', 'deleted', 'stays']) {
     devices.push(await makeDevice({ accessToken: `x-${name}-${count}` }))
@@ -131,7 +131,7 @@ it('tells who was disabled, enabled again, renamed and deleted, and nobody else'
   expect(feed.has(on.accessToken, accessToken, stays.accessToken)).toEqual([true, true, true])
 })
 
-it('tells what an import changed', async () => {
+it('the credentials feed has what an import changed', async () => {
   await importTokens(['imp-1', 'imp-2'])
   const feed = reader(bridge)
   await feed.read()
@@ -145,7 +145,7 @@ it('tells what an import changed', async () => {
   expect(feed.has('imp-1', 'imp-new', 'imp-2')).toEqual([false, true, true])
 })
 
-it('tells the change of a token also where the statement that makes it would ignore conflicts', async () => {
+it('the credentials feed has a changed token even if the statement that changes it ignores conflicts', async () => {
   const device = await makeDevice({ accessToken: 'ignored-1' })
   const feed = reader(bridge)
   for (const token of ['ignored-2', 'ignored-1', 'ignored-2']) {
@@ -156,7 +156,7 @@ it('tells the change of a token also where the statement that makes it would ign
   expect(feed.has('ignored-1', 'ignored-2')).toEqual([false, true])
 })
 
-it('tells both bridges when a device moves from one to the other', async () => {
+it("both bridges' credentials feeds show that a device moved from one bridge to the other", async () => {
   const eu = await makeClient('bridge', tenant.tenantId, 'eu')
   const euProduct = await makeProduct(tenant, 'eu')
   const device = await makeDevice({ accessToken: 'moves' })
@@ -169,7 +169,7 @@ it('tells both bridges when a device moves from one to the other', async () => {
   expect(results.map(({ resets }) => resets)).toEqual([0, 0])
 })
 
-it('begins anew where the products of the bridge are others, and only then', async () => {
+it('the credentials feed starts anew when the bridge gets other products, and only then', async () => {
   await makeDevice({ accessToken: 'scope-1' })
   const feed = reader(bridge)
   await feed.read()
@@ -183,7 +183,7 @@ it('begins anew where the products of the bridge are others, and only then', asy
   expect(feed.has('scope-1')).toEqual([true])
 })
 
-it("gives a tenant's devices to its own bridge from the moment at which there is one", async () => {
+it("a tenant's devices move from the shared bridge's credentials feed to the tenant's own bridge as soon as that has a key", async () => {
   const other = await makeTenant()
   const shared = await makeClient('bridge', null, 'default')
   await makeDevice({ accessToken: 'theirs' }, other, await makeProduct(other))
@@ -200,7 +200,7 @@ it("gives a tenant's devices to its own bridge from the moment at which there is
   expect(feed.has('theirs')).toEqual([true])
 })
 
-it('tells of another tenant’s devices nothing but hashes that mean nothing', async () => {
+it("the credentials feed shows nothing of another tenant's devices but hashes", async () => {
   const other = await makeTenant()
   const theirProduct = await makeProduct(other)
   await makeDevice({ accessToken: 'before-them' }, other, theirProduct)
@@ -212,7 +212,7 @@ it('tells of another tenant’s devices nothing but hashes that mean nothing', a
   expect(items).toEqual([{ key: items[0]?.key ?? 'one', passwordHash: null, number: null, state: 'gone' }])
 })
 
-it('has a salt of its own for each key, which stays', async () => {
+it('each bridge key has a salt of its own, which stays the same', async () => {
   await makeDevice({ accessToken: 'salted' })
   const second = await makeClient('bridge', tenant.tenantId, 'default')
   const [one, again, other] = [await readPage(bridge), await readPage(bridge), await readPage(second)]
@@ -223,7 +223,7 @@ it('has a salt of its own for each key, which stays', async () => {
   expect((await readPage(bridge, { after: one.cursor })).reset).toBe(false)
 })
 
-it('begins anew for a cursor that is none, or from a database that was put back', async () => {
+it('the credentials feed starts anew for an unreadable cursor and for one from a database that was restored', async () => {
   await makeDevice()
   for (const after of ['', 'x', '1.1.x', '😀']) expect((await readPage(bridge, { after })).reset).toBe(true)
   const { cursor } = await readPage(bridge)
@@ -231,7 +231,7 @@ it('begins anew for a cursor that is none, or from a database that was put back'
   expect((await readPage(bridge, { after: ['999999999', ...rest].join('.') })).reset).toBe(true)
 })
 
-it('is for keys of bridges only', async () => {
+it('the credentials feed is for bridge keys only', async () => {
   for (const role of ['admin', 'operator', 'viewer'] as const) {
     const client = await makeClient(role, tenant.tenantId)
     expect((await client.call('GET', '/bridge/v1/credentials')).status).toBe(403)
@@ -239,7 +239,7 @@ it('is for keys of bridges only', async () => {
   expect((await caller(undefined)('GET', '/bridge/v1/credentials')).status).toBe(401)
 })
 
-/** The database, and how many rows were read from it. */
+/** D1 with a counter of the rows read. */
 function countingReads() {
   const reads = { count: 0 }
   const add = ({ meta }: D1Result) => {
@@ -263,7 +263,7 @@ function countingReads() {
   return { reads, db: db as unknown as D1Database }
 }
 
-it('reads few rows when nothing changed, however many devices there are', async () => {
+it('the credentials feed reads few rows if nothing changed, however many devices there are', async () => {
   await importTokens(Array.from({ length: 3_000 }, (_, at) => `idle-${at}`))
   const { id } = (await env.DB.prepare('SELECT id FROM api_keys WHERE tenant_id = ? AND bridge IS NOT NULL')
     .bind(tenant.tenantId)
@@ -285,8 +285,8 @@ it('reads few rows when nothing changed, however many devices there are', async 
   expect(firstPage).toBeLessThan(6 * MAX_FEED_ITEMS)
 })
 
-// The last one: it takes the triggers away.
-it('costs 2 rows written for a new device, and none for a change that is none', async () => {
+// This test stays last: it removes the triggers.
+it('the credentials feed costs 2 rows written for a new device, and none for an update that changes nothing', async () => {
   const insert = (token: string) =>
     rowsOf(
       `INSERT INTO devices (id, tenant_id, product_id, number, access_token, created_at) VALUES (?, ?, ?, ?1, ?, 0)`,

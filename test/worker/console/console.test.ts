@@ -11,7 +11,7 @@ async function signIn(key: string, headers: Record<string, string> = {}) {
   return visit('/sign-in', { method: 'POST', body, headers: { origin: 'http://edge-ota.test', ...headers } })
 }
 
-it('signs in with a key, and keeps the key out of the browser', async () => {
+it('a visitor signs in to the console with a key, and the browser never gets the key', async () => {
   const tenant = await makeTenant()
   const answer = await signIn(tenant.key)
   expect([answer.status, answer.headers.get('location')]).toEqual([303, '/products'])
@@ -25,7 +25,7 @@ it('signs in with a key, and keeps the key out of the browser', async () => {
   expect(await page.text()).toContain('Overview')
 })
 
-it('serves the scripts and styles of its pages, for browsers to keep', async () => {
+it('the console serves the scripts and styles of its pages so that browsers cache them', async () => {
   const html = await (await visit('/sign-in')).text()
   const paths = [...html.matchAll(/"(\/assets\/[^"]+)"/g)].map(([, path]) => path!)
   expect(paths).toHaveLength(13)
@@ -39,12 +39,12 @@ it('serves the scripts and styles of its pages, for browsers to keep', async () 
   }
 })
 
-it('sends a visitor who is not signed in to the sign-in', async () => {
+it('the console sends a visitor who is not signed in to the sign-in', async () => {
   const answer = await visit('/')
   expect([answer.status, answer.headers.get('location')]).toEqual([303, '/sign-in?to=%2F'])
 })
 
-it('shows every page in both languages, and a name with markup as text', async () => {
+it('the console shows every page in both languages, and escapes a name with markup', async () => {
   const lab = await makeLab(2)
   const nasty = '<img src=x onerror=alert(1)> "quoted" \u202eright to left 😀'
   await lab.admin.call('PATCH', `/api/v1/devices/${lab.devices[0]!.id}`, { name: nasty })
@@ -85,7 +85,7 @@ it('shows every page in both languages, and a name with markup as text', async (
   expect(list).toContain('&lt;img src=x onerror=alert(1)&gt;')
 })
 
-it('shows a page for an address without content', async () => {
+it('the console shows a page for an address without content', async () => {
   const tenant = await makeTenant()
   const cookie = (await signIn(tenant.key)).headers.get('set-cookie')!.split(';')[0]!
   const answer = await visit('/products/prd_none', { headers: { cookie } })
@@ -93,7 +93,7 @@ it('shows a page for an address without content', async () => {
   expect(await answer.text()).toContain('There is nothing at this address.')
 })
 
-it('lets its own pages use the API with their session, and no other site', async () => {
+it("the console's own pages can use the API with their session, and no other site can", async () => {
   const tenant = await makeTenant()
   const cookie = (await signIn(tenant.key)).headers.get('set-cookie')!.split(';')[0]!
   const create = (origin?: string) =>
@@ -107,7 +107,7 @@ it('lets its own pages use the API with their session, and no other site', async
   expect((await create()).status).toBe(401)
 })
 
-it('refuses a sign-in that is not a form, and one that is too large', async () => {
+it('the console refuses a sign-in that is not a form, and one that is too large', async () => {
   const post = async (body: string, type: string) => {
     const headers = { origin: 'http://edge-ota.test', 'content-type': type }
     return (await visit('/sign-in', { method: 'POST', body, headers })).status
@@ -118,7 +118,7 @@ it('refuses a sign-in that is not a form, and one that is too large', async () =
   expect(await post(`key=${'x'.repeat(20_000)}`, 'application/x-www-form-urlencoded')).toBe(413)
 })
 
-it('sends the whole page to the sign-in if a part of it is requested without a session', async () => {
+it('the console sends the whole page to the sign-in if a part of it is requested without a session', async () => {
   const headers = {
     'hx-request': 'true',
     'hx-current-url': 'http://edge-ota.test/tasks/tsk_1?status=failure',
@@ -130,7 +130,7 @@ it('sends the whole page to the sign-in if a part of it is requested without a s
   ])
 })
 
-it('shows its pages whatever their query says', async () => {
+it('the console shows its pages whatever their query says', async () => {
   const lab = await makeLab(1)
   const packageId = await lab.addPackage('v2')
   const task = await lab.addTask(packageId)
@@ -162,7 +162,7 @@ it('shows its pages whatever their query says', async () => {
   }
 })
 
-it('refuses a text that is not a key, a key of no tenant, and the session of a revoked key', async () => {
+it('the console refuses a text that is not a key, a key of no tenant, and the session of a revoked key', async () => {
   expect((await signIn('nonsense')).status).toBe(401)
   expect((await signIn((await makeClient('root', null)).key)).status).toBe(401)
   const tenant = await makeTenant()
@@ -171,7 +171,7 @@ it('refuses a text that is not a key, a key of no tenant, and the session of a r
   expect((await visit('/', { headers: { cookie } })).status).toBe(303)
 })
 
-it('shows a viewer no control that changes something, and refuses to show it a token', async () => {
+it('the console shows a viewer no control that changes something, and refuses to show it a token', async () => {
   const lab = await makeLab(1)
   const viewer = await makeClient('viewer', lab.admin.tenantId)
   const cookie = (await signIn(viewer.key)).headers.get('set-cookie')!.split(';')[0]!
@@ -189,7 +189,7 @@ it('shows a viewer no control that changes something, and refuses to show it a t
   expect((await visit(`/devices/${lab.devices[0]!.id}/token`, { method: 'POST', headers })).status).toBe(403)
 })
 
-it('shows an operator the token of a device on request, and records that in the audit log', async () => {
+it('the console shows an operator the token of a device on request, and records that in the audit log', async () => {
   const lab = await makeLab(1)
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const headers = { cookie, origin: 'http://edge-ota.test' }
@@ -200,16 +200,16 @@ it('shows an operator the token of a device on request, and records that in the 
   expect(log.body.items).toMatchObject([{ target: device!.id }])
 })
 
-it('lets nobody sign in over HTTPS with the session secret for local use', async () => {
+it('nobody can sign in to the console over HTTPS with the session secret for local use', async () => {
   const page = await exports.default.fetch('https://edge-ota.test/sign-in')
   expect(await page.text()).toContain('SESSION_SECRET is missing')
 })
 
-it('begins its pages with a doctype, so that browsers render them in standards mode', async () => {
+it("the console's pages begin with a doctype, so that browsers render them in standards mode", async () => {
   expect(await (await visit('/sign-in')).text()).toMatch(/^<!doctype html><html /)
 })
 
-it('filters the audit log by day, and ignores what is not a day', async () => {
+it('the console filters the audit log by day, and ignores what is not a day', async () => {
   const lab = await makeLab(1)
   const cookie = (await signIn(lab.admin.key)).headers.get('set-cookie')!.split(';')[0]!
   const today = new Date().toISOString().slice(0, 10)
@@ -223,7 +223,7 @@ it('filters the audit log by day, and ignores what is not a day', async () => {
   expect(await shown('from=nonsense&to=2020-99-99')).toBe(true)
 })
 
-it('keeps script and style together under 100 KB compressed', async () => {
+it("the console's script and style are together under 100 KB compressed", async () => {
   const html = await (await visit('/sign-in')).text()
   const paths = [...html.matchAll(/(?:src|href)="(\/assets\/[^"]+)"/g)].map(([, path]) => path!)
   expect(paths.length).toBeGreaterThan(5)
@@ -236,6 +236,6 @@ it('keeps script and style together under 100 KB compressed', async () => {
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(100_000)
 })
 
-it('has no asset with the name of a property that every object has', async () => {
+it('the console has no asset with the name of a property that every object has', async () => {
   expect((await visit('/assets/x/toString')).status).toBe(404)
 })

@@ -3,11 +3,11 @@ import { caller } from '../api.ts'
 
 const LIMIT = 1200
 
-it('limits the requests of one address to the device API, and of no other', async () => {
+it('the device API limits the requests of one address, and of no other', async () => {
   const stranger = caller('no-such-token')
   const from = (address: string) =>
     stranger('GET', '/device/v1/upgrade', undefined, { 'cf-connecting-ip': address })
-  // The period's window may turn over once in between.
+  // The rate limit's window may turn over once in between.
   for (let count = 0; count < 2 * LIMIT; count++) {
     if ((await from(`2001:db8::${(count % 9) + 1}`)).status === 429) break
   }

@@ -27,7 +27,7 @@ const rowsOf = async (productId: string) =>
       .all()
   ).results
 
-/** A body that arrives in pieces of so many bytes. */
+/** A body that arrives in pieces of `size` bytes. */
 function pieces(text: string, size: number): ReadableStream {
   const bytes = new TextEncoder().encode(text)
   let at = 0
@@ -40,7 +40,7 @@ function pieces(text: string, size: number): ReadableStream {
   })
 }
 
-it('reads a CSV with its columns in any order, however it is cut and quoted', async () => {
+it('an import reads a CSV with its columns in any order, however it is cut into pieces and quoted', async () => {
   const productId = await newProduct()
   const csv =
     '\uFEFFTags, NUMBER ,colour,name,access_token\r\n' +
@@ -60,7 +60,7 @@ it('reads a CSV with its columns in any order, however it is cut and quoted', as
   ])
 })
 
-it('updates what a number has already, by the columns that the file has', async () => {
+it('an import updates a known number, but only the columns that the file has', async () => {
   const productId = await newProduct()
   await send(productId, 'number,name,tags,access_token\n1,one,a,up-1\n2,two,b,up-2\n3,three,c,up-3')
   const again = await send(productId, 'number,name\n1,uno\n2,two\n3,\n4,four')
@@ -79,7 +79,7 @@ it('updates what a number has already, by the columns that the file has', async 
   ])
 })
 
-it('says which rows it refuses and why, and takes the others', async () => {
+it('an import lists the rows that it refuses, with the reasons, and takes the others', async () => {
   const [productId, other] = [await newProduct(), await newProduct()]
   await send(other, 'number,access_token\nx,taken')
   const device = { productId, number: 'basic', credentials: { username: 'imp-basic', password: 'p' } }
@@ -110,7 +110,7 @@ it('says which rows it refuses and why, and takes the others', async () => {
   ])
 })
 
-it('reads one JSON object a line', async () => {
+it('an import reads one JSON object per line', async () => {
   const productId = await newProduct()
   const lines = [
     '{"number":"1","name":"Küche","tags":["a"],"accessToken":"nd-1","colour":"red"}',
@@ -130,7 +130,7 @@ it('reads one JSON object a line', async () => {
   expect((await rowsOf(productId))[0]).toEqual({ number: '1', name: null, token: 'nd-1', tags: '["a"]' })
 })
 
-it('refuses a file that it cannot read', async () => {
+it('a file that the import cannot read is refused', async () => {
   const productId = await newProduct()
   const refused = async (body: string, headers = CSV) => (await send(productId, body, headers)).body
   expect(await refused('')).toMatchObject({ status: 422, errors: [{ path: 'header' }] })
@@ -157,7 +157,7 @@ it('refuses a file that it cannot read', async () => {
   expect(foreign.status).toBe(404)
 })
 
-it('imports 10,000 rows, and the same file again without writing a row', async () => {
+it('an import takes 10,000 rows, and the same file again without writing a row', async () => {
   const productId = await newProduct()
   const rows = Array.from({ length: 10_000 }, (_, i) => `N${i},Device ${i},many-${i},batch;b${i % 10}`)
   const csv = `number,name,access_token,tags\n${rows.join('\n')}\n`
@@ -177,7 +177,7 @@ it('imports 10,000 rows, and the same file again without writing a row', async (
   expect((await rowsOf(productId))[0]).toMatchObject({ number: 'N0', name: 'Lamp 0', token: 'many-0' })
 })
 
-it('takes 200,000 rows at most and lists 1,000 rejected ones', async () => {
+it('an import takes at most 200,000 rows and lists at most 1,000 rejected ones', async () => {
   const productId = await newProduct()
   const bad = `number\n${'\t\u0001\n'.repeat(1_500)}`
   const { body } = await send(productId, bad)
@@ -187,7 +187,7 @@ it('takes 200,000 rows at most and lists 1,000 rejected ones', async () => {
   expect(answer.body).toMatchObject({ status: 413, code: 'import.too_large' })
 })
 
-it('keeps what it read of a file that breaks off', async () => {
+it('the rows read before a file breaks off stay imported', async () => {
   const rows = Array.from({ length: 3_000 }, (_, i) => i)
   for (const [format, text] of [
     ['ndjson', rows.map((i) => `{"number":"${i}"}`).join('\n')],

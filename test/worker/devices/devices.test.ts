@@ -17,7 +17,7 @@ beforeAll(async () => {
   productId = await newProduct()
 })
 
-it('gives a device a token of its own, or takes the one it is given', async () => {
+it('a new device gets a token, or keeps the one that it is given', async () => {
   const made = await newDevice({ number: 'own-token', name: 'Hall', tags: ['a', 'b', 'a'] })
   expect(made.status).toBe(201)
   expect(made.body).toEqual({
@@ -38,7 +38,7 @@ it('gives a device a token of its own, or takes the one it is given', async () =
   expect(given.body.accessToken).toBe('A1_TEST_TOKEN')
 })
 
-it('never shows a token to a viewer or in a list, nor a password to anyone', async () => {
+it("a device's token is never shown to a viewer or in a list, and a password is never shown to anyone", async () => {
   const { body: device } = await newDevice({ number: 'secret', accessToken: 'very-secret-token' })
   const basic = await newDevice({ number: 'basic', credentials: { username: 'usr', password: 'pass-w0rd' } })
   expect(basic.body.username).toBe('usr')
@@ -56,7 +56,7 @@ it('never shows a token to a viewer or in a list, nor a password to anyone', asy
   expect(JSON.stringify([basic.body, shown.body])).not.toMatch(/pass-w0rd|pbkdf2/)
 })
 
-it('keeps numbers unique in a product and credentials in the whole installation', async () => {
+it('a number is unique in its product, and credentials in the whole installation', async () => {
   const other = await makeTenant()
   const { body: theirs } = await other.call('POST', '/api/v1/products', { name: 'p' })
   await newDevice({ number: 'unique', accessToken: 'unique-token' })
@@ -95,7 +95,7 @@ it.each([
   ['both', { number: 'n', accessToken: 't', credentials: { username: 'u', password: 'x' } }, 'credentials'],
   ['21 tags', { number: 'n', tags: Array.from({ length: 21 }, (_, i) => `t${i}`) }, 'tags'],
   ['an empty tag', { number: 'n', tags: [''] }, 'tags.0'],
-])('refuses a device with %s', async (_, body, path) => {
+])('a device with %s is refused', async (_, body, path) => {
   expect((await newDevice(body)).body).toMatchObject({
     status: 422,
     code: 'request.invalid',
@@ -103,7 +103,7 @@ it.each([
   })
 })
 
-it('finds devices by what they are and what they run', async () => {
+it('devices are found by their properties and by the versions that they run', async () => {
   const own = await newProduct('filters')
   const make = async (number: string, more: object = {}) =>
     (await newDevice({ productId: own, number, ...more })).body.id as string
@@ -148,7 +148,7 @@ it('finds devices by what they are and what they run', async () => {
   })
 })
 
-it('changes a device, and clears its name by null', async () => {
+it('a device can be changed, and null clears its name', async () => {
   const { body } = await newDevice({ number: 'change-me', name: 'old', tags: ['x'] })
   const path = `/api/v1/devices/${body.id}`
   const changed = await admin.call('PATCH', path, { name: null, tags: [], enabled: false })
@@ -159,7 +159,7 @@ it('changes a device, and clears its name by null', async () => {
   expect((await viewer.call('PATCH', path, {})).status).toBe(403)
 })
 
-it('moves a device to another product of the tenant, where its number is free', async () => {
+it('a device can move to another product of its tenant if its number is free there', async () => {
   const [target, other] = [await newProduct('target'), await makeTenant()]
   const { body } = await newDevice({ number: 'mover' })
   const move = (productId: string) =>
@@ -174,7 +174,7 @@ it('moves a device to another product of the tenant, where its number is free', 
   expect((await move(target)).status).toBe(200)
 })
 
-it('keeps a device in its product while an upgrade is active', async () => {
+it('a device cannot move to another product while an upgrade is active', async () => {
   const target = await newProduct('target')
   const { body } = await newDevice({ number: 'busy' })
   await insertUpgrade(body.id, 'tsk_none', 1)
@@ -182,7 +182,7 @@ it('keeps a device in its product while an upgrade is active', async () => {
   expect(moved.body).toMatchObject({ status: 409, code: 'device.busy' })
 })
 
-it('deletes a device with what only it has', async () => {
+it('a device is deleted with all its rows in D1', async () => {
   const { body } = await newDevice({ number: 'gone' })
   await env.DB.batch([
     env.DB.prepare(
@@ -200,7 +200,7 @@ it('deletes a device with what only it has', async () => {
   expect(left).toBe(0)
 })
 
-it('rotates a token, but not the password of Basic credentials', async () => {
+it('a token can be rotated, but not the password of Basic credentials', async () => {
   const { body } = await newDevice({ number: 'rotate' })
   const rotated = await admin.call('POST', `/api/v1/devices/${body.id}/rotate-token`)
   expect(rotated.status).toBe(200)
@@ -212,7 +212,7 @@ it('rotates a token, but not the password of Basic credentials', async () => {
   expect(refused.body).toMatchObject({ status: 409, code: 'device.has_credentials' })
 })
 
-it("answers 404 for another tenant's device, whatever is asked of it", async () => {
+it("another tenant's device returns 404 for every call", async () => {
   const other = await makeTenant()
   const { body } = await newDevice({ number: 'ours' })
   const path = `/api/v1/devices/${body.id}`
@@ -234,7 +234,7 @@ it("answers 404 for another tenant's device, whatever is asked of it", async () 
   expect((await other.call('GET', `/api/v1/devices?productId=${productId}`)).body.items).toEqual([])
 })
 
-it('lists how upgrades ended, after those that are active', async () => {
+it("a device's upgrades are listed with the active ones first, then those that ended", async () => {
   const { body } = await newDevice({ number: 'history' })
   const [older, newer, active] = [
     await insertTask('older'),
@@ -249,7 +249,7 @@ it('lists how upgrades ended, after those that are active', async () => {
   await env.DB.batch([
     outcome.bind(body.id, older, admin.tenantId, 'success', null),
     outcome.bind(body.id, newer, admin.tenantId, 'failure', 'timed out'),
-    // Retried: its outcome is of the attempt before.
+    // This device was retried: its stored outcome is that of the attempt before.
     outcome.bind(body.id, active, admin.tenantId, 'failure', 'timed out'),
     env.DB.prepare(
       "INSERT INTO device_modules (device_id, module, version, reported_at) VALUES (?, 'default', 'v1', 0)",
@@ -290,7 +290,7 @@ it('lists how upgrades ended, after those that are active', async () => {
   expect(second.body).toMatchObject({ items: [{ taskId: older, status: 'success' }], nextCursor: null })
 })
 
-it('shows what a device sent that could not be read, newest first', async () => {
+it("a device's unreadable messages are shown newest first", async () => {
   const { body } = await newDevice({ number: 'rejected' })
   const path = `/api/v1/devices/${body.id}/rejections`
   expect((await viewer.call('GET', path)).body).toEqual({ total: 0, items: [] })

@@ -15,7 +15,7 @@ const KINDS = ['download began', 'download completed']
 const fetchLink = (url: string, headers: Record<string, string> = {}, method = 'GET') =>
   exports.default.fetch(url, { method, headers })
 
-/** A task for a file of random bytes, and the link that its first device has. */
+/** Makes a task for a file of random bytes, and returns the link that its first device got. */
 async function pushBytes(lab: Lab, length: number) {
   const draft = { productId: lab.productId, name: 'firmware', version: 'v2' }
   const made = await lab.admin.call('POST', '/api/v1/packages', draft)
@@ -26,7 +26,7 @@ async function pushBytes(lab: Lab, length: number) {
   return { task, bytes, packageId: made.body.id as string, url: await pushedLink(lab) }
 }
 
-/** How many bytes came until the answer ended, and whether it ended as it should. */
+/** Reads until the response ends. Returns the number of bytes, and whether the response broke off. */
 async function drain(reader: ReadableStreamDefaultReader<Uint8Array>) {
   let received = 0
   try {
@@ -46,7 +46,7 @@ async function pushedLink(lab: Lab, device: LabDevice = lab.devices[0]!): Promis
 }
 
 describe('a link through the Worker', () => {
-  it('is short, and leads to the file', async () => {
+  it('a link through the Worker is shorter than 128 characters and leads to the file', async () => {
     const lab = await makeWorkerLab()
     await lab.upgradeTo('v2')
     const url = await pushedLink(lab)
@@ -59,7 +59,7 @@ describe('a link through the Worker', () => {
     expect(await answer.text()).toBe(FILE)
   })
 
-  it('gives parts, so that a download goes on where it was cut off', async () => {
+  it('a link through the Worker serves ranges, so that a download goes on where it was cut off', async () => {
     const lab = await makeWorkerLab()
     await lab.upgradeTo('v2')
     const url = await pushedLink(lab)
@@ -79,7 +79,7 @@ describe('a link through the Worker', () => {
     expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, '11', ''])
   })
 
-  it('gives every byte, whatever the parts that it is fetched in', async () => {
+  it('a link through the Worker serves every byte, in whichever parts the file is fetched', async () => {
     const lab = await makeWorkerLab()
     const { bytes, url } = await pushBytes(lab, 300_001)
     const parts: Uint8Array[] = []
@@ -110,7 +110,7 @@ describe('a link through the Worker', () => {
   })
 
   it.each(['pause', 'freeze', 'cancel', 'recall'])(
-    'is cut off while it is under way by a %s',
+    'a download through the Worker is cut off by a %s',
     async (what) => {
       const lab = await makeWorkerLab()
       const size = 8 * 1024 * 1024
@@ -129,7 +129,7 @@ describe('a link through the Worker', () => {
     },
   )
 
-  it('goes on under way while the task runs, and where nobody can say whether it may', async () => {
+  it('a download goes on while the task runs, and also if the task cannot be reached', async () => {
     const lab = await makeWorkerLab()
     const { url } = await pushBytes(lab, 1024 * 1024)
     const reader = (await fetchLink(url)).body!.getReader()
@@ -145,7 +145,7 @@ describe('a link through the Worker', () => {
     expect(asked).toHaveBeenCalledOnce()
   })
 
-  it('stops while the task is paused, its product frozen or the device disabled, and goes on afterwards', async () => {
+  it('a link returns 503 while the task is paused, the product frozen or the device disabled, and works again afterwards', async () => {
     const lab = await makeWorkerLab()
     const task = await lab.upgradeTo('v2')
     const url = await pushedLink(lab)
@@ -166,7 +166,7 @@ describe('a link through the Worker', () => {
     expect((await fetchLink(url)).status).toBe(200)
   })
 
-  it('is dead once the device or the task is cancelled, or the package recalled', async () => {
+  it('a link returns 410 once the device or the task is cancelled or the package recalled', async () => {
     const lab = await makeWorkerLab(3)
     const [one, two, three] = lab.devices as [LabDevice, LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2', { devices: { ids: [one.id, two.id] } })
@@ -184,7 +184,7 @@ describe('a link through the Worker', () => {
     expect((await fetchLink(recalled)).status).toBe(410)
   })
 
-  it('is dead where the file is gone from the bucket', async () => {
+  it('a link returns 410 if the file is gone from the bucket', async () => {
     const lab = await makeWorkerLab()
     const { url, packageId } = await pushBytes(lab, 10)
     const prefix = `packages/${lab.admin.tenantId}/${packageId}/`
@@ -193,7 +193,7 @@ describe('a link through the Worker', () => {
     for (const method of ['GET', 'HEAD']) expect((await fetchLink(url, {}, method)).status, method).toBe(410)
   })
 
-  it('is in no log, whatever goes wrong', async () => {
+  it('a link is in no log, even if the download fails', async () => {
     const lab = await makeWorkerLab()
     await lab.upgradeTo('v2')
     const url = await pushedLink(lab)
@@ -209,7 +209,7 @@ describe('a link through the Worker', () => {
     expect(JSON.stringify(logged.mock.calls)).not.toContain(url.slice(url.lastIndexOf('/') + 1))
   })
 
-  it('expires with the time that the policy gives it', async () => {
+  it("a link expires after the time that the task's policy sets", async () => {
     const lab = await makeWorkerLab()
     await lab.upgradeTo('v2', { policy: { downloadTtlSeconds: 60 } })
     const url = await pushedLink(lab)
@@ -218,7 +218,7 @@ describe('a link through the Worker', () => {
     expect([answer.status, await answer.json()]).toMatchObject([403, { code: 'download.expired' }])
   })
 
-  it('cannot be guessed, nor changed', async () => {
+  it('a link that was guessed or changed returns 404', async () => {
     const lab = await makeWorkerLab()
     await lab.upgradeTo('v2')
     const url = await pushedLink(lab)
@@ -229,7 +229,7 @@ describe('a link through the Worker', () => {
     }
   })
 
-  it('stands for a device of a task: for another there is nothing', async () => {
+  it('a link is valid only for its device, its task and its package', async () => {
     const lab = await makeWorkerLab()
     const task = await lab.upgradeTo('v2')
     await lab.push(lab.devices[0]!)
@@ -248,7 +248,7 @@ describe('a link through the Worker', () => {
     expect(await open({ packageIndex: 1 })).toBe(410)
   })
 
-  it('shows in the device’s history when the download began and was complete, each once', async () => {
+  it("a device's history shows once when the download began and once when it was complete", async () => {
     const lab = await makeWorkerLab()
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -258,32 +258,32 @@ describe('a link through the Worker', () => {
         .map(({ kind }: { kind: string }) => kind)
         .filter((kind: string) => KINDS.includes(kind))
     expect(await (await fetchLink(url, { range: 'bytes=0-3' })).text()).toBe('firm')
-    await until('it began', async () => (await noted()).length === 1)
+    await until('the download began', async () => (await noted()).length === 1)
     await (await fetchLink(url, { range: 'bytes=4-' })).text()
-    await until('it is complete', async () => (await noted()).length === 2)
+    await until('the download is complete', async () => (await noted()).length === 2)
     await (await fetchLink(url)).text()
     await lab.unexpected()
     expect(await noted()).toEqual(KINDS)
     expect(JSON.stringify(await task.device(device))).not.toContain('/d/')
   })
 
-  it('shows each once, also where the device has said so much since that the beginning is forgotten', async () => {
+  it('the beginning of a download is noted once, even if later messages push its entry out of the history', async () => {
     const lab = await makeWorkerLab()
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
     const url = await pushedLink(lab)
     await (await fetchLink(url, { range: 'bytes=0-3' })).text()
     const kinds = async () => (await task.device(device)).events.map(({ kind }: { kind: string }) => kind)
-    await until('it began', async () => (await kinds()).includes('download began'))
+    await until('the download began', async () => (await kinds()).includes('download began'))
     await lab.bridge.post(Array.from({ length: 60 }, (_, n) => progresses(device, n + 1)))
-    await until('it is forgotten', async () => !(await kinds()).includes('download began'))
+    await until('the entry is gone from the history', async () => !(await kinds()).includes('download began'))
     await (await fetchLink(url, { range: 'bytes=4-7' })).text()
     await (await fetchLink(url, { range: 'bytes=8-' })).text()
-    await until('it is complete', async () => (await kinds()).includes('download completed'))
+    await until('the download is complete', async () => (await kinds()).includes('download completed'))
     expect(await kinds()).not.toContain('download began')
   })
 
-  it('makes −2 in a paused task a link to replace, not a Failure', async () => {
+  it('−2 in a paused task is no Failure, and the device gets a fresh link', async () => {
     const lab = await makeWorkerLab()
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -296,7 +296,7 @@ describe('a link through the Worker', () => {
     expect((await fetchLink(await pushedLink(lab))).status).toBe(200)
   })
 
-  it('goes out over HTTPS too', async () => {
+  it('a device on HTTPS gets a link through the Worker too', async () => {
     const lab = await makeWorkerLab()
     lab.bridge.close()
     const task = await lab.upgradeTo('v2')
@@ -308,12 +308,17 @@ describe('a link through the Worker', () => {
 
 describe('an installation', () => {
   const request = {
-    ...{ mode: 'worker' as const, taskId: newId('tsk'), deviceId: newId('dev'), packageIndex: 0 },
-    ...{ storageKey: 'k', ttlSeconds: 60, now: Date.now() },
+    mode: 'worker' as const,
+    taskId: newId('tsk'),
+    deviceId: newId('dev'),
+    packageIndex: 0,
+    storageKey: 'k',
+    ttlSeconds: 60,
+    now: Date.now(),
   }
   const link = (more: Record<string, string>) => createLinker({ ...env, ...more })(request)
 
-  it('keeps every link under 128 characters, or says which setting is at fault', async () => {
+  it('a link of 128 characters or more is refused with the name of the setting at fault', async () => {
     const longest = `https://${'a'.repeat(45)}`
     expect((await link({ PUBLIC_URL: longest })).url).toHaveLength(127)
     await expect(link({ PUBLIC_URL: `${longest}b` })).rejects.toThrow('PUBLIC_URL of at most 53 characters')
@@ -321,7 +326,7 @@ describe('an installation', () => {
     await expect(link({ DOWNLOAD_SIGNING_KEY: '' })).rejects.toThrow('DOWNLOAD_SIGNING_KEY')
   })
 
-  it('is asked for by no product, and waited for by its tasks, where the Worker is not set up for it', async () => {
+  it('without a signing key no product can choose downloads through the Worker, and tasks of such products wait', async () => {
     const lab = await makeWorkerLab()
     const key = env.DOWNLOAD_SIGNING_KEY!
     env.DOWNLOAD_SIGNING_KEY = ''
@@ -336,7 +341,7 @@ describe('an installation', () => {
     for (const { status, body } of answers) expect([status, body.code]).toEqual([409, 'downloads.not_set_up'])
     const task = await lab.upgradeTo('v2')
     const [device] = lab.devices as [LabDevice]
-    await until('it waits', async () => /need the secret/.test((await task.get()).waitingFor))
+    await until('the task waits', async () => /need the secret/.test((await task.get()).waitingFor))
     const due = await over(device)('GET', '/device/v1/upgrade')
     expect(due).toMatchObject({ status: 200, body: { params: {} } })
     const [result] = await lab.bridge.post([requests(device, '17')])

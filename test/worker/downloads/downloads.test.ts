@@ -2,12 +2,12 @@ import { env } from 'cloudflare:workers'
 import { expect, it } from 'vitest'
 import { createLinkCache, signDownload } from '../../../src/links/links.ts'
 
-// The links themselves are followed in test/e2e/downloads.test.ts.
+// test/e2e/downloads.test.ts follows the links themselves.
 
 const NOW = Date.UTC(2026, 0, 2, 3, 4, 5, 678)
 const DAY_MS = 24 * 3600_000
 
-it('signs a link that says when it expires', async () => {
+it('a signed link says when it expires', async () => {
   const link = await signDownload(env, 'packages/ten_1/pkg_1/key', 3600, NOW)
   expect(link.expiresAt).toBe(Date.UTC(2026, 0, 2, 4, 4, 5))
   const url = new URL(link.url)
@@ -23,12 +23,12 @@ it('signs a link that says when it expires', async () => {
   expect(link.url).not.toContain(env.R2_SECRET_ACCESS_KEY)
 })
 
-it('takes an endpoint with a slash at its end', async () => {
+it('a link is the same with and without a slash at the end of the endpoint', async () => {
   const config = { ...env, R2_S3_ENDPOINT: `${env.R2_S3_ENDPOINT}/` }
   expect(await signDownload(config, 'k', 60, NOW)).toEqual(await signDownload(env, 'k', 60, NOW))
 })
 
-it('shares a link while nine tenths of its life are left', async () => {
+it('a link is shared while nine tenths of its life are left', async () => {
   const link = createLinkCache()
   const ask = (now: number, key = 'k', ttl = 86_400) => link(env, key, ttl, now)
   const first = await ask(NOW)
@@ -40,7 +40,7 @@ it('shares a link while nine tenths of its life are left', async () => {
   expect(await ask(NOW + 0.15 * DAY_MS)).toBe(renewed)
 })
 
-it('keeps a bounded number of links, the newest', async () => {
+it('the cache of links keeps a bounded number, the newest ones', async () => {
   const link = createLinkCache()
   const oldest = await link(env, 'oldest', 60, NOW)
   let newest = oldest

@@ -9,11 +9,11 @@ import { type LabDevice, makeLab, progresses, reports } from '../lab.ts'
 import type { Item } from '../lab-bridge.ts'
 import { moveClock, until } from '../lab-clock.ts'
 
-// One bridge of a name is active (src/hub/lease.ts).
+// Of several bridges with one name, one is active (src/hub/lease.ts).
 
 interface Replica {
   frames: { t: string; number?: number; active?: boolean }[]
-  /** What the hub said last of the lease. */
+  /** The hub's latest message about the lease. */
   lease: () => { number: number; active: boolean } | undefined
   isClosed: () => boolean
   send: (frame: object) => void
@@ -73,7 +73,7 @@ async function newBridge() {
   return { client, stub, ring, alarmAt }
 }
 
-it('makes the first bridge of a name active, and lets the second wait', async () => {
+it('the first bridge of a name becomes active, and the second stands by', async () => {
   const { client, stub } = await newBridge()
   const first = await greet(client, 'one')
   await isTold(first, { number: 1, active: true })
@@ -82,7 +82,7 @@ it('makes the first bridge of a name active, and lets the second wait', async ()
   expect(await stub.status()).toMatchObject({ connected: true, standbys: 1, credit: 10 })
 })
 
-it('passes the lease on at once where its holder ends on purpose', async () => {
+it('the lease passes on at once if its holder says goodbye', async () => {
   const { client } = await newBridge()
   const first = await greet(client, 'one')
   await isTold(first, { number: 1, active: true })
@@ -92,7 +92,7 @@ it('passes the lease on at once where its holder ends on purpose', async () => {
   await isTold(second, { number: 2, active: true })
 })
 
-it('waits 15 s for a holder whose connection broke, and gives it the same lease when it is back', async () => {
+it('a holder whose connection broke has 15 s to come back and keeps its lease', async () => {
   const { client, alarmAt } = await newBridge()
   const first = await greet(client, 'one')
   await isTold(first, { number: 1, active: true })
@@ -100,7 +100,7 @@ it('waits 15 s for a holder whose connection broke, and gives it the same lease 
   await isTold(second, { number: 1, active: false })
   const brokeAt = Date.now()
   first.close(4000)
-  await until('it is gone', first.isClosed)
+  await until('the first bridge is disconnected', first.isClosed)
   const at = (await alarmAt())!
   expect(at).toBeGreaterThanOrEqual(brokeAt + 14_000)
   expect(at).toBeLessThanOrEqual(Date.now() + 15_000)
@@ -109,7 +109,7 @@ it('waits 15 s for a holder whose connection broke, and gives it the same lease 
   expect(second.lease()).toEqual({ number: 1, active: false })
 })
 
-it('passes the lease on where its holder says nothing for 15 s, and tells it when it is back', async () => {
+it('the lease passes on if its holder is silent for 15 s, and the old holder is told', async () => {
   const { client, ring } = await newBridge()
   const first = await greet(client, 'one')
   await isTold(first, { number: 1, active: true })
@@ -126,25 +126,25 @@ it('passes the lease on where its holder says nothing for 15 s, and tells it whe
   await isTold(again, { number: 2, active: false })
 })
 
-it('hands notices to the active bridge only', async () => {
+it('the hub sends frames to the active bridge only', async () => {
   const { client, stub } = await newBridge()
   const first = await greet(client, 'one')
   await isTold(first, { number: 1, active: true })
   const second = await greet(client, 'two')
   await isTold(second, { number: 1, active: false })
   await stub.reply('topic', 'text')
-  await until('the reply', () => first.frames.some(({ t }) => t === 'reply'))
+  await until('the active bridge has the reply', () => first.frames.some(({ t }) => t === 'reply'))
   expect(second.frames.some(({ t }) => t === 'reply')).toBe(false)
 })
 
-it('refuses a bridge that says another name than its key', async () => {
+it("a bridge that gives another name than its key's is disconnected", async () => {
   const { client, stub } = await newBridge()
   const other = await greet(client, 'one', 'other')
-  await until('it is closed', other.isClosed)
+  await until('the bridge is disconnected', other.isClosed)
   expect(await stub.status()).toMatchObject({ connected: false, credit: 0 })
 })
 
-it('takes no upTo from a bridge that stands by', async () => {
+it('the hub takes no upTo from a bridge that stands by', async () => {
   const { client, stub, ring } = await newBridge()
   const first = await greet(client, 'one')
   await isTold(first, { number: 1, active: true })
@@ -159,7 +159,7 @@ it('takes no upTo from a bridge that stands by', async () => {
   expect((await stub.handedOver()).upTo).toBe(body.upTo)
 })
 
-it('takes what a replaced bridge still held, and changes nothing that is newer', async () => {
+it('messages that a replaced bridge still held are taken, but change nothing that is newer', async () => {
   const lab = await makeLab(2)
   const [device, other] = lab.devices as [LabDevice, LabDevice]
   const task = await lab.upgradeTo('v2.0.0')
@@ -188,7 +188,7 @@ it('takes what a replaced bridge still held, and changes nothing that is newer',
   const kinds: string[] = seen.events.map(({ kind }: { kind: string }) => kind)
   expect(kinds.filter((kind) => kind === 'progress')).toHaveLength(1)
   expect(kinds.slice(-2)).toEqual(['late version', 'late progress'])
-  // Of this one nothing newer is known.
+  // Nothing newer is known of the other device.
   expect(await task.device(other)).toMatchObject({ step: 40 })
   const { modules, online } = (await lab.admin.call('GET', `/api/v1/devices/${device.id}`)).body
   expect(modules).toMatchObject([{ module: 'default', version: 'v1.0.0' }])

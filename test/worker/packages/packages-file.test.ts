@@ -22,7 +22,7 @@ async function makeOne(fields: object = {}) {
 it.each([
   ['SHA256', 'sha256'],
   ['MD5', 'md5'],
-] as const)('stores a file with its size and its %s', async (signMethod, algorithm) => {
+] as const)('a file is stored with its size and its %s', async (signMethod, algorithm) => {
   const { tenant, id, file, show } = await makeOne({ signMethod })
   const bytes = randomBytes(3 * MIB + 17)
   const headers = { 'X-Content-SHA256': digest('sha256', bytes).toUpperCase() }
@@ -48,7 +48,7 @@ it.each([
   })
 })
 
-it('keeps path and control characters out of a file name', async () => {
+it('path characters and control characters in a file name are replaced or removed', async () => {
   const { tenant, file } = await makeOne()
   const name = encodeURIComponent('../a\\b\r\nSet-Cookie: x\u202Egnp.exe\ud800'.replace('\ud800', ''))
   const answer = await putBytes(tenant, `${file}?filename=${name}`, randomBytes(10))
@@ -66,15 +66,18 @@ it.each([
     'x-content-sha256',
   ],
   ['a long file name', `?filename=${'f'.repeat(256)}`, randomBytes(10), {}, 422, 'filename'],
-])('refuses %s and stays a draft', async (_, query, bytes, headers, status, path) => {
-  const { tenant, id, file, show } = await makeOne()
-  const answer = await putBytes(tenant, file + query, bytes, headers)
-  expect(answer.body).toMatchObject({ status, code: 'request.invalid', errors: [{ path }] })
-  expect(await storedObjects(tenant, id)).toEqual([])
-  expect((await show()).state).toBe('draft')
-})
+])(
+  'the upload of %s is refused, and the package stays a draft',
+  async (_, query, bytes, headers, status, path) => {
+    const { tenant, id, file, show } = await makeOne()
+    const answer = await putBytes(tenant, file + query, bytes, headers)
+    expect(answer.body).toMatchObject({ status, code: 'request.invalid', errors: [{ path }] })
+    expect(await storedObjects(tenant, id)).toEqual([])
+    expect((await show()).state).toBe('draft')
+  },
+)
 
-it('refuses a file without a length and one over 100 MB before it reads it', async () => {
+it('a file without a length and a file over 100 MB are refused before they are read', async () => {
   const { tenant, id, file, show } = await makeOne()
   const neverRead = () => new ReadableStream({ type: 'bytes', pull: () => {} })
   const unknown = await putBytes(tenant, file, neverRead())
@@ -85,7 +88,7 @@ it('refuses a file without a length and one over 100 MB before it reads it', asy
   expect((await show()).state).toBe('draft')
 })
 
-it('refuses a file with another digest, removes it, and takes the right one then', async () => {
+it('a file whose digest does not match is refused and removed, and the right file is taken afterwards', async () => {
   const { tenant, id, file, show } = await makeOne({ signMethod: 'MD5' })
   const bytes = randomBytes(100_000)
   const wrong = await putBytes(tenant, file, bytes, { 'X-Content-SHA256': digest('sha256', randomBytes(10)) })
@@ -101,7 +104,7 @@ it.each([
   ['fails half-way', (bytes: Uint8Array) => [bytes, new Error('gone')]],
   ['ends half-way', (bytes: Uint8Array) => [bytes]],
   ['is longer than announced', (bytes: Uint8Array) => [bytes, bytes, bytes]],
-])('leaves nothing behind of a body that %s', async (_, chunksOf) => {
+])('a body that %s leaves nothing behind', async (_, chunksOf) => {
   const { tenant, id, file, show } = await makeOne()
   const chunks = chunksOf(randomBytes(60_000))
   const body = new ReadableStream({
@@ -118,7 +121,7 @@ it.each([
   expect((await show()).state).toBe('draft')
 })
 
-it('never changes a ready package', async () => {
+it('the file of a ready package never changes', async () => {
   const { tenant, id, file, path, show } = await makeOne()
   const bytes = randomBytes(1000)
   await putBytes(tenant, file, bytes)
@@ -131,7 +134,7 @@ it('never changes a ready package', async () => {
   expect((await storedBytes(object!.key)).equals(bytes)).toBe(true)
 })
 
-it('takes one of several files that come at once', async () => {
+it("of several files that come at once, one becomes the package's file", async () => {
   const { tenant, id, file, show } = await makeOne()
   const files = Array.from({ length: 4 }, () => randomBytes(200_000))
   const answers = await Promise.all(files.map((bytes) => putBytes(tenant, file, bytes)))

@@ -6,7 +6,7 @@ import { type Answer, type Client, makeTenant } from '../api.ts'
 
 export type Tenant = Client & { tenantId: string; productId: string }
 
-/** An admin of a new tenant with a product. */
+/** Makes a tenant with an admin and a product. */
 export async function makeTenantWithProduct(): Promise<Tenant> {
   const client = await makeTenant()
   const { body } = await client.call('POST', '/api/v1/products', { name: 'a product' })
@@ -15,7 +15,7 @@ export async function makeTenantWithProduct(): Promise<Tenant> {
 
 let versions = 0
 
-/** A new draft's id. */
+/** Makes a draft and returns its id. */
 export async function makeDraft({ call, productId }: Tenant, fields: object = {}): Promise<string> {
   const version = `v1.0.${++versions}`
   const made = await call('POST', '/api/v1/packages', { productId, name: 'firmware', version, ...fields })
@@ -41,18 +41,18 @@ export async function putBytes(
   return { status: response.status, headers: response.headers, body: text && JSON.parse(text) }
 }
 
-/** Bytes that no compression or repetition makes equal by chance. */
+/** Random, so that no two files are equal by chance. */
 export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length)
   for (let at = 0; at < length; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536))
   return bytes
 }
 
-/** By Node's own crypto, not by the stream that the Worker uses. */
+/** Computed by Node's crypto, independently of the stream that the Worker uses. */
 export const digest = (algorithm: 'sha256' | 'md5', bytes: Uint8Array) =>
   createHash(algorithm).update(bytes).digest('hex')
 
-/** What the bucket has of a package. */
+/** The objects that the bucket has for a package. */
 export async function storedObjects({ tenantId }: Tenant, packageId: string): Promise<R2Object[]> {
   return (await env.PACKAGES.list({ prefix: `packages/${tenantId}/${packageId}/` })).objects
 }
@@ -61,7 +61,7 @@ export async function storedBytes(key: string): Promise<Buffer> {
   return Buffer.from(await (await env.PACKAGES.get(key))!.arrayBuffer())
 }
 
-/** Asks until the package has left `verifying`. */
+/** Polls until the package has left `verifying`, and returns it. */
 export const whenVerified = ({ call }: Tenant, packageId: string) =>
   vi.waitUntil(
     async () => {

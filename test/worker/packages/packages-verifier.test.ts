@@ -12,7 +12,7 @@ import {
   whenVerified,
 } from './packages-fixture.ts'
 
-/** A package whose upload is complete, in the bucket and in D1, and not yet looked at. */
+/** A package whose completed upload is in the bucket and not verified yet. `size` is the size announced. */
 async function makeVerifying(bytes: Uint8Array<ArrayBuffer>, says: { size?: number } = {}) {
   const tenant = await makeTenantWithProduct()
   const packageId = await makeDraft(tenant)
@@ -33,7 +33,7 @@ async function makeVerifying(bytes: Uint8Array<ArrayBuffer>, says: { size?: numb
   return { tenant, packageId, ref, storageKey, verifier: packageVerifier(env, ref) }
 }
 
-it('verifies after its memory was lost', async () => {
+it('the verifier verifies a file although it lost its memory', async () => {
   const bytes = randomBytes(5000)
   const { tenant, packageId, ref, verifier } = await makeVerifying(bytes)
   await verifier.wake(ref, 3600_000)
@@ -46,7 +46,7 @@ it('verifies after its memory was lost', async () => {
   })
 })
 
-it('does nothing more when it is woken again', async () => {
+it('a verifier that is woken again after its work changes nothing', async () => {
   const { tenant, packageId, ref, verifier } = await makeVerifying(randomBytes(5000))
   await verifier.wake(ref)
   const ready = await whenVerified(tenant, packageId)
@@ -56,7 +56,7 @@ it('does nothing more when it is woken again', async () => {
   expect(await storedObjects(tenant, packageId)).toHaveLength(1)
 })
 
-it('goes back to a draft where the file has another size or is gone', async () => {
+it('a package becomes a draft again if its uploaded file has another size or is gone', async () => {
   const other = await makeVerifying(randomBytes(5000), { size: 5001 })
   await other.verifier.wake(other.ref)
   expect(await whenVerified(other.tenant, other.packageId)).toMatchObject({
@@ -75,7 +75,7 @@ it('goes back to a draft where the file has another size or is gone', async () =
   })
 })
 
-it('gives up after five tries that ended with the process', async () => {
+it('the verifier gives up a file after five tries that ended with the process', async () => {
   const { tenant, packageId, ref, verifier } = await makeVerifying(randomBytes(5000))
   await verifier.wake(ref, 3600_000)
   await runInDurableObject(verifier, (_, state) => state.storage.kv.put('tries', 5))
@@ -86,7 +86,7 @@ it('gives up after five tries that ended with the process', async () => {
   expect(await storedObjects(tenant, packageId)).toEqual([])
 })
 
-it('tries again later where the database fails', async () => {
+it('the verifier tries again later if the database fails', async () => {
   const { tenant, packageId, ref, verifier } = await makeVerifying(randomBytes(5000))
   await verifier.wake(ref, 3600_000)
   await env.DB.exec('ALTER TABLE uploads RENAME TO uploads_away')
@@ -97,7 +97,7 @@ it('tries again later where the database fails', async () => {
   expect(await whenVerified(tenant, packageId)).toMatchObject({ state: 'ready', size: 5000 })
 })
 
-it('removes what a ready package does not need, and nothing of a draft', async () => {
+it('the verifier removes files that a ready package does not need, and no file of a draft', async () => {
   const { tenant, packageId, ref, storageKey, verifier } = await makeVerifying(randomBytes(5000))
   await env.PACKAGES.put(newStorageKey(ref), 'left behind')
   await verifier.wake(ref)
@@ -111,7 +111,7 @@ it('removes what a ready package does not need, and nothing of a draft', async (
   expect(await storedObjects(tenant, draft.packageId)).toHaveLength(1)
 })
 
-it('keeps nothing when there is nothing left to do', async () => {
+it('a verifier that has nothing left to do keeps nothing in its storage', async () => {
   const { ref, verifier } = await makeVerifying(randomBytes(10))
   await verifier.wake(ref, 3600_000)
   await runDurableObjectAlarm(verifier)

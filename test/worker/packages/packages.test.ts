@@ -14,7 +14,7 @@ import {
 const post = ({ call, productId }: Tenant, fields: object) =>
   call('POST', '/api/v1/packages', { productId, name: 'firmware', version: 'v1', ...fields })
 
-/** A task that names the package, as the task's own code writes it. */
+/** Inserts a task that names the package into D1. */
 async function useInTask({ tenantId, productId }: Tenant, packageId: string): Promise<void> {
   await env.DB.prepare(
     `INSERT INTO tasks (id, tenant_id, product_id, package_ids, module, target_version, name, selection, policy,
@@ -25,7 +25,7 @@ async function useInTask({ tenantId, productId }: Tenant, packageId: string): Pr
     .run()
 }
 
-it('makes a draft and shows it', async () => {
+it('an operator makes a draft of a package, and the API shows it', async () => {
   const tenant = await makeTenantWithProduct()
   const made = await post(tenant, { name: ' firmware ', version: ' v1.1.0 ' })
   expect(made.status).toBe(201)
@@ -51,7 +51,7 @@ it('makes a draft and shows it', async () => {
   expect((await tenant.call('GET', `/api/v1/packages/${made.body.id}`)).body).toEqual(made.body)
 })
 
-it('keeps what the operator entered for a differential package', async () => {
+it('the API keeps what the operator entered for a differential package', async () => {
   const tenant = await makeTenantWithProduct()
   const fields = {
     module: 'MCU',
@@ -67,7 +67,7 @@ it('keeps what the operator entered for a differential package', async () => {
   expect((await tenant.call('GET', `/api/v1/packages/${made.body.id}`)).body).toEqual(made.body)
 })
 
-it('has each version of a module once, a diff from each source version', async () => {
+it('a module has one full package for each version, and one differential package for each source version', async () => {
   const tenant = await makeTenantWithProduct()
   const diff = { kind: 'diff', sourceVersion: 'v0' }
   for (const fields of [{}, { module: 'MCU' }, { version: 'v2' }, diff, { ...diff, sourceVersion: 'v0.9' }]) {
@@ -94,18 +94,18 @@ it.each([
   ['more than 8 KiB of extData', { extData: { key: 'ä'.repeat(4096) } }, 'extData'],
   ['extData that is a list', { extData: [1] }, 'extData'],
   ['an unknown field', { state: 'ready' }, 'state'],
-])('refuses %s and names the field', async (_, fields, path) => {
+])('a package with %s is refused, and the field is named', async (_, fields, path) => {
   const refused = await post(await makeTenantWithProduct(), fields)
   expect(refused.headers.get('content-type')).toBe('application/problem+json')
   expect(refused.body).toMatchObject({ status: 422, code: 'request.invalid', errors: [{ path }] })
 })
 
-it('takes extData of exactly 8 KiB', async () => {
+it('a package may have extData of exactly 8 KiB', async () => {
   const extData = { k: 'x'.repeat(8192 - '{"k":""}'.length) }
   expect((await post(await makeTenantWithProduct(), { extData })).status).toBe(201)
 })
 
-it('lists by product, name and state, page by page', async () => {
+it('packages are listed by product, name and state, page by page', async () => {
   const tenant = await makeTenantWithProduct()
   const first = await makeDraft(tenant, { name: 'Gateway 100%' })
   const second = await makeDraft(tenant)
@@ -126,7 +126,7 @@ it('lists by product, name and state, page by page', async () => {
   expect((await tenant.call('GET', '/api/v1/packages?state=gone')).body.errors[0].path).toBe('state')
 })
 
-it("answers 404 for another tenant's package and product", async () => {
+it("another tenant's package and product return 404", async () => {
   const owner = await makeTenantWithProduct()
   const stranger = await makeTenantWithProduct()
   const id = await makeDraft(owner)
@@ -143,10 +143,10 @@ it("answers 404 for another tenant's package and product", async () => {
   expect((await owner.call('GET', path)).status).toBe(200)
 })
 
-it('lets viewers look and operators write', async () => {
+it('a viewer may read packages, but not make, change or delete them', async () => {
   const tenant = await makeTenantWithProduct()
   const id = await makeDraft(tenant)
-  const viewer = { ...(await makeClient('viewer', tenant.tenantId)), ...{ productId: tenant.productId } }
+  const viewer = { ...(await makeClient('viewer', tenant.tenantId)), productId: tenant.productId }
   expect((await viewer.call('GET', `/api/v1/packages/${id}`)).status).toBe(200)
   expect((await post(viewer as Tenant, {})).status).toBe(403)
   expect((await viewer.call('DELETE', `/api/v1/packages/${id}`)).status).toBe(403)
@@ -154,7 +154,7 @@ it('lets viewers look and operators write', async () => {
   expect((await viewer.call('POST', `/api/v1/packages/${id}/uploads`, { size: 10 })).status).toBe(403)
 })
 
-it('deletes a package with its file and its open uploads', async () => {
+it('a package is deleted with its file and its open uploads', async () => {
   const tenant = await makeTenantWithProduct()
   const { call } = tenant
   const id = await makeDraft(tenant)
@@ -171,7 +171,7 @@ it('deletes a package with its file and its open uploads', async () => {
   expect(uploads.results).toEqual([])
 })
 
-it('keeps a package that a task uses', async () => {
+it('a package that a task uses cannot be deleted', async () => {
   const tenant = await makeTenantWithProduct()
   const id = await makeDraft(tenant)
   await putBytes(tenant, `/api/v1/packages/${id}/file`, randomBytes(10))
@@ -181,7 +181,7 @@ it('keeps a package that a task uses', async () => {
   expect(await storedObjects(tenant, id)).toHaveLength(1)
 })
 
-it("loads a tenant's ready packages for its tasks", async () => {
+it('a task reads only packages that are ready and of its own tenant', async () => {
   const tenant = await makeTenantWithProduct()
   const stranger = await makeTenantWithProduct()
   const [ready, draft, foreign] = [
@@ -203,7 +203,7 @@ it("loads a tenant's ready packages for its tasks", async () => {
   expect(loaded[0]!.storageKey).toMatch(`packages/${tenant.tenantId}/${ready}/`)
 })
 
-it('is in the API document', async () => {
+it('the OpenAPI document has the eight paths of packages', async () => {
   const { call } = await makeTenantWithProduct()
   const { paths } = (await call('GET', '/openapi.json')).body
   expect(Object.keys(paths).filter((path) => path.startsWith('/api/v1/packages'))).toHaveLength(8)

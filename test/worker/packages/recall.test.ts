@@ -28,11 +28,11 @@ const recall = ({ call }: Pick<Tenant, 'call'>, id: string) => call('POST', `/ap
 
 const inLab = ({ admin, productId }: Lab): Tenant => ({ ...admin, productId })
 
-/** As D1 has it, where lists look. */
+/** The status that D1 has of a task, which lists show. */
 const statusInD1 = (taskId: string) =>
   env.DB.prepare('SELECT status FROM tasks WHERE id = ?').bind(taskId).first<string>('status')
 
-it('deletes the file of a recalled package, and says since when it is recalled', async () => {
+it("a recall deletes the package's file and shows the time of the recall", async () => {
   const tenant = await makeTenantWithProduct()
   const id = await makeReady(tenant)
   const path = `/api/v1/packages/${id}`
@@ -54,7 +54,7 @@ it('deletes the file of a recalled package, and says since when it is recalled',
   expect(items).toHaveLength(2)
 })
 
-it('recalls for operators, in their own tenant, and no draft', async () => {
+it('a package can be recalled by operators of its own tenant, and a draft cannot be recalled', async () => {
   const tenant = await makeTenantWithProduct()
   const [id, draft] = [await makeReady(tenant), await makeDraft(tenant)]
   const viewer = await makeClient('viewer', tenant.tenantId)
@@ -66,7 +66,7 @@ it('recalls for operators, in their own tenant, and no draft', async () => {
   expect((await recall(await makeClient('operator', tenant.tenantId), id)).status).toBe(200)
 })
 
-it('takes no file for a recalled package', async () => {
+it('a recalled package takes no file', async () => {
   const tenant = await makeTenantWithProduct()
   const id = await makeDraft(tenant)
   const path = `/api/v1/packages/${id}`
@@ -82,7 +82,7 @@ it('takes no file for a recalled package', async () => {
   expect(await storedObjects(tenant, id)).toEqual([])
 })
 
-it('makes no task with a recalled package, and keeps it while a task uses it', async () => {
+it('no task can be made with a recalled package, and the package stays while a task uses it', async () => {
   const lab = await makeLab(1)
   const used = await lab.addPackage('v2')
   await lab.addTask(used)
@@ -100,7 +100,7 @@ it('makes no task with a recalled package, and keeps it while a task uses it', a
   expect((await lab.admin.call('DELETE', `/api/v1/packages/${unused}`)).status).toBe(204)
 })
 
-it('pauses every task that uses the package, and nothing goes out with it any more', async () => {
+it('a recall pauses every task that uses the package, and no notice with it goes out any more', async () => {
   const lab = await makeLab(3)
   const [asks, downloads, returned] = lab.devices as [LabDevice, LabDevice, LabDevice]
   const pkg = await lab.addPackage('v2')
@@ -116,9 +116,9 @@ it('pauses every task that uses the package, and nothing goes out with it any mo
       status: 'paused',
       pausedReason: expect.stringContaining('recalled'),
     })
-    await until('D1 knows', async () => (await statusInD1(each.id)) === 'paused')
+    await until('D1 has the task as paused', async () => (await statusInD1(each.id)) === 'paused')
   }
-  // The bridge gives back what it had not published; devices ask in every way.
+  // The bridge returns the notice that it had not published, and the devices ask in every way.
   await lab.bridge.post([taken(frame, 'returned')])
   await lab.bridge.post([reports(asks, 'v1'), requests(asks, '1'), requests(downloads, '2')])
   for (const device of lab.devices) {
@@ -129,7 +129,7 @@ it('pauses every task that uses the package, and nothing goes out with it any mo
   expect(await lab.unexpected()).toEqual([])
 })
 
-it('pauses a task once, however often its package is recalled', async () => {
+it('a second recall of the same package changes nothing in a paused task', async () => {
   const lab = await makeLab(1)
   const pkg = await lab.addPackage('v2')
   const task = await lab.addTask(pkg)
@@ -139,7 +139,7 @@ it('pauses a task once, however often its package is recalled', async () => {
   expect(await task.get()).toEqual(first)
 })
 
-it('leaves tasks with other packages alone', async () => {
+it('a recall leaves tasks with other packages alone', async () => {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   const recalled = await lab.addPackage('v2')
@@ -149,7 +149,7 @@ it('leaves tasks with other packages alone', async () => {
   expect((await task.get()).status).toBe('running')
 })
 
-it('is not brought back by a verification that was under way', async () => {
+it('a package that is recalled during its verification stays recalled', async () => {
   const tenant = await makeTenantWithProduct()
   const packageId = await makeDraft(tenant)
   const ref = { tenantId: tenant.tenantId, packageId }
@@ -166,7 +166,7 @@ it('is not brought back by a verification that was under way', async () => {
       packageId,
     ),
   ])
-  // The verifier has its file in hand when the recall comes.
+  // The verifier holds the file when the recall comes.
   const bucket = env.PACKAGES
   let recalled: Promise<number> | undefined
   await verifier.wake(ref, 3600_000)
@@ -194,7 +194,7 @@ it('is not brought back by a verification that was under way', async () => {
   expect(await storedObjects(tenant, packageId)).toEqual([])
 })
 
-it('goes on by itself where the process ended right after the package was marked', async () => {
+it('a recall completes by itself if the process ended right after the package was marked', async () => {
   const lab = await makeLab(1)
   const pkg = await lab.addPackage('v2')
   const task = await lab.addTask(pkg)
@@ -207,7 +207,7 @@ it('goes on by itself where the process ended right after the package was marked
   expect(await storedObjects(tenant, pkg)).toEqual([])
 })
 
-it('says that it is not done where a task cannot be told, and is done by calling again', async () => {
+it('a recall that cannot reach a task returns 503, and completes when it is called again', async () => {
   const lab = await makeLab(1)
   const pkg = await lab.addPackage('v2')
   const task = await lab.addTask(pkg)

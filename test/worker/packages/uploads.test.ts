@@ -21,7 +21,7 @@ import {
 const MIB = 1024 * 1024
 
 it.each([1, 16 * MIB, 16 * MIB + 1, 1600 * MIB, 1600 * MIB + 1, 4 * 1024 * MIB + 17, MAX_UPLOAD_BYTES])(
-  'divides %d bytes into equal parts that R2 and a request can take',
+  'an upload of %d bytes is divided into equal parts of a size that R2 and a request can take',
   (size) => {
     const partSize = partSizeFor(size)
     expect(partSize).toBeGreaterThanOrEqual(5 * MIB)
@@ -57,7 +57,7 @@ async function makeOne(fields: object = {}) {
   return { tenant, id, path, call, start, show: async () => (await call('GET', path)).body }
 }
 
-it('takes a file in parts and makes the package ready', async () => {
+it('a file that is uploaded in parts makes its package ready', async () => {
   const { tenant, id, start, call } = await makeOne({ signMethod: 'MD5' })
   const bytes = randomBytes(16 * MIB + 1000)
   const sha256 = digest('sha256', bytes).toUpperCase()
@@ -100,13 +100,13 @@ it.each([
   ['a file over 5 GB', { size: 5 * 1024 * MIB + 1 }, 'size'],
   ['a digest that is no SHA-256', { size: 10, sha256: 'f'.repeat(63) }, 'sha256'],
   ['a long file name', { size: 10, filename: 'f'.repeat(256) }, 'filename'],
-])('refuses an upload of %s', async (_, body, path) => {
+])('an upload of %s is refused', async (_, body, path) => {
   const one = await makeOne()
   const refused = await one.call('POST', `${one.path}/uploads`, body)
   expect(refused.body).toMatchObject({ status: 422, errors: [{ path }] })
 })
 
-it('refuses a part that the upload does not have or that has another size', async () => {
+it('a part is refused if the upload has no such part or if its size is wrong', async () => {
   const { start } = await makeOne()
   const { part, show } = await start({ size: 1000 })
   for (const n of [0, 2, -1, 1.5, 'x', '99999999999999999999']) {
@@ -118,7 +118,7 @@ it('refuses a part that the upload does not have or that has another size', asyn
   expect((await show()).parts).toEqual([])
 })
 
-it('leaves an upload as it was when a part is cut off', async () => {
+it('an upload stays as it was if a part is cut off', async () => {
   const { tenant, id, start } = await makeOne()
   const bytes = randomBytes(100_000)
   const { upload, part, complete, show } = await start({ size: 100_000 })
@@ -136,7 +136,7 @@ it('leaves an upload as it was when a part is cut off', async () => {
   expect((await whenVerified(tenant, id)).sign).toBe(digest('sha256', bytes))
 })
 
-it('goes back to a draft that says why where the digest does not match', async () => {
+it('a package whose upload has the wrong digest becomes a draft again and says why', async () => {
   const { tenant, id, start, path, show } = await makeOne()
   const bytes = randomBytes(1000)
   const { part, complete } = await start({ size: 1000, sha256: digest('sha256', randomBytes(10)) })
@@ -151,7 +151,7 @@ it('goes back to a draft that says why where the digest does not match', async (
   expect(await show()).toMatchObject({ state: 'ready', error: null })
 })
 
-it('completes an upload again where the process ended before it could note it', async () => {
+it('an upload that R2 completed before the process ended can be completed again', async () => {
   const { tenant, id, start, path } = await makeOne()
   const bytes = randomBytes(1000)
   const { uploadId, part, complete } = await start({ size: 1000 })
@@ -169,20 +169,20 @@ it('completes an upload again where the process ended before it could note it', 
   expect((await tenant.call('GET', path)).body.size).toBe(1000)
 })
 
-it('completes once where completion is asked for several times at once', async () => {
+it('an upload that is completed several times at once is verified once', async () => {
   const { tenant, id, start } = await makeOne()
   const bytes = randomBytes(300_000)
   const { part, complete } = await start({ size: 300_000 })
   await part(1, bytes)
   const answers = await Promise.all([complete(), complete(), complete()])
-  // One that comes when the file was verified already finds the package ready.
+  // A call that comes after the verification finds the package ready.
   for (const { status } of answers) expect([202, 409]).toContain(status)
   expect(answers.some(({ status }) => status === 202)).toBe(true)
   expect(await whenVerified(tenant, id)).toMatchObject({ state: 'ready', sign: digest('sha256', bytes) })
   expect(await storedObjects(tenant, id)).toHaveLength(1)
 })
 
-it('lets one of two uploads win and removes the other', async () => {
+it('one of two uploads of a package wins, and the other is removed', async () => {
   const { tenant, id, start } = await makeOne()
   const [one, other] = [await start({ size: 1000 }), await start({ size: 2000 })]
   await one.part(1, randomBytes(1000))
@@ -194,7 +194,7 @@ it('lets one of two uploads win and removes the other', async () => {
   await vi.waitUntil(async () => (await storedObjects(tenant, id)).length === 1, { timeout: 10_000 })
 })
 
-it('aborts an upload', async () => {
+it('an upload that was aborted is gone', async () => {
   const { tenant, id, call, start } = await makeOne()
   const { upload, part, complete } = await start({ size: 1000 })
   await part(1, randomBytes(1000))
@@ -207,7 +207,7 @@ it('aborts an upload', async () => {
   expect(await storedObjects(tenant, id)).toEqual([])
 })
 
-it('says that R2 lost the parts', async () => {
+it('an upload whose parts R2 has lost returns 409', async () => {
   const { start } = await makeOne()
   const { uploadId, part, complete } = await start({ size: 1000 })
   await part(1, randomBytes(1000))
@@ -220,7 +220,7 @@ it('says that R2 lost the parts', async () => {
   expect((await complete()).body).toMatchObject(lost)
 })
 
-it('has at most five open uploads a package, and forgets expired ones', async () => {
+it('a package has at most five open uploads, and expired ones do not count', async () => {
   const { path, call, start } = await makeOne()
   const { uploadId } = await start({ size: 10 })
   for (let count = 1; count < 5; count++) await start({ size: 10 })
@@ -233,7 +233,7 @@ it('has at most five open uploads a package, and forgets expired ones', async ()
   expect((await call('GET', `${path}/uploads/${uploadId}`)).status).toBe(404)
 })
 
-it("answers 404 for another tenant's upload", async () => {
+it("another tenant's upload returns 404", async () => {
   const { start, call } = await makeOne()
   const stranger = await makeTenantWithProduct()
   const { upload } = await start({ size: 1000 })
@@ -247,7 +247,7 @@ it("answers 404 for another tenant's upload", async () => {
   expect((await call('GET', upload)).status).toBe(200)
 })
 
-it('takes no file while an upload is being verified', async () => {
+it('a package takes no other file while an upload is being verified', async () => {
   const { tenant, id, path, call } = await makeOne()
   await env.DB.prepare("UPDATE packages SET state = 'verifying' WHERE id = ?").bind(id).run()
   const refused = { status: 409, code: 'package.verifying' }

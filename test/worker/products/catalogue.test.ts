@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { newId } from '../../../src/common/ids.ts'
 import { caller, makeTenant } from '../api.ts'
 
-it('makes, shows, changes and deletes a product', async () => {
+it('a product can be made, shown, changed and deleted', async () => {
   const { call } = await makeTenant()
   const made = await call('POST', '/api/v1/products', { name: ' Lamp ', description: '' })
   expect(made.status).toBe(201)
@@ -22,7 +22,10 @@ it('makes, shows, changes and deletes a product', async () => {
   const path = `/api/v1/products/${made.body.id}`
   expect((await call('GET', path)).body).toEqual(made.body)
   const changes = {
-    ...{ description: null, bridge: 'eu', defaultModuleParam: 'default', notifyCancel: true },
+    description: null,
+    bridge: 'eu',
+    defaultModuleParam: 'default',
+    notifyCancel: true,
     downloads: 'worker',
   }
   expect((await call('PATCH', path, changes)).body).toEqual({ ...made.body, ...changes })
@@ -32,7 +35,7 @@ it('makes, shows, changes and deletes a product', async () => {
   expect((await call('GET', path)).body.code).toBe('product.not_found')
 })
 
-it('says what is wrong with a product', async () => {
+it('an invalid product is refused with the fields that are wrong', async () => {
   const { call } = await makeTenant()
   const make = async (body: unknown) => (await call('POST', '/api/v1/products', body)).body
   expect(await make({})).toMatchObject({
@@ -60,7 +63,7 @@ it('says what is wrong with a product', async () => {
   expect((await call('PATCH', `/api/v1/products/${product.id}`, { name: null })).status).toBe(422)
 })
 
-it('pages through a list by its cursor', async () => {
+it('a list of products is read page by page with its cursor', async () => {
   const { call } = await makeTenant()
   for (const name of ['a', 'b', 'c', 'd', 'e']) await call('POST', '/api/v1/products', { name })
   const seen: string[] = []
@@ -77,7 +80,7 @@ it('pages through a list by its cursor', async () => {
   }
 })
 
-it("answers 404 for another tenant's product, whatever is asked of it", async () => {
+it("another tenant's product returns 404 for every call", async () => {
   const [ours, theirs] = [await makeTenant(), await makeTenant()]
   const product = await theirs.call('POST', '/api/v1/products', { name: 'p' })
   const path = `/api/v1/products/${product.body.id}`
@@ -90,7 +93,7 @@ it("answers 404 for another tenant's product, whatever is asked of it", async ()
   expect((await theirs.call('GET', path)).body).toEqual(product.body)
 })
 
-it('freezes and unfreezes a product, however often it is asked', async () => {
+it('freezing or unfreezing a product twice is the same as once', async () => {
   const { call } = await makeTenant()
   const { body } = await call('POST', '/api/v1/products', { name: 'p' })
   const first = await call('POST', `/api/v1/products/${body.id}/freeze`)
@@ -100,7 +103,7 @@ it('freezes and unfreezes a product, however often it is asked', async () => {
   expect((await call('POST', `/api/v1/products/${body.id}/unfreeze`)).body).toEqual(body)
 })
 
-it('keeps a product that still has devices, packages or tasks', async () => {
+it('a product that still has devices, packages or tasks cannot be deleted', async () => {
   const { call, tenantId } = await makeTenant()
   const { body } = await call('POST', '/api/v1/products', { name: 'p' })
   const path = `/api/v1/products/${body.id}`
@@ -118,7 +121,7 @@ it('keeps a product that still has devices, packages or tasks', async () => {
   expect((await call('DELETE', path)).status).toBe(204)
 })
 
-it('answers a repeated POST as the first one, and refuses its key for another', async () => {
+it('a repeated POST returns the first answer, and its Idempotency-Key is refused for another request', async () => {
   const { call } = await makeTenant()
   const key = { 'idempotency-key': 'order-1' }
   const first = await call('POST', '/api/v1/products', { name: 'p' }, key)
@@ -137,7 +140,7 @@ it('answers a repeated POST as the first one, and refuses its key for another', 
   expect((await call('POST', '/api/v1/products', { name: 'p' }, long)).status).toBe(422)
 })
 
-it('does a POST once that comes several times at once', async () => {
+it('a POST that comes several times at once with one Idempotency-Key is done once', async () => {
   const { call } = await makeTenant()
   const send = () => call('POST', '/api/v1/products', { name: 'p' }, { 'idempotency-key': 'at-once' })
   const answers = await Promise.all([send(), send(), send(), send()])
@@ -146,7 +149,7 @@ it('does a POST once that comes several times at once', async () => {
   expect((await call('GET', '/api/v1/products')).body.items).toHaveLength(1)
 })
 
-it('repeats a failure too, and keeps no answer that can be read from the database', async () => {
+it('a failure is repeated under its Idempotency-Key too, and the stored answers cannot be read from the database', async () => {
   const { call } = await makeTenant()
   const key = { 'idempotency-key': 'k' }
   const { body: product } = await call('POST', '/api/v1/products', { name: 'p' })
@@ -165,7 +168,7 @@ it('repeats a failure too, and keeps no answer that can be read from the databas
   expect(JSON.stringify(rows.results)).not.toContain(made.body.accessToken)
 })
 
-it('lets a repeat take over from a request that was cut off, after a minute', async () => {
+it('a repeat may take over after a minute from a request that was cut off', async () => {
   const { call } = await makeTenant()
   const key = { 'idempotency-key': 'cut-off' }
   await call('POST', '/api/v1/products', { name: 'p' }, key)
@@ -181,7 +184,7 @@ it('lets a repeat take over from a request that was cut off, after a minute', as
   expect((await call('POST', '/api/v1/products', { name: 'p' }, key)).status).toBe(201)
 })
 
-it('forgets answers after a day', async () => {
+it('answers stored for an Idempotency-Key are forgotten after a day', async () => {
   const { call } = await makeTenant()
   for (const key of ['1', '2', '3']) {
     await call('POST', '/api/v1/products', { name: key }, { 'idempotency-key': key })
@@ -193,7 +196,7 @@ it('forgets answers after a day', async () => {
   expect(left).toBe(1)
 })
 
-it('describes itself', async () => {
+it('the server has a health check, an OpenAPI document and a page that shows it', async () => {
   const anyone = caller(undefined)
   expect((await anyone('GET', '/healthz')).body).toEqual({ status: 'ok' })
   const { body: document } = await anyone('GET', '/openapi.json')
@@ -206,7 +209,7 @@ it('describes itself', async () => {
   expect((await anyone('GET', '/nowhere')).body).toMatchObject({ status: 404, code: 'route.not_found' })
 })
 
-it('refuses a JSON body that is too large', async () => {
+it('a JSON body that is too large is refused', async () => {
   const { call } = await makeTenant()
   const body = JSON.stringify({ name: 'x'.repeat(9 * 1024 * 1024) })
   const json = { 'content-type': 'application/json' }

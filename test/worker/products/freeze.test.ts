@@ -8,7 +8,7 @@ import { moveClock } from '../lab-clock.ts'
 const freeze = ({ admin, productId }: Lab) => admin.call('POST', `/api/v1/products/${productId}/freeze`)
 const unfreeze = ({ admin, productId }: Lab) => admin.call('POST', `/api/v1/products/${productId}/unfreeze`)
 
-/** Runs `act` once, at the moment when a page of notices has been looked at and is about to go to the bridge. */
+/** Runs `act` once, after the task has chosen a page of notices and before the page goes to the bridge. */
 function onPageUnderWay(act: () => Promise<unknown>): { happened: () => boolean } {
   let acted = false
   const { prepare } = BridgeHub.prototype
@@ -26,7 +26,7 @@ function onPageUnderWay(act: () => Promise<unknown>): { happened: () => boolean 
   return { happened: () => acted }
 }
 
-it('lets no notice out once it is answered, whatever asks for one', async () => {
+it('after a freeze no notice goes out, whatever asks for one', async () => {
   const lab = await makeLab(4)
   const [pushed, upgrading, returned, fresh] = lab.devices as [LabDevice, LabDevice, LabDevice, LabDevice]
   const ids = [pushed, upgrading, returned].map(({ id }) => id)
@@ -54,7 +54,7 @@ it('lets no notice out once it is answered, whatever asks for one', async () => 
   expect((await late.device(fresh)).status).toBe('pushed')
 })
 
-it('holds back the page that is about to go out when it comes, and sends it once it is unfrozen', async () => {
+it('a freeze holds back a page of notices that is about to go out, and the page goes out after the unfreeze', async () => {
   const lab = await makeLab(20)
   const page = onPageUnderWay(async () => expect((await freeze(lab)).status).toBe(200))
   const task = await lab.upgradeTo('v2')
@@ -69,7 +69,7 @@ it('holds back the page that is about to go out when it comes, and sends it once
   expect((await task.get()).counts).toMatchObject({ pushed: 20 })
 })
 
-it('holds back the notice that a device is about to fetch when it comes', async () => {
+it('a freeze holds back the notice that a device is fetching over HTTPS', async () => {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   lab.bridge.close()
@@ -81,7 +81,7 @@ it('holds back the notice that a device is about to fetch when it comes', async 
   expect(fetched.body.params).toEqual({})
 })
 
-it('stops every task of the product and none of another', async () => {
+it('a freeze stops every task of the product and none of another', async () => {
   const [lab, other] = [await makeLab(30), await makeLab(1)]
   const onHold = lab.devices.map(({ id }) => ({ devices: { ids: [id] } }))
   const told = vi.spyOn(UpgradeTask.prototype, 'freeze')
@@ -99,7 +99,7 @@ it('stops every task of the product and none of another', async () => {
   expect(await lab.unexpected()).toEqual([])
 })
 
-it('stays frozen, and says so, where a task could not be told', async () => {
+it('a product stays frozen if a task cannot be reached, and the answer says so', async () => {
   const lab = await makeLab(1)
   await lab.upgradeTo('v2', { startAt: new Date(Date.now() + 3600_000).toISOString() })
   vi.spyOn(console, 'error').mockImplementation(() => {})

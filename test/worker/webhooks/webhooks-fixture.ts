@@ -12,13 +12,13 @@ import type { Received, Scripted } from './webhooks-receiver.ts'
 
 let names = 0
 
-/** An address of the real server that takes webhooks, for one test. */
+/** A receiver of webhooks on a real HTTP server, with a path of its own for each test. */
 export function makeReceiver() {
   const name = `${Date.now()}-${names++}`
   const at = (path: string) => `${inject('receiverUrl')}/${path}/${name}`
   return {
     url: at('hook'),
-    /** What it answers from now on, one after the other. */
+    /** Sets the receiver's next answers, in order. */
     answers: async (...answers: Scripted[]) => {
       await (await fetch(at('script'), { method: 'PUT', body: JSON.stringify(answers) })).text()
     },
@@ -27,7 +27,7 @@ export function makeReceiver() {
 }
 export type Receiver = ReturnType<typeof makeReceiver>
 
-/** A webhook as the API made it, with its secret. */
+/** Makes a webhook through the API, and returns it with its secret. */
 export async function makeWebhook(admin: Client, url: string, events: WebhookEventType[] = ['task.halted']) {
   const made = await admin.call('POST', '/api/v1/webhooks', { url, events })
   expect(made.status, JSON.stringify(made.body)).toBe(201)
@@ -42,7 +42,7 @@ export const makeEvent = (id: string, more: Partial<WebhookEvent> = {}): Webhook
   ...more,
 })
 
-/** The body, if the library says that it was signed with the secret. */
+/** Returns the body if its signature is valid for the secret; else throws. */
 export const verify = (secret: string, { body, headers }: Received) =>
   new Verifier(secret).verify(body, headers as Record<string, string>)
 
@@ -51,7 +51,7 @@ export const deliveriesOf = async (admin: Client, webhookId: string): Promise<an
   (await admin.call('GET', `/api/v1/webhooks/${webhookId}/deliveries`)).body.items
 
 const working = new Map<unknown, number>()
-/** An object never has two alarms at work, and the tests must not make it so. */
+/** Counts the alarms at work: an object never has two at once, and the tests must not ring a second one. */
 for (const { prototype } of [WebhookSender, BridgeHub]) {
   const ring = prototype.alarm
   prototype.alarm = async function (this: WebhookSender & BridgeHub) {
@@ -64,7 +64,7 @@ for (const { prototype } of [WebhookSender, BridgeHub]) {
   }
 }
 
-/** Waits until the condition holds, and rings the objects' alarms when they are due by the moved clock. */
+/** Waits until the condition holds, and rings the objects' alarms if they are due by the moved clock. */
 export const untilRung = (
   objects: DurableObjectStub<WebhookSender | BridgeHub>[],
   what: string,
@@ -84,7 +84,7 @@ export const untilRung = (
 export const untilSent = (webhookId: string, what: string, condition: () => Promise<boolean>) =>
   untilRung([webhookSender(env, webhookId)], what, condition)
 
-/** Waits until the delivery is in this state. */
+/** Waits until the delivery has these properties, and returns it. */
 export async function untilDelivery(admin: Client, webhookId: string, id: string, expected: object) {
   // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever comes back
   let delivery: any

@@ -14,7 +14,7 @@ const MINUTE_MS = 60_000
 const EVENTS: WebhookEventType[] = ['bridge.away', 'rejections.spiking']
 let names = 0
 
-/** A tenant with a product on the bridge, and a webhook that hears of what happens to it. */
+/** A tenant with a product on the bridge, and a webhook for the bridge's events. */
 async function makeListener(bridge: string, events = EVENTS) {
   const admin = await makeTenant()
   expect((await admin.call('POST', '/api/v1/products', { name: 'lamp', bridge })).status).toBe(201)
@@ -31,19 +31,19 @@ async function makeOwn() {
   const listener = await makeListener(name)
   const bridge = await makeBridge(listener.admin.tenantId, name)
   const hub = hubStub(env, hubName(listener.admin.tenantId, name))
-  await until('it is connected', async () => (await hub.status()).credit > 0)
+  await until('the bridge is connected', async () => (await hub.status()).credit > 0)
   const untilHeard = (count: number) =>
     untilRung([hub, listener.sender], `${count} came`, async () => (await listener.heard()).length === count)
   return { ...listener, name, bridge, hub, untilHeard }
 }
 
-/** Closes the bridge's socket and waits until the hub knows. */
+/** Closes the bridge's socket and waits until the hub has noticed. */
 async function leave(bridge: LabBridge, hub: ReturnType<typeof hubStub>): Promise<void> {
   bridge.close()
-  await until('the hub knows', async () => !(await hub.status()).connected)
+  await until('the hub has noticed that the bridge is gone', async () => !(await hub.status()).connected)
 }
 
-/** Nothing is left to do at this time, and so much was heard. */
+/** Waits until the hub has nothing left to do at this time. */
 const untilQuiet = (hub: ReturnType<typeof hubStub>) =>
   untilRung([hub], 'the hub is quiet', () =>
     runInDurableObject(hub, async (_, { storage }) => {
@@ -57,7 +57,7 @@ const rejected = (count: number) =>
     says({ id: 'dev_none', number: 'none', token: 'nobody' }, 'ota/device/inform', 'nonsense'),
   )
 
-it('tells once that a bridge is away for five minutes, and again the next time', async () => {
+it('a webhook tells once that a bridge was away for five minutes, and again the next time', async () => {
   const { bridge, hub, name, heard, untilHeard } = await makeOwn()
   await bridge.idleFor(3 * MINUTE_MS)
   const left = Date.now()
@@ -75,19 +75,19 @@ it('tells once that a bridge is away for five minutes, and again the next time',
   expect(await heard()).toHaveLength(1)
 
   await bridge.connect()
-  await until('it is back', async () => (await hub.status()).credit > 0)
+  await until('the bridge is back', async () => (await hub.status()).credit > 0)
   moveClock(MINUTE_MS)
   await leave(bridge, hub)
   moveClock(6 * MINUTE_MS)
   await untilHeard(2)
 })
 
-it('tells nothing of a bridge that comes back in time, or hands over all the while', async () => {
+it('no webhook tells of a bridge that comes back within five minutes or keeps handing over messages', async () => {
   const { bridge, hub, heard } = await makeOwn()
   await leave(bridge, hub)
   moveClock(4 * MINUTE_MS)
   await bridge.connect()
-  await until('it is back', async () => (await hub.status()).credit > 0)
+  await until('the bridge is back', async () => (await hub.status()).credit > 0)
   for (let passed = 0; passed < 30; passed += 3) {
     await bridge.idleFor(3 * MINUTE_MS)
     await untilQuiet(hub)
@@ -95,14 +95,14 @@ it('tells nothing of a bridge that comes back in time, or hands over all the whi
   expect(await heard()).toEqual([])
 })
 
-it('sees that a bridge is gone although its connection never closed and the hub lost its memory', async () => {
+it('the hub notices that a bridge is gone although the socket never closed and the hub lost its memory', async () => {
   const { hub, untilHeard } = await makeOwn()
   await evictDurableObject(hub)
   moveClock(6 * MINUTE_MS)
   await untilHeard(1)
 })
 
-it('tells of a shared bridge whom it serves and who asks, without figures', async () => {
+it('events of a shared bridge go, without figures, to each tenant that it serves and that subscribed to them', async () => {
   const name = `shared-${names++}`
   const bridge = await makeBridge(null as never, name)
   const hub = hubStub(env, hubName(null, name))
@@ -112,14 +112,14 @@ it('tells of a shared bridge whom it serves and who asks, without figures', asyn
     await makeListener(name, ['task.halted']),
     await makeListener(name),
   ]
-  // The last one has a bridge of its own by that name.
+  // The last tenant has a bridge of its own with that name.
   await makeBridge(others[2]!.admin.tenantId, name)
   await bridge.post(rejected(100))
   await leave(bridge, hub)
   moveClock(6 * MINUTE_MS)
   const senders = [one, two, ...others].map(({ sender }) => sender)
   for (const { heard } of [one, two]) {
-    await untilRung([hub, ...senders], 'both came', async () => (await heard()).length === 2)
+    await untilRung([hub, ...senders], 'both events came', async () => (await heard()).length === 2)
     const events = (await heard()).toSorted((a, b) => a.type.localeCompare(b.type))
     expect(events.map(({ type, data }) => ({ type, data }))).toEqual([
       { type: 'bridge.away', data: { bridge: name, scope: 'installation', since: expect.any(String) } },
@@ -133,9 +133,9 @@ it('tells of a shared bridge whom it serves and who asks, without figures', asyn
   for (const { heard } of others) expect(await heard()).toEqual([])
 })
 
-it('tells that rejections are spiking, with figures, once an hour', async () => {
+it('a webhook tells that rejections are spiking, with figures, at most once an hour', async () => {
   const { bridge, hub, name, heard, untilHeard } = await makeOwn()
-  // To the beginning of a minute, so that what belongs together is counted in one.
+  // Starts at the beginning of a minute, so that all of these rejections fall into the same one.
   moveClock(MINUTE_MS - (Date.now() % MINUTE_MS) + 1000)
   await bridge.post(rejected(99))
   await untilQuiet(hub)
@@ -158,7 +158,7 @@ it('tells that rejections are spiking, with figures, once an hour', async () => 
   await untilHeard(2)
 })
 
-it('tells later where it could not at first, and each event once', async () => {
+it('an event that could not be published at first is published later, once', async () => {
   const { bridge, hub, receiver, untilHeard } = await makeOwn()
   await leave(bridge, hub)
   moveClock(6 * MINUTE_MS)
@@ -171,7 +171,7 @@ it('tells later where it could not at first, and each event once', async () => {
   expect(new Set((await receiver.received()).map(({ headers }) => headers['webhook-id'])).size).toBe(1)
 })
 
-it('still writes rejections a minute after they came', async () => {
+it('the hub writes rejections into D1 a minute after they came', async () => {
   const { admin, bridge, hub } = await makeOwn()
   const products = await admin.call('GET', '/api/v1/products')
   const made = await admin.call('POST', '/api/v1/devices', {

@@ -3,12 +3,12 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'nod
 import { text } from 'node:stream/consumers'
 import type { TestProject } from 'vitest/node'
 
-/** What the receiver does with one request; once there is nothing more to do it answers 204. */
+/** What the receiver does with one request. When its script is used up it answers 204. */
 export interface Scripted {
   status?: number
   headers?: Record<string, string>
   body?: string
-  /** Nothing is answered at all, or nothing after the body's beginning. */
+  /** `at once`: no answer at all. `in the body`: no end after the beginning of the body. */
   hangs?: 'at once' | 'in the body'
 }
 
@@ -25,8 +25,8 @@ declare module 'vitest' {
 }
 
 /**
- * A real HTTP server that takes webhooks. `POST /hook/{name}` is what is tested; `PUT /script/{name}` says what it
- * answers, `GET /received/{name}` what came.
+ * A real HTTP server that takes webhooks at `POST /hook/{name}`. `PUT /script/{name}` sets the next answers, and
+ * `GET /received/{name}` returns the requests that came.
  */
 export async function startReceiver() {
   const scripts = new Map<string, Scripted[]>()
@@ -65,7 +65,7 @@ function answer(response: ServerResponse, { status = 200, headers = {}, body = '
   else response.end(body)
 }
 
-/** For the tests in workerd, which cannot open a port themselves. */
+/** Vitest's global setup: starts the receiver for tests in workerd, which cannot open a port themselves. */
 export default async function setup({ provide }: TestProject): Promise<() => void> {
   const receiver = await startReceiver()
   provide('receiverUrl', receiver.url)

@@ -36,7 +36,7 @@ async function makeAll() {
   return { admin, receiver, webhook, sender, path, publish, untilIs }
 }
 
-it('tries again after a 500, under the same id and with a new signature', async () => {
+it('a delivery that was answered with 500 is tried again under the same id, with a new signature', async () => {
   const { receiver, webhook, publish, untilIs } = await makeAll()
   await receiver.answers({ status: 500, body: 'not now' }, { status: 200, body: 'thanks' })
   await publish('evt_1')
@@ -62,7 +62,7 @@ it('tries again after a 500, under the same id and with a new signature', async 
   for (const request of received) verify(webhook.secret, request)
 })
 
-it('gives up after ten tries in about three days', async () => {
+it('a delivery fails for good after ten tries in about three days', async () => {
   const { receiver, publish, untilIs } = await makeAll()
   await receiver.answers(...Array.from({ length: 11 }, () => ({ status: 503 })))
   await publish('evt_1')
@@ -74,7 +74,7 @@ it('gives up after ten tries in about three days', async () => {
   expect(await receiver.received()).toHaveLength(10)
 })
 
-it('does not follow a redirect', async () => {
+it('the sender of webhooks follows no redirect', async () => {
   const { receiver, publish, untilIs } = await makeAll()
   const elsewhere = makeReceiver()
   await receiver.answers({ status: 307, headers: { location: elsewhere.url } })
@@ -83,7 +83,7 @@ it('does not follow a redirect', async () => {
   expect(await elsewhere.received()).toEqual([])
 })
 
-it('sends nothing to an address that is not allowed any more', async () => {
+it('the sender of webhooks sends nothing to an address that is no longer allowed', async () => {
   const receiver = makeReceiver()
   const webhook = { url: receiver.url, secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' }
   expect(await send(webhook, { id: 'evt_1', body: '{}' }, { allowPrivate: false })).toMatchObject({
@@ -98,7 +98,7 @@ it('sends nothing to an address that is not allowed any more', async () => {
   })
 })
 
-it('waits for an answer no longer than its time, and keeps what came of one', async () => {
+it('the sender of webhooks stops waiting for an answer after its time limit, and keeps what came of it', async () => {
   const receiver = makeReceiver()
   const webhook = { url: receiver.url, secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' }
   const message = { id: 'evt_1', body: '{}' }
@@ -116,7 +116,7 @@ it('waits for an answer no longer than its time, and keeps what came of one', as
   expect((await send(nobody, message, ALLOWED)).error).toMatch(/^no connection: /)
 })
 
-it('keeps 1 KiB of an answer and does not wait for the rest', async () => {
+it('the sender of webhooks keeps 1 KiB of an answer and does not wait for the rest', async () => {
   const { receiver, publish, webhook, untilIs } = await makeAll()
   const endless = { body: 'x'.repeat(100_000), hangs: 'in the body' as const }
   await receiver.answers({ body: 'ü'.repeat(1000), status: 500 }, endless)
@@ -127,7 +127,7 @@ it('keeps 1 KiB of an answer and does not wait for the rest', async () => {
   expect(answer).toBe('x'.repeat(1024))
 })
 
-it('is disabled by a 410 until it is changed', async () => {
+it('a 410 disables a webhook until it is changed', async () => {
   const { admin, receiver, publish, path, untilIs } = await makeAll()
   await receiver.answers({ status: 410 })
   await publish('evt_1')
@@ -145,7 +145,7 @@ it('is disabled by a 410 until it is changed', async () => {
   expect(await receiver.received()).toHaveLength(2)
 })
 
-it('leaves a receiver alone for as long as it asks', async () => {
+it("the sender of webhooks waits as long as the receiver's Retry-After says", async () => {
   const { receiver, sender, publish, untilIs } = await makeAll()
   await receiver.answers({ status: 429, headers: { 'retry-after': '600' } })
   await publish('evt_1')
@@ -160,7 +160,7 @@ it('leaves a receiver alone for as long as it asks', async () => {
   for (const id of ['evt_1', 'evt_2']) await untilIs(id, { state: 'delivered' })
 })
 
-it('replays a delivery under its id, also one that arrived', async () => {
+it('a delivery can be replayed under its id, even one that arrived', async () => {
   const { admin, receiver, publish, path, untilIs } = await makeAll()
   await publish('evt_1')
   await untilIs('evt_1', { state: 'delivered' })
@@ -172,7 +172,7 @@ it('replays a delivery under its id, also one that arrived', async () => {
   expect((await receiver.received()).map(({ headers }) => headers['webhook-id'])).toEqual(['evt_1', 'evt_1'])
 })
 
-it('forgets what came of a try where the delivery was replayed meanwhile', async () => {
+it('the outcome of a try is dropped if the delivery was replayed meanwhile', async () => {
   const { sender } = await makeAll()
   const left = await runInDurableObject(sender, (_, { storage }) => {
     const deliveries = openDeliveryStorage(storage)
@@ -186,7 +186,7 @@ it('forgets what came of a try where the delivery was replayed meanwhile', async
   expect(left).toMatchObject([{ id: 'evt_1', state: 'pending', attempts: 0, dueAt: 2000 }])
 })
 
-it('takes an event in once, however often it is published', async () => {
+it('an event that is published several times is delivered once', async () => {
   const { admin, receiver, webhook, publish, untilIs } = await makeAll()
   await publish('evt_1', 'evt_1')
   await untilIs('evt_1', { state: 'delivered' })
@@ -196,7 +196,7 @@ it('takes an event in once, however often it is published', async () => {
   expect(await receiver.received()).toHaveLength(2)
 })
 
-it('goes on where the database was away', async () => {
+it('a delivery is tried later if the database fails', async () => {
   const { admin, webhook, sender, untilIs } = await makeAll()
   await env.DB.exec('ALTER TABLE webhooks RENAME TO webhooks_away')
   await sender.enqueue({ tenantId: admin.tenantId, webhookId: webhook.id }, [makeEvent('evt_1')])
@@ -207,7 +207,7 @@ it('goes on where the database was away', async () => {
   await untilIs('evt_1', { state: 'delivered', attempts: 1 })
 })
 
-it('uses the address and the secret that the webhook has when it sends', async () => {
+it('a delivery goes to the address, and is signed with the secret, that the webhook has when it is sent', async () => {
   const { admin, receiver, path, publish, untilIs } = await makeAll()
   await receiver.answers({ status: 500 })
   await publish('evt_1')
@@ -220,7 +220,7 @@ it('uses the address and the secret that the webhook has when it sends', async (
   expect(await receiver.received()).toHaveLength(1)
 })
 
-it('sends nothing more once it is deleted, and keeps nothing', async () => {
+it('a deleted webhook gets nothing more, and its sender keeps nothing', async () => {
   const { admin, receiver, webhook, sender, path, publish, untilIs } = await makeAll()
   await receiver.answers({ status: 500 })
   await publish('evt_1')
@@ -238,7 +238,7 @@ it('sends nothing more once it is deleted, and keeps nothing', async () => {
   expect(await receiver.received()).toHaveLength(1)
 })
 
-it('keeps a bounded number of deliveries, and says what it did not keep', async () => {
+it('a webhook keeps a bounded number of deliveries and counts those that were dropped', async () => {
   const { admin, webhook, sender, path } = await makeAll()
   const ref = { tenantId: admin.tenantId, webhookId: webhook.id }
   const events = Array.from({ length: MAX_PENDING + 7 }, (_, n) => makeEvent(`evt_${n}`))
@@ -259,7 +259,7 @@ it('keeps a bounded number of deliveries, and says what it did not keep', async 
   expect(kept).toEqual([`evt_${MAX_PENDING - 1}`, 1000, 0])
 })
 
-it('shows deliveries newest first, in pages', async () => {
+it('deliveries of a webhook are listed newest first, in pages', async () => {
   const { admin, publish, path, untilIs } = await makeAll()
   const ids = Array.from({ length: 25 }, (_, n) => `evt_${n}`)
   await publish(...ids)

@@ -15,7 +15,7 @@ import {
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
 const body = { url: 'https://example.com/hook', events: ['task.halted'] }
 
-it('makes a webhook and never shows its secret again', async () => {
+it('a webhook can be made, changed and deleted, and its secret is shown only once', async () => {
   const admin = await makeTenant()
   const made = await admin.call('POST', '/api/v1/webhooks', { ...body, secret: SECRET })
   expect(made.status).toBe(201)
@@ -25,7 +25,9 @@ it('makes a webhook and never shows its secret again', async () => {
     id: expect.stringMatching(/^whk_/),
     ...body,
     createdAt: expect.any(String),
-    ...{ disabledAt: null, pending: 0, dropped: 0 },
+    disabledAt: null,
+    pending: 0,
+    dropped: 0,
   })
   const path = `/api/v1/webhooks/${shown.id}`
   expect((await admin.call('GET', path)).body).toEqual(shown)
@@ -45,14 +47,14 @@ it('makes a webhook and never shows its secret again', async () => {
   expect((await admin.call('DELETE', path)).status).toBe(404)
 })
 
-it('makes a secret of its own where none is given', async () => {
+it('a webhook without a secret gets one', async () => {
   const admin = await makeTenant()
   const secrets = await Promise.all([1, 2].map(async () => (await makeWebhook(admin, body.url)).secret))
   expect(secrets[0]).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/)
   expect(secrets[0]).not.toBe(secrets[1])
 })
 
-it('refuses what is not valid, and names the field', async () => {
+it('an invalid webhook is refused, and the field is named', async () => {
   const admin = await makeTenant()
   const { id } = await makeWebhook(admin, body.url)
   const strict = { ...env, WEBHOOKS_ALLOW_PRIVATE: 'false' }
@@ -65,7 +67,7 @@ it('refuses what is not valid, and names the field', async () => {
       strict,
       context as never,
     )
-    // biome-ignore lint/suspicious/noExplicitAny: the answer is looked into
+    // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever comes back
     const { errors } = (await answer.json()) as any
     return [answer.status, errors?.map(({ path }: { path: string }) => path)]
   }
@@ -90,7 +92,7 @@ it('refuses what is not valid, and names the field', async () => {
   expect((await admin.call('GET', `/api/v1/webhooks/${id}/deliveries?cursor=x`)).status).toBe(422)
 })
 
-it('is a matter of admins, of one tenant, and of 50 at most', async () => {
+it('webhooks are for the admins of one tenant, which has 50 of them at most', async () => {
   const admin = await makeTenant()
   const { id } = await makeWebhook(admin, body.url)
   const calls = [
@@ -127,7 +129,7 @@ it('is a matter of admins, of one tenant, and of 50 at most', async () => {
   expect([first.items.length, rest.items.length, rest.nextCursor]).toEqual([30, 20, null])
 })
 
-it("tells a tenant's webhooks what they asked for, and nobody else's", async () => {
+it("a tenant's webhooks get the events that they subscribed to, and no other tenant's webhooks get them", async () => {
   const [admin, other] = [await makeTenant(), await makeTenant()]
   const [halted, both, theirs] = [makeReceiver(), makeReceiver(), makeReceiver()]
   const first = await makeWebhook(admin, halted.url)
@@ -159,7 +161,7 @@ it("tells a tenant's webhooks what they asked for, and nobody else's", async () 
   expect(await theirs.received()).toEqual([])
 })
 
-it('throws where a webhook could not be reached, and gives all others theirs once', async () => {
+it('publishing fails if one webhook cannot be reached, and the repeat reaches each webhook once', async () => {
   const admin = await makeTenant()
   const receiver = makeReceiver()
   const { id } = await makeWebhook(admin, receiver.url)
