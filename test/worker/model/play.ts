@@ -286,16 +286,22 @@ class Player {
       halted: model.halted,
       counts: {
         total: model.devices.length,
-        ...{ pending: count('pending'), pushed: count('pushed'), upgrading: count('upgrading') },
-        ...{ success: count('success'), failure: count('failure'), cancelled: count('cancelled') },
+        pending: count('pending'),
+        pushed: count('pushed'),
+        upgrading: count('upgrading'),
+        success: count('success'),
+        failure: count('failure'),
+        cancelled: count('cancelled'),
       },
       openWave: model.openWave,
       waves: model.sizes.map((size, wave) => {
         const those = model.devices.filter((device) => device.wave === wave)
         const number = (is: (device: Device) => boolean) => those.filter(is).length
         return {
-          ...{ devices: size, reached: number(isReached) },
-          ...{ succeeded: number(hasSucceeded), failed: number(hasFailed) },
+          devices: size,
+          reached: number(isReached),
+          succeeded: number(hasSucceeded),
+          failed: number(hasFailed),
         }
       }),
       halt: { epoch: model.epoch, settled: settled.length, failed: settled.filter(hasFailed).length },

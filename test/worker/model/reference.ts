@@ -107,14 +107,14 @@ export class Reference {
     this.sizes = ends.map((end, wave) => end - (ends[wave - 1] ?? 0))
     this.devices = places.map(({ id }, rank) => ({
       ...fresh(),
-      ...{
-        id,
-        attempt: 1,
-        wave: ends.findIndex((end) => rank < end),
-        online: null,
-        disconnectedAt: -Infinity,
-      },
-      ...{ reportsTarget: false, holdsSlot: false, lastNoticeId: 0 },
+      id,
+      attempt: 1,
+      wave: ends.findIndex((end) => rank < end),
+      online: null,
+      disconnectedAt: -Infinity,
+      reportsTarget: false,
+      holdsSlot: false,
+      lastNoticeId: 0,
     }))
   }
 
@@ -312,9 +312,15 @@ export class Reference {
     const sentBefore = d.offer?.id === id && d.offer.sent
     const link = Math.floor(this.now / 1000) * 1000 + this.rules.downloadTtlSeconds * 1000
     d.offer = {
-      ...{ id, lease: this.now + MINUTE, link, sent: sentBefore, sentBefore, repush: this.isRepush(d) },
+      id,
+      lease: this.now + MINUTE,
+      link,
+      sent: sentBefore,
+      sentBefore,
+      repush: this.isRepush(d),
       asked: d.owed === 'asked',
-      ...{ turnedUp: false, online: d.online },
+      turnedUp: false,
+      online: d.online,
     }
     d.owed = 'no'
     d.offline = false

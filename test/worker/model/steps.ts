@@ -66,8 +66,17 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       device,
       back: fc.constantFrom(0, 0, 0, 0, 1),
       results: fc.constantFrom(
-        ...[['sent', 'taken'], ['sent', 'taken'], ['sent', 'taken'], ['sent', 'taken'], ['taken'], ['sent']],
-        ...[['sent', 'offline'], ['offline'], ['returned'], ['sent', 'returned'], ['taken', 'sent']],
+        ['sent', 'taken'],
+        ['sent', 'taken'],
+        ['sent', 'taken'],
+        ['sent', 'taken'],
+        ['taken'],
+        ['sent'],
+        ['sent', 'offline'],
+        ['offline'],
+        ['returned'],
+        ['sent', 'returned'],
+        ['taken', 'sent'],
       ),
     } as never),
   },
@@ -118,7 +127,9 @@ export const scenario = (length: number) =>
     devices: fc.integer({ min: 1, max: 7 }),
     endsAfterSeconds: fc.constantFrom(null, null, 300),
     steps: fc.array(fc.record({ step, ring: fc.integer({ min: 0, max: 9 }).map((n) => n > 1) }), {
-      ...{ minLength: length, maxLength: length, size: 'max' },
+      minLength: length,
+      maxLength: length,
+      size: 'max',
     }),
   })
 export type Scenario = ReturnType<typeof scenario> extends fc.Arbitrary<infer T> ? T : never

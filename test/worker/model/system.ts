@@ -60,7 +60,10 @@ export async function makeFleet(): Promise<Fleet> {
     return away ? { ...prepared, credit: 0 } : prepared
   })
   return {
-    ...{ lab, packageId, clock, hub: `${lab.admin.tenantId}/default` },
+    lab,
+    packageId,
+    clock,
+    hub: `${lab.admin.tenantId}/default`,
     takeNotices: () => notices.splice(0),
     setAway: (is) => {
       away = is
@@ -110,8 +113,15 @@ export async function makeSystem(
     .bind(JSON.stringify(ids), tenantId, lab.productId, clock.now)
     .run()
   const { spec } = await resolveTask(env, {
-    ...{ id: taskId, tenantId, packageIds: [fleet.packageId], name: 'model', description: null },
-    ...{ startAt: null, endAt, devices: { ids }, policy: taskPolicy.parse(policy) },
+    id: taskId,
+    tenantId,
+    packageIds: [fleet.packageId],
+    name: 'model',
+    description: null,
+    startAt: null,
+    endAt,
+    devices: { ids },
+    policy: taskPolicy.parse(policy),
   })
   const stub = taskStub(env, taskId)
   await stub.create(spec, selectionPages(ids))

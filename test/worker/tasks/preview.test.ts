@@ -18,8 +18,8 @@ const report = (lab: Lab, versions: (string | null)[]) =>
     versions.flatMap((version, index) => (version === null ? [] : [reports(lab.devices[index]!, version)])),
   )
 
-describe('a preview', () => {
-  it('says who would be skipped and why, each device once, and changes nothing', async () => {
+describe('previews of tasks', () => {
+  it('a preview says how many devices would be skipped and why, counts each device once, and changes nothing', async () => {
     const lab = await makeLab(20)
     await report(lab, ['v2', 'v2', 'v2', 'v1', 'v1', 'v1', 'v0', null])
     const [there, disabled] = [lab.devices[0]!, lab.devices[4]!]
@@ -62,7 +62,7 @@ describe('a preview', () => {
     expect((await lab.admin.call('GET', '/api/v1/tasks')).body.items).toHaveLength(1)
   })
 
-  it('counts for each package the devices that it fits', async () => {
+  it('a preview counts for each package the devices that it fits', async () => {
     const lab = await makeLab(12)
     await report(lab, ['v1', 'v1', 'v1', 'v0', 'v0', 'other', 'v2'])
     const diff = (sourceVersion: string) => lab.addPackage('v2', { kind: 'diff', sourceVersion })
@@ -81,7 +81,7 @@ describe('a preview', () => {
     expect(await counts([from1])).toEqual({ devices: [3], skipped: [there, ['wrong source version', 8]] })
   })
 
-  it('gives the waves their sizes and times', async () => {
+  it('a preview gives the sizes of the waves and the times at which they open', async () => {
     const lab = await makeLab(20)
     await report(lab, ['v2', 'v2', 'v2', 'v2'])
     const packageId = await lab.addPackage('v2')
@@ -100,7 +100,7 @@ describe('a preview', () => {
     expect(short.body).toMatchObject({ endsAt: null, notReached: 11 })
   })
 
-  it('says what the task would do where a device is busy', async () => {
+  it('a preview says what the task would do with busy devices', async () => {
     const lab = await makeLab(2)
     await lab.upgradeTo('v3')
     await lab.push(lab.devices[0]!)
@@ -115,7 +115,7 @@ describe('a preview', () => {
     expect((await preview(lab, { packageId: other })).body).toMatchObject({ willReceive: 2, skipped: [] })
   })
 
-  it('gives the waves the sizes that they have in the task', async () => {
+  it('a preview gives the waves the sizes that they get in the task', async () => {
     const lab = await makeLab(20)
     await report(lab, ['v2', 'v2', 'v2', 'v2', 'v2'])
     await lab.admin.call('PATCH', `/api/v1/devices/${lab.devices[0]!.id}`, { enabled: false })
@@ -130,13 +130,13 @@ describe('a preview', () => {
     expect(sizes((await task.get()).waves)).toEqual(sizes(foretold.waves))
   })
 
-  it('keeps to the window', async () => {
+  it("a preview keeps to the task's window", async () => {
     const lab = await makeLab(4)
     const packageId = await lab.addPackage('v2')
     const window = { days: ['sun'], from: '02:30', to: '04:00', timeZone: 'Europe/Berlin' }
     const policy = { window, ratePerMinute: 1, waves: [{ percent: 50, soakMinutes: 60 }, { percent: 100 }] }
     const startAt = '2030-03-25T00:00:00Z'
-    // On that Sunday clocks went from 02:00 to 03:00.
+    // In the night to that Sunday, clocks go from 02:00 to 03:00.
     expect((await preview(lab, { packageId, policy, startAt })).body).toMatchObject({
       waves: [
         { percent: 50, devices: 2, opensAt: '2030-03-31T01:00:00.000Z' },
@@ -153,7 +153,7 @@ describe('a preview', () => {
     })
   })
 
-  it('takes the devices that the task would take', async () => {
+  it('a preview counts the devices that the task would take', async () => {
     const lab = await makeLab(20)
     await report(lab, ['v1', 'v1'])
     const packageId = await lab.addPackage('v2')
@@ -166,7 +166,7 @@ describe('a preview', () => {
     expect(await count({ filter: { search: 'n001' } })).toBe(10)
   })
 
-  it('counts a long list in a large product', async () => {
+  it('a preview counts a list of 20,000 devices', async () => {
     const lab = await makeLab()
     const packageId = await lab.addPackage('v2')
     const numbers = Array.from({ length: 20_000 }, (_, n) => `many-${n}`)
@@ -182,7 +182,7 @@ describe('a preview', () => {
     expect((await preview(lab, { packageId, devices: { ids } })).body).toMatchObject(counted)
   })
 
-  it('refuses what the creation refuses, in the same words', async () => {
+  it('a preview refuses what the creation of a task refuses, with the same answer', async () => {
     const lab = await makeLab()
     const other = await makeLab()
     const packageId = await lab.addPackage('v2')
@@ -198,10 +198,12 @@ describe('a preview', () => {
     const invalid = (...paths: string[]) => [422, 'request.invalid', paths]
     expect(await refused({ packageId: foreign })).toEqual([404, 'package.not_found', ['packageIds.0']])
     expect(await refused({ devices: { ids: [other.devices[0]!.id] } })).toEqual([
-      ...[404, 'device.not_found', ['devices.ids.0']],
+      404,
+      'device.not_found',
+      ['devices.ids.0'],
     ])
     expect(await refused({ endAt: '2020-01-01T00:00:00Z' })).toEqual(invalid('endAt'))
-    // An alarm knows no time so far away.
+    // An alarm cannot be set so far ahead.
     expect(await refused({ endAt: '9999-12-31T23:59:59Z' })).toEqual(invalid('endAt'))
     expect(await refused({ startAt: '2190-01-01T00:00:00Z' })).toEqual(invalid('startAt'))
     expect(await refused({ policy: { ratePerMinute: 0 } })).toEqual(invalid('policy.ratePerMinute'))
@@ -215,7 +217,7 @@ describe('a preview', () => {
     expect(await refused({ name: undefined, more: 1 })).toEqual(invalid('name', 'more'))
   })
 
-  it('is for those who may create a task', async () => {
+  it('a preview is for the roles that may create a task', async () => {
     const lab = await makeLab()
     const body = { packageId: await lab.addPackage('v2'), name: 'roll out', devices: 'all' }
     const status = async (role: 'viewer' | 'operator' | 'bridge') => {

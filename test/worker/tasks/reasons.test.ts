@@ -12,7 +12,7 @@ interface Event {
 }
 
 describe('reasons as data', () => {
-  it('a paused task says why, in English and as data, in the task and in lists', async () => {
+  it('a paused task says why, as text and as data, in the task itself and in lists', async () => {
     const lab = await makeLab(1)
     const task = await lab.upgradeTo('v2')
     const { body } = await task.post('/pause')
@@ -31,7 +31,7 @@ describe('reasons as data', () => {
     expect((await task.post('/resume')).body).toMatchObject({ pausedReason: null, pausedBecause: null })
   })
 
-  it('an enabled device has "enabled" in its history, and no slot that was freed', async () => {
+  it('the history of a device that was enabled says "enabled", and does not speak of a free slot', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [(typeof lab.devices)[0]]
     const change = (enabled: boolean) => lab.admin.call('PATCH', `/api/v1/devices/${device.id}`, { enabled })
@@ -59,7 +59,7 @@ describe('reasons as data', () => {
     })
   })
 
-  it("a device's failure is a reason with its own words as a parameter, in the task and in D1", async () => {
+  it("a failure has the device's words as a parameter of its reason, in the task and in the device's upgrades", async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [(typeof lab.devices)[0]]
     const task = await lab.upgradeTo('v2')
@@ -76,7 +76,7 @@ describe('reasons as data', () => {
     expect(upgrades.body.items).toMatchObject([failed])
   })
 
-  it('what an earlier release wrote in an object is read as before, and the device goes on', async () => {
+  it('an object that an earlier release wrote is read as before, and its device goes on', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [(typeof lab.devices)[0]]
     const task = await lab.upgradeTo('v2')

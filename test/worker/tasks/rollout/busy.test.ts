@@ -13,7 +13,7 @@ const statusesIn = (task: LabTask) =>
       .toArray(),
   )
 
-/** In D1 nobody has two active upgrades of one module, and who is at it in a task has the slot for that task. */
+/** In D1 each device has at most one active slot a module, held by the task in which it is under way. */
 async function expectOneUpgradeEach(fleet: RolloutFleet, tasks: LabTask[]): Promise<void> {
   const { results } = await env.DB.prepare(
     'SELECT device_id, module, task_id FROM upgrades WHERE tenant_id = ? AND active = 1',
@@ -23,23 +23,23 @@ async function expectOneUpgradeEach(fleet: RolloutFleet, tasks: LabTask[]): Prom
   const holders = new Map(results.map((slot) => [`${slot.device_id} ${slot.module}`, slot.task_id]))
   expect(holders.size).toBe(results.length)
   for (const task of tasks) {
-    const atIt = (await statusesIn(task)).filter(
+    const underWay = (await statusesIn(task)).filter(
       ({ status }) => status === 'pushed' || status === 'upgrading',
     )
-    const elsewhere = atIt.filter(({ device_id }) => holders.get(`${device_id} default`) !== task.id)
+    const elsewhere = underWay.filter(({ device_id }) => holders.get(`${device_id} default`) !== task.id)
     expect(elsewhere).toEqual([])
   }
 }
 
-/** How many notices for which version came since the last call; of some devices the broker finds nobody. */
+/** Takes the notices since the last call and counts them by version; the broker finds no `offline` device. */
 async function takeVersions(fleet: RolloutFleet, offline: LabDevice[] = []): Promise<Record<string, number>> {
-  const nobody = new Set(offline.map(({ id }) => id))
+  const offlineIds = new Set(offline.map(({ id }) => id))
   const frames: NoticeFrame[] = [...(await fleet.unexpected())]
   fleet.bridge.frames.length = 0
   await fleet.postAll(
     frames.flatMap((frame) => [
       sent(frame),
-      taken(frame, nobody.has(frame.notice.device) ? 'offline' : 'taken'),
+      taken(frame, offlineIds.has(frame.notice.device) ? 'offline' : 'taken'),
     ]),
   )
   if (frames.length > 0) fleet.bridge.grant(frames.length)
@@ -50,8 +50,8 @@ async function takeVersions(fleet: RolloutFleet, offline: LabDevice[] = []): Pro
 }
 
 /**
- * 1,000 devices of an older task to v2: 400 Pushed, 300 Upgrading, 100 Pending (offline), 100 each that ended well
- * and badly.
+ * 1,000 devices in an older task to v2: 400 Pushed, 300 Upgrading, 100 Pending (offline), 100 Success and 100
+ * Failure.
  */
 async function fleetAtWork() {
   const fleet = await makeRolloutFleet()
@@ -67,7 +67,12 @@ async function fleetAtWork() {
   await fleet.all(devices.slice(900), (device) => progresses(device, -3))
   await fleet.unexpected()
   expect(await countsOf(older)).toEqual({
-    ...{ total: 1000, pushed: 400, upgrading: 300, pending: 100, success: 100, failure: 100 },
+    total: 1000,
+    pushed: 400,
+    upgrading: 300,
+    pending: 100,
+    success: 100,
+    failure: 100,
   })
   await expectOneUpgradeEach(fleet, [older])
   return { fleet, older, upgrading }
@@ -83,14 +88,18 @@ const outcomesOf = async (task: LabTask) => {
 }
 
 describe('a newer task on the same 1,000 devices', () => {
-  it('that replaces takes the 500 that have not begun, and the 300 that have when they are through', async () => {
+  it('a newer task that replaces takes the 500 devices that have not begun, and 300 more when the older task is done with them', async () => {
     const { fleet, older, upgrading } = await fleetAtWork()
     const newer = await fleet.upgradeTo('v3', { policy: { onBusy: 'replace' } })
     const check = () => expectOneUpgradeEach(fleet, [older, newer])
     expect(await takeVersions(fleet)).toEqual({ v3: 700 })
     await check()
     expect(await countsOf(older)).toEqual({
-      ...{ total: 1000, upgrading: 300, success: 100, failure: 100, cancelled: 500 },
+      total: 1000,
+      upgrading: 300,
+      success: 100,
+      failure: 100,
+      cancelled: 500,
     })
     expect(await countsOf(newer)).toEqual({ total: 1000, pending: 300, pushed: 700 })
     expect((await newer.device(upgrading[0]!)).waitingFor).toBe(`busy with task ${older.id}`)
@@ -109,7 +118,7 @@ describe('a newer task on the same 1,000 devices', () => {
       { status: 'success', description: 'at 100', count: 300 },
     ])
 
-    // Of the 400 that the broker took a notice for v2 for, 100 % may still be about that one: their version report tells.
+    // For the 400 that had a notice for v2, 100 % may still belong to v2, until they report their version.
     await fleet.all(fleet.devices, (device) => progresses(device, 100))
     await check()
     expect(await countsOf(newer)).toEqual({ total: 1000, upgrading: 400, success: 600 })
@@ -121,7 +130,7 @@ describe('a newer task on the same 1,000 devices', () => {
     expect((await older.get()).status).toBe('finished')
   })
 
-  it('that waits leaves all 800 to the older one until it is through with them, or cancelled', async () => {
+  it('a newer task that waits leaves 800 devices to the older one until it is done with them or cancelled', async () => {
     const { fleet, older, upgrading } = await fleetAtWork()
     const newer = await fleet.upgradeTo('v3', { policy: { onBusy: 'wait' } })
     const check = () => expectOneUpgradeEach(fleet, [older, newer])
@@ -144,11 +153,13 @@ describe('a newer task on the same 1,000 devices', () => {
     expect(await countsOf(older)).toEqual({ total: 1000, success: 400, failure: 100, cancelled: 500 })
     expect(await countsOf(newer)).toEqual({ total: 1000, pushed: 1000 })
     expect(await outcomesOf(older)).toContainEqual({
-      ...{ status: 'cancelled', description: 'the task was cancelled', count: 500 },
+      status: 'cancelled',
+      description: 'the task was cancelled',
+      count: 500,
     })
   })
 
-  it('that fails where it is busy fails 800, and tells the 200 that are free', async () => {
+  it('a newer task that fails on busy devices fails 800 and sends notices to the 200 that are free', async () => {
     const { fleet, older, upgrading } = await fleetAtWork()
     const newer = await fleet.upgradeTo('v3', { policy: { onBusy: 'fail' } })
     expect(await takeVersions(fleet)).toEqual({ v3: 200 })
@@ -156,8 +167,9 @@ describe('a newer task on the same 1,000 devices', () => {
     expect(await newer.get()).toMatchObject({
       counts: { pushed: 200, failure: 800 },
       failures: [{ code: null, cause: 'busy', description: 'another upgrade is active', count: 800 }],
-      // Who was told nothing says nothing about the package.
-      ...{ reached: 200, failed: 0 },
+      // A device that was sent nothing says nothing about the package.
+      reached: 200,
+      failed: 0,
     })
     await fleet.all(upgrading, (device) => progresses(device, 100))
     expectNone(await fleet.takeNotices())
@@ -170,7 +182,7 @@ describe('a newer task on the same 1,000 devices', () => {
       failure: 100,
     })
 
-    // Retried by an operator it finds 300 more free, and fails at the other 500.
+    // A retry finds 300 more devices free, and fails again at the other 500.
     expect((await newer.post('/retry')).body).toEqual({ retried: 800, skipped: [] })
     expect(await takeVersions(fleet)).toEqual({ v3: 300 })
     await expectOneUpgradeEach(fleet, [older, newer])

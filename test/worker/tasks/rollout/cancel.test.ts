@@ -12,18 +12,20 @@ interface Told {
   message: { id: string; code: number; params: Record<string, unknown> }
 }
 
-/** What came since the last call; the broker took all of it. */
+/** Takes the messages since the last call; the broker takes all of them. */
 async function takeMessages(fleet: RolloutFleet, result: 'taken' | 'offline' = 'taken'): Promise<Told[]> {
   const frames: NoticeFrame[] = [...(await fleet.unexpected())]
   fleet.bridge.frames.length = 0
   await fleet.postAll(frames.flatMap((frame) => [sent(frame), taken(frame, result)]))
   if (frames.length > 0) fleet.bridge.grant(frames.length)
   return frames.map(({ notice, topic, payload }) => ({
-    ...{ device: notice.device, topic, message: JSON.parse(payload) },
+    device: notice.device,
+    topic,
+    message: JSON.parse(payload),
   }))
 }
 
-/** 1,000 devices in a task: 300 Pushed, 200 Upgrading, and 500 Pending of a wave that is not open. */
+/** 1,000 devices in a task: 300 Pushed, 200 Upgrading, and 500 Pending in a wave that is not open. */
 async function fleetAtWork(product: Record<string, unknown>, pkg: Record<string, unknown> = {}) {
   const fleet = await makeRolloutFleet(1000, product)
   const policy = { waves: [{ percent: 50 }, { percent: 100 }] }
@@ -37,14 +39,14 @@ async function fleetAtWork(product: Record<string, unknown>, pkg: Record<string,
 }
 
 describe('the cancellation of a task with 300 Pushed, 200 Upgrading and 500 Pending devices', () => {
-  it('is told to just the 500 that had a notice, with an id greater than the notice’s', async () => {
+  it("a cancellation is sent to exactly the devices that had a notice, with an id greater than the notice's", async () => {
     const { fleet, task, notices } = await fleetAtWork({ notifyCancel: true }, { module: 'MCU' })
     expect((await task.post('/cancel')).status).toBe(200)
-    const farewells = await takeMessages(fleet)
-    expect(farewells).toHaveLength(500)
+    const cancellations = await takeMessages(fleet)
+    expect(cancellations).toHaveLength(500)
     const noticeOf = new Map(notices.map((notice) => [notice.device, notice]))
-    expect(new Set(farewells.map(({ device }) => device))).toEqual(new Set(noticeOf.keys()))
-    for (const { device, topic, message } of farewells) {
+    expect(new Set(cancellations.map(({ device }) => device))).toEqual(new Set(noticeOf.keys()))
+    for (const { device, topic, message } of cancellations) {
       const { id, ...rest } = message
       const notice = noticeOf.get(device)!
       expect(rest).toEqual({ code: 410, params: { version: 'v2', module: 'MCU' } })
@@ -54,13 +56,13 @@ describe('the cancellation of a task with 300 Pushed, 200 Upgrading and 500 Pend
     }
     expect(await countsOf(task)).toEqual({ total: 1000, cancelled: 1000 })
 
-    // Once: neither a lease nor a repeat makes it twice.
+    // It is sent once: neither a lease that runs out nor a second cancel repeats it.
     await fleet.wait(60 * MINUTE)
     await task.post('/cancel')
     expect(await takeMessages(fleet)).toEqual([])
   })
 
-  it('is told to nobody where the product does not say so', async () => {
+  it('no cancellation is sent if the product does not ask for it', async () => {
     const { fleet, task } = await fleetAtWork({})
     await task.post('/cancel')
     expect(await takeMessages(fleet)).toEqual([])
@@ -69,9 +71,9 @@ describe('the cancellation of a task with 300 Pushed, 200 Upgrading and 500 Pend
     expect(await countsOf(task)).toEqual({ total: 1000, cancelled: 1000 })
   })
 
-  it('is not told to those whom a newer task has told something else since', async () => {
+  it('no cancellation is the last word to a device that a newer task has sent a notice', async () => {
     const { fleet, task, notices } = await fleetAtWork({ notifyCancel: true })
-    // The newer one replaces the 300 Pushed, and waits for the 200 Upgrading.
+    // The newer task replaces the 300 Pushed devices and waits for the 200 Upgrading ones.
     const newer = await fleet.upgradeTo('v3')
     const replaced = await takeMessages(fleet)
     expect(Object.groupBy(replaced, ({ message }) => String(message.code))).toMatchObject({
@@ -81,7 +83,7 @@ describe('the cancellation of a task with 300 Pushed, 200 Upgrading and 500 Pend
     await task.post('/cancel')
     const after = await takeMessages(fleet)
     const codes = Map.groupBy(after, ({ message }) => `${message.code} ${message.params.version}`)
-    // Each of the 200 hears of v3, and of the end of v2 at most before.
+    // Each of the 200 gets the notice for v3, and at most the cancellation of v2 before it.
     expect(codes.get('200 v3')).toHaveLength(200)
     expect(await countsOf(newer)).toEqual({ total: 1000, pushed: 1000 })
     const lastOf = new Map(
@@ -92,13 +94,13 @@ describe('the cancellation of a task with 300 Pushed, 200 Upgrading and 500 Pend
     )
   })
 
-  it('is told one by one where devices are cancelled one by one', async () => {
+  it('devices that are cancelled one by one get their cancellations one by one', async () => {
     const { fleet, task, told, notices } = await fleetAtWork({ notifyCancel: true })
     const pending = fleet.devices.find((device) => !told.includes(device))!
     for (const device of [told[0]!, told[499]!, pending]) await task.post(`/devices/${device.id}/cancel`)
-    const farewells = await takeMessages(fleet)
-    expect(farewells.map(({ device }) => device).sort()).toEqual([told[0]!.id, told[499]!.id].sort())
-    for (const { message } of farewells) {
+    const cancellations = await takeMessages(fleet)
+    expect(cancellations.map(({ device }) => device).sort()).toEqual([told[0]!.id, told[499]!.id].sort())
+    for (const { message } of cancellations) {
       expect({ ...message, id: '' }).toEqual({
         id: '',
         code: 410,
@@ -107,7 +109,11 @@ describe('the cancellation of a task with 300 Pushed, 200 Upgrading and 500 Pend
     }
     expect(notices).toHaveLength(500)
     expect(await countsOf(task)).toEqual({
-      ...{ total: 1000, pending: 499, pushed: 299, upgrading: 199, cancelled: 3 },
+      total: 1000,
+      pending: 499,
+      pushed: 299,
+      upgrading: 199,
+      cancelled: 3,
     })
   })
 })

@@ -17,8 +17,8 @@ async function importRows(fleet: RolloutFleet, rows: string[]) {
 const newNumbers = (count: number) => Array.from({ length: count }, (_, n) => `new${n}`)
 const dynamic = { policy: { dynamic: true } }
 
-describe('dynamic', () => {
-  it('takes in devices that are made later, within a minute, until the end', async () => {
+describe('dynamic tasks', () => {
+  it('a dynamic task takes in devices that are made later, within a minute, until its end', async () => {
     const fleet = await makeRolloutFleet()
     const endAt = new Date(Date.now() + 60 * MINUTE).toISOString()
     const task = await fleet.upgradeTo('v2', { ...dynamic, endAt })
@@ -26,7 +26,7 @@ describe('dynamic', () => {
     expect(told).toHaveLength(1000)
     await fleet.all(told, (device) => progresses(device, 100))
     await fleet.wait(100 * SECOND)
-    // All are through, and more may come.
+    // The task stays open although all its devices are done.
     expect(await task.get()).toMatchObject({ status: 'running', counts: { total: 1000, success: 1000 } })
 
     expect(
@@ -35,7 +35,8 @@ describe('dynamic', () => {
         newNumbers(250).map((number) => `${number},`),
       ),
     ).toEqual({
-      ...{ created: 250, updated: 0 },
+      created: 250,
+      updated: 0,
     })
     await fleet.wait(MINUTE)
     expect(await fleet.takeNotices()).toHaveLength(250)
@@ -45,7 +46,8 @@ describe('dynamic', () => {
 
     await fleet.wait(53 * MINUTE)
     expect(await task.get()).toMatchObject({
-      ...{ status: 'finished', counts: { total: 1250, success: 1000, cancelled: 250 } },
+      status: 'finished',
+      counts: { total: 1250, success: 1000, cancelled: 250 },
     })
     await importRows(
       fleet,
@@ -56,7 +58,7 @@ describe('dynamic', () => {
     expect((await task.get()).counts.total).toBe(1250)
   })
 
-  it('takes in devices that get the tag later, and keeps those that lose it', async () => {
+  it('a dynamic task takes in devices that get its tag later, and keeps those that lose it', async () => {
     const fleet = await makeRolloutFleet()
     const tag = (from: number, to: number, tags: string) =>
       importRows(
@@ -74,7 +76,7 @@ describe('dynamic', () => {
     expect(await countsOf(task)).toEqual({ total: 700, pushed: 700 })
   })
 
-  it('takes in devices that come to report a version that it is for', async () => {
+  it('a dynamic task takes in devices that later report a version of its filter', async () => {
     const fleet = await makeRolloutFleet()
     await fleet.all(fleet.devices.slice(0, 200), (device) => reports(device, 'v1'))
     await fleet.all(fleet.devices.slice(200, 500), (device) => reports(device, 'v0'))
@@ -90,7 +92,7 @@ describe('dynamic', () => {
     expect(await countsOf(task)).toEqual({ total: 450, pushed: 450 })
   })
 
-  it('takes in devices that are moved to the product, get the name, or report over HTTPS', async () => {
+  it('a dynamic task takes in devices that move to its product, get its name or report over HTTPS', async () => {
     const fleet = await makeRolloutFleet()
     const { admin, productId, devices } = fleet
     const patch = async (id: string, changes: Record<string, unknown>) =>
@@ -123,7 +125,7 @@ describe('dynamic', () => {
     )
   })
 
-  it('puts who joins in a wave, and tells nobody of a wave that is not open', async () => {
+  it('a device that joins a dynamic task is put in a wave, and waits until that wave opens', async () => {
     const fleet = await makeRolloutFleet()
     const waves = [{ percent: 10 }, { percent: 100 }]
     const task = await fleet.upgradeTo('v2', { policy: { dynamic: true, waves } })
@@ -145,11 +147,11 @@ describe('dynamic', () => {
       100 + joined.length,
       1900 - joined.length,
     ])
-    // A tenth of 1,000 by a hash: within four standard deviations.
+    // A hash puts a tenth of 1,000 in the first wave, within four standard deviations.
     expect(Math.abs(joined.length - 100)).toBeLessThan(38)
   })
 
-  it('off, takes in nobody later', async () => {
+  it('a task that is not dynamic takes in no device later', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2')
     expect(await fleet.takeNotices()).toHaveLength(1000)

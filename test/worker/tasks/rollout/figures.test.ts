@@ -8,7 +8,7 @@ const MINUTE = 60 * SECOND
 const fails = (step: number, desc: string) => (device: Parameters<typeof progresses>[0]) =>
   progresses(device, step, { desc })
 
-/** The lines of a task's report, by column. */
+/** The rows of a task's report.csv, each by column. */
 async function reportOf(fleet: RolloutFleet, task: LabTask): Promise<Record<string, string>[]> {
   const { body } = await fleet.admin.call('GET', `/api/v1/tasks/${task.id}/report.csv`)
   const [head, ...lines] = (body as string)
@@ -27,8 +27,8 @@ interface Failure {
   count: number
 }
 
-describe('the failures of a task of 1,000 devices', () => {
-  it('are counted by code and by text, in the task and in report.csv', async () => {
+describe('the failures of a task', () => {
+  it('failures are counted by code and by text, in the task and in report.csv', async () => {
     const fleet = await makeRolloutFleet()
     await fleet.all(fleet.devices, (device) => reports(device, 'v1'))
     const policy = { deviceTimeoutMinutes: 30, mismatchPushes: 0 }
@@ -48,7 +48,9 @@ describe('the failures of a task of 1,000 devices', () => {
     await fleet.wait(31 * MINUTE)
     const { status, counts, failures } = await task.get()
     expect({ status, success: counts.success, failure: counts.failure }).toEqual({
-      ...{ status: 'finished', success: 540, failure: 460 },
+      status: 'finished',
+      success: 540,
+      failure: 460,
     })
     expect(failures).toMatchObject([
       {
@@ -61,7 +63,9 @@ describe('the failures of a task of 1,000 devices', () => {
       { code: null, cause: 'timed_out', description: 'timed out', count: 80 },
       { code: -1, cause: 'upgrade_failed', description: 'upgrade failed: battery low', count: 80 },
       {
-        ...{ code: null, cause: 'wrong_version', count: 60 },
+        code: null,
+        cause: 'wrong_version',
+        count: 60,
         description: 'still reports v1 after 0 more notices',
       },
       { code: -2, cause: 'download_failed', description: 'download failed: no route', count: 50 },
@@ -71,17 +75,21 @@ describe('the failures of a task of 1,000 devices', () => {
     const lines = await reportOf(fleet, task)
     expect(lines).toHaveLength(1000)
     expect(tally(lines.map(({ status, code, cause }) => `${status} ${code} ${cause}`.trim()))).toEqual({
-      ...{ success: 540, "failure '-1 upgrade_failed": 200, "failure '-2 download_failed": 50 },
-      ...{ "failure '-3 verification_failed": 40, "failure '-4 write_failed": 30 },
-      ...{ 'failure  timed_out': 80, 'failure  wrong_version': 60 },
+      success: 540,
+      "failure '-1 upgrade_failed": 200,
+      "failure '-2 download_failed": 50,
+      "failure '-3 verification_failed": 40,
+      "failure '-4 write_failed": 30,
+      'failure  timed_out': 80,
+      'failure  wrong_version': 60,
     })
 
-    // Another attempt takes them out again.
+    // Devices that are retried are no failures any more.
     expect((await task.post('/retry')).body).toEqual({ retried: 460, skipped: [] })
     expect((await task.get()).failures).toEqual([])
   })
 
-  it('of more than 100 texts count the rest as one, and lose none', async () => {
+  it('failures with more than 100 different texts are counted together beyond the hundredth', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2')
     const told = await fleet.takeNotices()
@@ -102,7 +110,7 @@ describe('the failures of a task of 1,000 devices', () => {
 })
 
 describe('the progress of a task', () => {
-  it('has the counts of each minute in which they changed', async () => {
+  it('the progress of a task has the counts of each minute in which they changed', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2')
     const told = await fleet.takeNotices()
@@ -112,7 +120,7 @@ describe('the progress of a task', () => {
       await fleet.all(told.slice(minute * 100 + 90, minute * 100 + 100), (device) => progresses(device, -3))
       await fleet.wait(MINUTE + SECOND)
     }
-    // Nothing happens, and nothing is written down.
+    // While nothing happens, nothing is recorded.
     await fleet.wait(10 * MINUTE)
     await fleet.all(told.slice(500), (device) => progresses(device, 100))
     await fleet.wait(MINUTE + SECOND)

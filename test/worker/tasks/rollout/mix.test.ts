@@ -12,7 +12,9 @@ const says = (step: number) => (device: LabDevice) => progresses(device, step)
 const presence =
   (event: 'connected' | 'disconnected') =>
   (device: LabDevice): Item => ({
-    ...{ kind: 'presence', event, username: device.token },
+    kind: 'presence',
+    event,
+    username: device.token,
   })
 
 describe('waves with an automatic retry', () => {
@@ -21,27 +23,30 @@ describe('waves with an automatic retry', () => {
   it.each([
     ['fell silent half-way', 10],
     ['said −1', -1],
-  ])('do not open because 95 of 100 that %s are not found again', async (_, step) => {
-    const fleet = await makeRolloutFleet()
-    const autoRetry = { times: 2, backoffMinutes: 10 }
-    const task = await fleet.upgradeTo('v2', { policy: { waves, autoRetry } })
-    const told = await fleet.takeNotices()
-    expect(told).toHaveLength(100)
-    await fleet.all(told.slice(0, 5), says(100))
-    await fleet.all(told.slice(5), says(step))
-    await fleet.all(told.slice(5), presence('disconnected'))
-    // An hour until they time out, ten minutes until they are told again, and long enough after that.
-    const again: LabDevice[] = []
-    for (let hours = 0; hours < 3; hours++) {
-      await fleet.wait(HOUR)
-      again.push(...(await fleet.takeNotices('offline')))
-    }
-    expect(again).toHaveLength(95)
-    expect(new Set(again)).toEqual(new Set(told.slice(5)))
-    expect((await task.get()).waves).toMatchObject([{ reached: 100, succeeded: 5 }, { openedAt: null }])
-  })
+  ])(
+    'waves with an automatic retry do not open because 95 of 100 devices that %s are then not found',
+    async (_, step) => {
+      const fleet = await makeRolloutFleet()
+      const autoRetry = { times: 2, backoffMinutes: 10 }
+      const task = await fleet.upgradeTo('v2', { policy: { waves, autoRetry } })
+      const told = await fleet.takeNotices()
+      expect(told).toHaveLength(100)
+      await fleet.all(told.slice(0, 5), says(100))
+      await fleet.all(told.slice(5), says(step))
+      await fleet.all(told.slice(5), presence('disconnected'))
+      // An hour until they time out, ten minutes until their retry, and long enough after that.
+      const again: LabDevice[] = []
+      for (let hours = 0; hours < 3; hours++) {
+        await fleet.wait(HOUR)
+        again.push(...(await fleet.takeNotices('offline')))
+      }
+      expect(again).toHaveLength(95)
+      expect(new Set(again)).toEqual(new Set(told.slice(5)))
+      expect((await task.get()).waves).toMatchObject([{ reached: 100, succeeded: 5 }, { openedAt: null }])
+    },
+  )
 
-  it('count who is repeated once, by its last attempt', async () => {
+  it('a device that is retried counts once in its wave, by its last attempt', async () => {
     const fleet = await makeRolloutFleet()
     const autoRetry = { times: 1, backoffMinutes: 10 }
     const task = await fleet.upgradeTo('v2', { policy: { waves, autoRetry } })
@@ -69,7 +74,7 @@ describe('the soak of a wave', () => {
     ['asks', (fleet, device) => fleet.all([device], (each) => requests(each, 'again'))],
     ['asks over HTTPS', (_, device) => over(device)('GET', '/device/v1/upgrade')],
     ['reports its old version', (fleet, device) => fleet.all([device], (each) => reports(each, 'v1'))],
-  ])('goes on while a straggler %s', async (_, straggle) => {
+  ])('the soak of a wave goes on while a straggler %s', async (_, straggle) => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { waves } })
     const told = await fleet.takeNotices()
@@ -87,7 +92,7 @@ describe('the soak of a wave', () => {
 })
 
 describe('an automatic retry', () => {
-  it('keeps to the rate', async () => {
+  it('automatic retries keep to the rate', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { autoRetry: { times: 1, backoffMinutes: 10 } } })
     const told = await fleet.takeNotices()
@@ -107,7 +112,7 @@ describe('an automatic retry', () => {
     expect(await countsOf(task)).toEqual({ total: 1000, pending: 900, pushed: 100 })
   })
 
-  it('waits for the window', async () => {
+  it('an automatic retry waits for the window', async () => {
     const fleet = await makeRolloutFleet()
     moveClock(Date.parse('2032-01-07T04:30:00Z') - Date.now())
     await fleet.bridge.post([])
@@ -129,7 +134,7 @@ describe('an automatic retry', () => {
     expect(new Set(await fleet.takeNotices())).toEqual(new Set(told.slice(0, 300)))
   })
 
-  it('does not come while the task is halted, and makes the halt no smaller', async () => {
+  it('automatic retries stop while the task is halted, and do not lower the failures that halted it', async () => {
     const fleet = await makeRolloutFleet()
     const policy = {
       waves: [{ percent: 10 }, { percent: 100 }],
@@ -156,7 +161,7 @@ describe('an automatic retry', () => {
     })
   })
 
-  it('comes no more once the end is reached', async () => {
+  it("no automatic retry comes after the task's end", async () => {
     const fleet = await makeRolloutFleet()
     const endAt = new Date(Date.now() + HOUR).toISOString()
     const policy = { autoRetry: { times: 3, backoffMinutes: 30 } }
@@ -178,7 +183,7 @@ describe('an automatic retry', () => {
 })
 
 describe('the first wave', () => {
-  it('that falls silent while connected has not failed, and opens nothing', async () => {
+  it('a device of the first wave that falls silent while connected has not failed, and does not help to open the next wave', async () => {
     const fleet = await makeRolloutFleet()
     await fleet.all(fleet.devices, presence('connected'))
     const policy = {
@@ -195,7 +200,7 @@ describe('the first wave', () => {
     expect(await fleet.takeNotices()).toHaveLength(900)
   })
 
-  it('whose notice finds nobody any more after a version report has failed', async () => {
+  it('a device of the first wave that goes offline after a version report, before its notice reaches it, has failed', async () => {
     const fleet = await makeRolloutFleet()
     await fleet.all(fleet.devices, presence('connected'))
     const policy = {
@@ -213,7 +218,7 @@ describe('the first wave', () => {
     expect(await task.get()).toMatchObject({ status: 'paused', reached: 100, succeeded: 5, failed: 95 })
   })
 
-  it('waits for nobody who is busy with another task', async () => {
+  it('the first wave does not wait for devices that are busy with another task', async () => {
     const fleet = await makeRolloutFleet()
     await fleet.upgradeTo('v2')
     const told = await fleet.takeNotices()
@@ -231,7 +236,7 @@ describe('the first wave', () => {
     expect(await countsOf(task)).toEqual({ total: 1000, pushed: 910, success: 90 })
   })
 
-  it('opens by hand while the task is paused, and sends on resumption', async () => {
+  it('an operator can open the next wave of a paused task, and its notices go out when the task resumes', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { waves: [{ percent: 10 }, { percent: 100 }] } })
     expect(await fleet.takeNotices()).toHaveLength(100)
@@ -244,7 +249,7 @@ describe('the first wave', () => {
 })
 
 describe('the end', () => {
-  it('comes also to a paused task, and who asks afterwards hears of nothing', async () => {
+  it('the end comes to a paused task too, and a device that asks afterwards hears that nothing is due', async () => {
     const fleet = await makeRolloutFleet()
     const endAt = new Date(Date.now() + HOUR).toISOString()
     const task = await fleet.upgradeTo('v2', { endAt })
@@ -264,11 +269,12 @@ describe('the end', () => {
     await fleet.all(told.slice(60, 100), says(-1))
     expectNone(await fleet.takeNotices())
     expect(await task.get()).toMatchObject({
-      ...{ status: 'finished', counts: { success: 60, failure: 40, cancelled: 900 } },
+      status: 'finished',
+      counts: { success: 60, failure: 40, cancelled: 900 },
     })
   })
 
-  it('may be moved while the task runs', async () => {
+  it('the end of a task can be moved while the task runs', async () => {
     const fleet = await makeRolloutFleet()
     const start = Date.now()
     const at = (ms: number) => new Date(start + ms).toISOString()

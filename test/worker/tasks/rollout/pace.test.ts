@@ -8,11 +8,11 @@ import { countsOf, expectNone, makeRolloutFleet } from '../../rollout-fleet.ts'
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 
-/** At a rate of 600: a first quarter of a second's worth at once, then one in a little over a tenth of a second. */
+/** At 600 a minute a quarter of a second's worth goes out at once, then a notice each 101.7 ms. */
 const STEP = 500
 
 describe('ratePerMinute', () => {
-  it('sends 1,000 devices their notices evenly, no more than 600 in any minute', async () => {
+  it('a rate of 600 sends 1,000 devices their notices evenly, at most 600 in any minute', async () => {
     const fleet = await makeRolloutFleet()
     stopClock()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 600 } })
@@ -32,7 +32,7 @@ describe('ratePerMinute', () => {
     expect(await countsOf(task)).toEqual({ total: 1000, pushed: 1000 })
   }, 30_000)
 
-  it('saves up nothing of a pause', async () => {
+  it('a pause saves up nothing of the rate', async () => {
     const fleet = await makeRolloutFleet()
     stopClock()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 600 } })
@@ -46,7 +46,7 @@ describe('ratePerMinute', () => {
     expect(await fleet.takeNotices()).toHaveLength(5)
   })
 
-  it('counts re-sends, and what is fetched over HTTPS', async () => {
+  it('the rate counts re-sent notices and notices over HTTPS', async () => {
     const fleet = await makeRolloutFleet()
     stopClock()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 600 } })
@@ -56,7 +56,7 @@ describe('ratePerMinute', () => {
       first.push(...(await fleet.takeNotices()))
     }
     expect(first).toHaveLength(22)
-    // All of them ask again, or say that they still run the old version: theirs are the next turns.
+    // Each asks again or reports the old version, so all of them are the next in turn.
     await fleet.all(first.slice(0, 11), (device) => requests(device, 'r'))
     await fleet.all(first.slice(11), (device) => reports(device, 'v1'))
     const again: LabDevice[] = []
@@ -81,7 +81,7 @@ describe('ratePerMinute', () => {
     expectNone(await fleet.takeNotices())
   })
 
-  it('may be changed while the task runs, and taken away', async () => {
+  it('the rate of a running task can be changed and removed', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 1 } })
     expect(await fleet.takeNotices()).toHaveLength(1)
@@ -93,7 +93,7 @@ describe('ratePerMinute', () => {
     expect(await fleet.takeNotices()).toHaveLength(998)
   })
 
-  it('says about how long a device waits for its turn', async () => {
+  it('a device that waits for its turn says about how long that takes', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 100 } })
     await fleet.takeNotices()
@@ -111,7 +111,7 @@ describe('waves', () => {
     ],
   }
 
-  it('of 1, 20 and 100 % have 10, 190 and 800 of 1,000 devices, and open one after the other', async () => {
+  it('waves of 1, 20 and 100 % have 10, 190 and 800 of 1,000 devices, and open one after the other', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy })
     const first = await fleet.takeNotices()
@@ -122,7 +122,7 @@ describe('waves', () => {
     await fleet.wait(MINUTE + SECOND)
     const second = await fleet.takeNotices()
     expect(second).toHaveLength(190)
-    // 180 of 190 are 94.7 %.
+    // 180 of 190 are 94.7 %, less than the 95 % needed.
     await fleet.all(second.slice(0, 180), (device) => progresses(device, 100))
     expectNone(await fleet.takeNotices())
     const others = fleet.devices.filter((device) => !first.includes(device) && !second.includes(device))
@@ -145,7 +145,7 @@ describe('waves', () => {
     })
   })
 
-  it('begin their soak anew where one of the wave is rolled back meanwhile', async () => {
+  it('the soak of a wave begins anew if one of its devices is rolled back meanwhile', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy })
     const first = await fleet.takeNotices()
@@ -165,7 +165,7 @@ describe('waves', () => {
     expectNone(await fleet.takeNotices())
   })
 
-  it('open by hand, which is written down', async () => {
+  it('an operator can open the next wave, which is recorded in the audit log', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy })
     expect(await fleet.takeNotices()).toHaveLength(10)
@@ -180,7 +180,7 @@ describe('waves', () => {
     expect(body.items).toHaveLength(2)
   })
 
-  it('of three devices have at least one in the first, and pass over one that is empty', async () => {
+  it('the first wave of three devices has at least one, and an empty wave is skipped', async () => {
     const fleet = await makeRolloutFleet(3)
     await fleet.upgradeTo('v2', { policy: { waves: [{ percent: 1 }, { percent: 2 }, { percent: 100 }] } })
     const first = await fleet.takeNotices()
@@ -189,7 +189,7 @@ describe('waves', () => {
     expect(await fleet.takeNotices()).toHaveLength(2)
   })
 
-  it('tell a device of a later wave that nothing is due, whichever way it asks', async () => {
+  it('a device of a later wave hears that nothing is due, over MQTT and over HTTPS', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy })
     const first = await fleet.takeNotices()
@@ -208,7 +208,7 @@ describe('haltOn', () => {
   const fail = (device: LabDevice) => progresses(device, -1)
   const succeed = (device: LabDevice) => progresses(device, 100)
 
-  it('waits for enough that have settled, allows just its limit, and stops over it', async () => {
+  it('a task halts if enough devices have settled and more than the limit of them failed, not at the limit', async () => {
     const fleet = await makeRolloutFleet()
     stopClock()
     const task = await fleet.upgradeTo('v2', { policy: { ...policy, ratePerMinute: 6000 } })
@@ -227,11 +227,12 @@ describe('haltOn', () => {
     await fleet.wait(10 * MINUTE)
     expectNone(await fleet.takeNotices())
     expect(await task.get()).toMatchObject({
-      ...{ status: 'paused', pausedReason: first },
+      status: 'paused',
+      pausedReason: first,
       counts: { total: 1000, pending: 878, pushed: 101, success: 18, failure: 3 },
     })
 
-    // An operator accepts these three: twenty more must settle before it halts again.
+    // Resuming accepts these failures: twenty more devices must settle before the task halts again.
     expect((await task.post('/resume')).body).toMatchObject({ status: 'running', pausedReason: null })
     expect(await fleet.takeNotices()).toHaveLength(24)
     await fleet.all(told.slice(21, 40), fail)
@@ -240,11 +241,12 @@ describe('haltOn', () => {
     expect(await task.get()).toMatchObject({
       status: 'paused',
       pausedReason: 'halted: 20 of 20 settled devices failed (100 %, the limit is 10 %)',
-      ...{ failed: 23, succeeded: 18 },
+      failed: 23,
+      succeeded: 18,
     })
   })
 
-  it('counts in neither those that were never reached', async () => {
+  it('devices that were never reached count neither as failed nor as settled in the halt rule', async () => {
     const fleet = await makeRolloutFleet()
     const waves = [{ percent: 10 }, { percent: 100 }]
     const task = await fleet.upgradeTo('v2', { policy: { ...policy, waves } })
@@ -259,19 +261,23 @@ describe('haltOn', () => {
     await fleet.all(told.slice(0, 3), fail)
     await fleet.all(told.slice(3, 39), succeed)
     await fleet.wait(180 * MINUTE)
-    // Three and one that is gone after its notice, of 40; of 100 it would be 4 %, and with the offline ones 64 %.
+    // Of the 40 reached, three failed and one is gone: 10 %. Of all 100 it would be 4 %, or 64 % with the offline
+    // ones.
     expect(await task.get()).toMatchObject({
-      ...{ status: 'running', reached: 40, failed: 4, succeeded: 36 },
+      status: 'running',
+      reached: 40,
+      failed: 4,
+      succeeded: 36,
       counts: { pending: 960, pushed: 1, success: 36, failure: 3 },
     })
-    // A rollback more is over the limit.
+    // One rollback more is over the limit.
     await fleet.all(told.slice(3, 4), (device) => reports(device, 'v1'))
     expect((await task.get()).pausedReason).toBe(
       'halted: 5 of 40 settled devices failed (12.5 %, the limit is 10 %)',
     )
   })
 
-  it('may be changed, and taken away, while the task runs', async () => {
+  it('the halt rule of a running task can be changed and removed', async () => {
     const fleet = await makeRolloutFleet(50)
     const task = await fleet.upgradeTo('v2', { policy })
     const told = await fleet.takeNotices()

@@ -3,7 +3,7 @@ import type { Notice } from '../../../../src/protocol/device.ts'
 import { type Lab, makeLab, over, reports } from '../../lab.ts'
 import { countsOf, makeRolloutFleet, type RolloutFleet } from '../../rollout-fleet.ts'
 
-/** Of 1,000 devices 300 run v1, 250 v2, 200 v3, and 250 never said. */
+/** Of 1,000 devices 300 run v1, 250 v2 and 200 v3; 250 have never reported. */
 async function mixedFleet(): Promise<RolloutFleet> {
   const fleet = await makeRolloutFleet()
   const run = (from: number, to: number, version: string) =>
@@ -17,13 +17,13 @@ async function mixedFleet(): Promise<RolloutFleet> {
 const diffFrom = (fleet: RolloutFleet, sourceVersion: string) =>
   fleet.addPackage('v4', { kind: 'diff', sourceVersion })
 
-interface Parcel {
+interface NoticeGroup {
   isDiff: boolean
   numbers: string[]
 }
 
-/** Who was told of the same file, in the order of their numbers. */
-async function takeParcels(fleet: RolloutFleet): Promise<Parcel[]> {
+/** Takes the notices since the last call and groups their devices by the file that they link to. */
+async function takeGroups(fleet: RolloutFleet): Promise<NoticeGroup[]> {
   const frames = [...(await fleet.unexpected())]
   await fleet.takeNotices()
   const numberOf = new Map(fleet.devices.map(({ id, number }) => [id, number]))
@@ -50,8 +50,8 @@ const numbers = (fleet: RolloutFleet, from: number, to: number) =>
     .map(({ number }) => number)
     .sort()
 
-describe('packageIds', () => {
-  it('of two diffs and the full package give each of 1,000 devices the one that fits it', async () => {
+describe('tasks of several packages', () => {
+  it('a task of two diffs and the full package sends each of 1,000 devices the package that fits it', async () => {
     const fleet = await mixedFleet()
     const packageIds = [
       await diffFrom(fleet, 'v1'),
@@ -62,7 +62,7 @@ describe('packageIds', () => {
     const preview = await fleet.admin.call('POST', '/api/v1/tasks/preview', body)
     expect(preview.body.packages.map(({ devices }: { devices: number }) => devices)).toEqual([300, 250, 450])
     const task = await addTask(fleet, packageIds)
-    expect(await takeParcels(fleet)).toEqual([
+    expect(await takeGroups(fleet)).toEqual([
       { isDiff: true, numbers: numbers(fleet, 0, 300) },
       { isDiff: true, numbers: numbers(fleet, 300, 550) },
       { isDiff: false, numbers: numbers(fleet, 550, 1000) },
@@ -70,11 +70,11 @@ describe('packageIds', () => {
     expect(await countsOf(task)).toEqual({ total: 1000, pushed: 1000 })
   })
 
-  it('without a full one let the others wait, and say why', async () => {
+  it('a task of diffs alone lets the devices that no diff fits wait, and says why', async () => {
     const fleet = await mixedFleet()
     const packageIds = [await diffFrom(fleet, 'v1'), await diffFrom(fleet, 'v2')]
     const task = await addTask(fleet, packageIds)
-    expect(await takeParcels(fleet)).toEqual([
+    expect(await takeGroups(fleet)).toEqual([
       { isDiff: true, numbers: numbers(fleet, 0, 300) },
       { isDiff: true, numbers: numbers(fleet, 300, 550) },
     ])
@@ -84,13 +84,13 @@ describe('packageIds', () => {
       expect((await task.device(device)).waitingFor).toBe('the packages are diffs from v1, v2')
       expect((await over(device)('GET', '/device/v1/upgrade')).body.params).toEqual({})
     }
-    // Reporting a version that one starts from, a hundred of them get it.
+    // A hundred of them report the source version of a diff, and get that diff.
     await fleet.all(fleet.devices.slice(900), (device) => reports(device, 'v2'))
-    expect(await takeParcels(fleet)).toEqual([{ isDiff: true, numbers: numbers(fleet, 900, 1000) }])
+    expect(await takeGroups(fleet)).toEqual([{ isDiff: true, numbers: numbers(fleet, 900, 1000) }])
     expect(await countsOf(task)).toEqual({ total: 1000, pending: 350, pushed: 650 })
   })
 
-  it('each have the file that the notice names', async () => {
+  it('each notice links to the file of its own package', async () => {
     const lab = await makeLab(2)
     const [one, two] = [lab.devices[0]!, lab.devices[1]!]
     await lab.bridge.post([reports(one, 'v1'), reports(two, 'v2')])
@@ -106,8 +106,8 @@ describe('packageIds', () => {
   })
 })
 
-describe('packages that are not of one upgrade', () => {
-  it('are a 422 that names each', async () => {
+describe('packages that do not belong together', () => {
+  it('a task of packages that do not belong together is a 422 that names each of them', async () => {
     const lab = await makeLab(1)
     const full = await lab.addPackage('v4')
     const diff = await lab.addPackage('v4', { kind: 'diff', sourceVersion: 'v1' })
@@ -117,7 +117,9 @@ describe('packages that are not of one upgrade', () => {
     const otherProduct = await lab.addPackage('v4', { productId: product.id })
     const create = async (packageIds: string[]) => {
       const { status, body } = await lab.admin.call('POST', '/api/v1/tasks', {
-        ...{ packageIds, name: 'mixed', devices: 'all' },
+        packageIds,
+        name: 'mixed',
+        devices: 'all',
       })
       return { status, errors: body.errors }
     }
@@ -135,7 +137,11 @@ describe('packages that are not of one upgrade', () => {
       errors: [{ path: 'packageIds.1', message: 'no such package' }],
     })
     const { body: empty } = await lab.admin.call('POST', '/api/v1/packages', {
-      ...{ productId: lab.productId, name: 'no file', version: 'v4', kind: 'diff', sourceVersion: 'v2' },
+      productId: lab.productId,
+      name: 'no file',
+      version: 'v4',
+      kind: 'diff',
+      sourceVersion: 'v2',
     })
     const recalled = await lab.addPackage('v4', { kind: 'diff', sourceVersion: 'v3' })
     await lab.admin.call('POST', `/api/v1/packages/${recalled}/recall`)
@@ -148,11 +154,17 @@ describe('packages that are not of one upgrade', () => {
     }
     expect((await create([])).status).toBe(422)
     const both = await lab.admin.call('POST', '/api/v1/tasks', {
-      ...{ packageId: full, packageIds: [full], name: 'both', devices: 'all' },
+      packageId: full,
+      packageIds: [full],
+      name: 'both',
+      devices: 'all',
     })
     expect([both.status, both.body.errors[0].path]).toEqual([422, 'packageId'])
     const noSource = await lab.admin.call('POST', '/api/v1/packages', {
-      ...{ productId: lab.productId, name: 'firmware', version: 'v6', kind: 'diff' },
+      productId: lab.productId,
+      name: 'firmware',
+      version: 'v6',
+      kind: 'diff',
     })
     expect([noSource.status, noSource.body.errors[0].path]).toEqual([422, 'sourceVersion'])
   })

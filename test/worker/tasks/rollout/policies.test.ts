@@ -4,7 +4,7 @@ import { countsOf, expectNone, makeRolloutFleet } from '../../rollout-fleet.ts'
 
 const berlin = { from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' }
 
-/** A policy, and the fields that its 422 names. */
+/** What is wrong, a policy, and the fields that its 422 names. */
 const invalid: [string, Record<string, unknown>, string[]][] = [
   [
     'percents that fall',
@@ -30,7 +30,7 @@ const invalid: [string, Record<string, unknown>, string[]][] = [
     ['waves.0.soakMinutes', 'waves.0.successPercent', 'waves.1.soak'],
   ],
   ['a rate of 0', { ratePerMinute: 0 }, ['ratePerMinute']],
-  ['half a rate', { ratePerMinute: 0.5 }, ['ratePerMinute']],
+  ['a rate of 0.5', { ratePerMinute: 0.5 }, ['ratePerMinute']],
   [
     'a halt over 100 %',
     { haltOn: { failurePercent: 101, minFinished: 0 } },
@@ -44,9 +44,9 @@ const invalid: [string, Record<string, unknown>, string[]][] = [
     { window: { ...berlin, days: ['mon', 'funday'], from: '24:00', to: '5:00' } },
     ['window.days.1', 'window.from', 'window.to'],
   ],
-  ['a day twice', { window: { ...berlin, days: ['mon', 'mon'] } }, ['window.days']],
+  ['the same day twice', { window: { ...berlin, days: ['mon', 'mon'] } }, ['window.days']],
   ['no day', { window: { ...berlin, days: [] } }, ['window.days']],
-  ['a retry of what is no failure', { autoRetry: { times: 1, on: [-5] } }, ['autoRetry.on.0']],
+  ['a retry of a code that is no failure', { autoRetry: { times: 1, on: [-5] } }, ['autoRetry.on.0']],
   ['a retry of nothing', { autoRetry: { times: 1, on: [] } }, ['autoRetry.on']],
   [
     'too many retries',
@@ -54,7 +54,7 @@ const invalid: [string, Record<string, unknown>, string[]][] = [
     ['autoRetry.backoffMinutes', 'autoRetry.times'],
   ],
   ['a timeout of 0', { deviceTimeoutMinutes: 0 }, ['deviceTimeoutMinutes']],
-  ['fewer than no re-pushes', { mismatchPushes: -1 }, ['mismatchPushes']],
+  ['a negative number of re-pushes', { mismatchPushes: -1 }, ['mismatchPushes']],
   ['links that live over a week', { downloadTtlSeconds: 604_801 }, ['downloadTtlSeconds']],
   ['unknown words', { onBusy: 'push', confirm: 'both', dynamic: 'yes' }, ['confirm', 'dynamic', 'onBusy']],
   ['an unknown field', { rate: 5 }, ['rate']],
@@ -65,18 +65,21 @@ const invalid: [string, Record<string, unknown>, string[]][] = [
   ],
 ]
 
-/** The fields that a problem names. */
+/** The fields that a problem names, each once. */
 const fieldsOf = ({ errors }: { errors: { path: string }[] }) =>
   [...new Set(errors.map(({ path }) => path))].sort()
 
 describe('an invalid policy', () => {
-  it('is a 422 that names each field, for a task and for its preview, and makes no task', async () => {
+  it('an invalid policy is a 422 that names each field, for a task and for its preview, and makes no task', async () => {
     const lab = await makeLab(1)
     const packageId = await lab.addPackage('v2')
     for (const [what, policy, fields] of invalid) {
       for (const path of ['/api/v1/tasks', '/api/v1/tasks/preview']) {
         const { status, body } = await lab.admin.call('POST', path, {
-          ...{ packageId, name: what, devices: 'all', policy },
+          packageId,
+          name: what,
+          devices: 'all',
+          policy,
         })
         const named = fieldsOf(body)
         expect({ what, status, named }).toEqual({
@@ -90,16 +93,18 @@ describe('an invalid policy', () => {
     expect((await lab.admin.call('GET', '/api/v1/tasks')).body.items).toEqual([])
   })
 
-  it('is also `dynamic` with a list of devices', async () => {
+  it('a policy with `dynamic` is invalid for a list of devices', async () => {
     const lab = await makeLab(1)
     const { status, body } = await lab.admin.call('POST', '/api/v1/tasks', {
-      ...{ packageId: await lab.addPackage('v2'), name: 'listed' },
-      ...{ devices: { ids: [lab.devices[0]!.id] }, policy: { dynamic: true } },
+      packageId: await lab.addPackage('v2'),
+      name: 'listed',
+      devices: { ids: [lab.devices[0]!.id] },
+      policy: { dynamic: true },
     })
     expect({ status, path: body.errors[0].path }).toEqual({ status: 422, path: 'policy.dynamic' })
   })
 
-  it('changes no running task', async () => {
+  it('an invalid change leaves a running task as it is', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 1 } })
     expect(await fleet.takeNotices()).toHaveLength(1)

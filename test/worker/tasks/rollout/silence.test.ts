@@ -21,8 +21,8 @@ const disconnects = (device: LabDevice): Item => ({
   username: device.token,
 })
 
-describe('of a first wave of 100 out of 1,000 devices', () => {
-  it('95 that fall silent after their notice open no next wave, and halt the task', async () => {
+describe('a first wave of 100 of 1,000 devices', () => {
+  it('a wave of which 95 of 100 devices fall silent after their notice opens no next wave and halts the task', async () => {
     const fleet = await makeRolloutFleet()
     await fleet.all(fleet.devices, connects)
     const task = await fleet.upgradeTo('v2', { policy })
@@ -39,7 +39,9 @@ describe('of a first wave of 100 out of 1,000 devices', () => {
     expect(await task.get()).toMatchObject({
       status: 'paused',
       pausedReason: 'halted: 95 of 100 settled devices failed (95 %, the limit is 10 %)',
-      ...{ reached: 100, succeeded: 5, failed: 95 },
+      reached: 100,
+      succeeded: 5,
+      failed: 95,
       waves: [
         { devices: 100, reached: 100, succeeded: 5, failed: 95 },
         { devices: 900, openedAt: null, reached: 0 },
@@ -48,14 +50,14 @@ describe('of a first wave of 100 out of 1,000 devices', () => {
     expect(await countsOf(task)).toEqual({ total: 1000, pending: 900, pushed: 95, success: 5 })
     expectNone(await fleet.takeNotices())
 
-    // They may come back: then they count no more.
+    // If they come back, they no longer count as failed.
     await fleet.all(silent, (device) => progresses(device, 100))
     expect(await task.get()).toMatchObject({ status: 'paused', succeeded: 100, failed: 0 })
     await task.post('/resume')
     expect(await fleet.takeNotices()).toHaveLength(900)
   })
 
-  it('100 that report 100 % and then their old version open no next wave, and halt the task', async () => {
+  it('a wave whose devices report 100 % and then their old version opens no next wave and halts the task', async () => {
     const fleet = await makeRolloutFleet()
     await fleet.all(fleet.devices, (device) => reports(device, 'v1'))
     const task = await fleet.upgradeTo('v2', {
@@ -70,14 +72,17 @@ describe('of a first wave of 100 out of 1,000 devices', () => {
     expect(await task.get()).toMatchObject({
       status: 'paused',
       pausedReason: 'halted: 100 of 100 settled devices failed (100 %, the limit is 10 %)',
-      ...{ reached: 100, succeeded: 0, failed: 100, rolledBack: 100 },
+      reached: 100,
+      succeeded: 0,
+      failed: 100,
+      rolledBack: 100,
     })
     await fleet.wait(60 * MINUTE)
     expectNone(await fleet.takeNotices())
     expect(await countsOf(task)).toEqual({ total: 1000, pending: 900, success: 100 })
   })
 
-  it('100 that are switched off count in nothing', async () => {
+  it('a wave whose devices are all switched off counts as neither succeeded nor failed', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy })
     expect(await fleet.takeNotices('offline')).toHaveLength(100)

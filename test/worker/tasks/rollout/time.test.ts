@@ -19,7 +19,7 @@ async function pushed(fleet: RolloutFleet): Promise<LabDevice[]> {
 }
 
 describe('deviceTimeoutMinutes', () => {
-  it('counts from a device’s latest message', async () => {
+  it('a device times out `deviceTimeoutMinutes` after its latest message', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { deviceTimeoutMinutes: 30 } })
     const told = await pushed(fleet)
@@ -40,13 +40,13 @@ describe('deviceTimeoutMinutes', () => {
         count: 900,
       },
     ])
-    // Late, but there.
+    // A version report after the timeout makes a late Success.
     await fleet.all(part(told, 100, 150), (device) => reports(device, 'v2'))
     expect(await countsOf(task)).toEqual({ total: 1000, success: 150, failure: 850 })
     expect((await task.get()).failures).toMatchObject([{ cause: 'timed_out', count: 850 }])
   })
 
-  it('counts no outage of the bridge', async () => {
+  it('an outage of the bridge makes no device time out', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { deviceTimeoutMinutes: 30 } })
     await fleet.all(await pushed(fleet), says(10))
@@ -59,7 +59,7 @@ describe('deviceTimeoutMinutes', () => {
 })
 
 describe('autoRetry', () => {
-  it('repeats −1, −2 and timeouts after 10 and 20 minutes, and nothing else', async () => {
+  it('automatic retries repeat −1, −2 and timeouts after 10 and 20 minutes, and nothing else', async () => {
     const fleet = await makeRolloutFleet()
     const policy = { autoRetry: { times: 2, backoffMinutes: 10 }, deviceTimeoutMinutes: 5 }
     const task = await fleet.upgradeTo('v2', { policy })
@@ -118,7 +118,7 @@ describe('autoRetry', () => {
     ])
   })
 
-  it('repeats only what `on` lists', async () => {
+  it('automatic retries repeat only the codes in `on`', async () => {
     const fleet = await makeRolloutFleet()
     const policy = { autoRetry: { times: 1, backoffMinutes: 10, on: [-3] }, deviceTimeoutMinutes: 5 }
     const task = await fleet.upgradeTo('v2', { policy })
@@ -139,7 +139,7 @@ describe('autoRetry', () => {
     expect(await task.get()).toMatchObject({ status: 'finished', counts: { success: 550, failure: 450 } })
   })
 
-  it('gives way to an operator, who retries at once or wants no retry', async () => {
+  it('an operator can retry a device before its automatic retry, or cancel that retry', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { autoRetry: { times: 1, backoffMinutes: 60 } } })
     const told = await pushed(fleet)
@@ -147,14 +147,14 @@ describe('autoRetry', () => {
     const [one, two] = [told[0]!, told[1]!]
     expect((await task.post(`/devices/${one.id}/retry`)).body).toEqual({ retried: 1, skipped: [] })
     expect(await fleet.takeNotices()).toEqual([one])
-    // A Failure is no longer to be cancelled, but its retry is.
+    // The device stays a Failure; only its automatic retry is cancelled.
     expect((await task.post(`/devices/${two.id}/cancel`)).status).toBe(200)
     await fleet.wait(61 * MINUTE)
     expect(new Set(await fleet.takeNotices())).toEqual(new Set(part(told, 2, 1000)))
     expect((await task.device(two)).status).toBe('failure')
     expect(await countsOf(task)).toEqual({ total: 1000, pushed: 999, failure: 1 })
 
-    // An operator's retry begins anew: it fails, and is repeated by itself once more.
+    // After an operator's retry the automatic retries are counted anew.
     await fleet.all([one], says(-1))
     await fleet.wait(61 * MINUTE)
     expect(await fleet.takeNotices()).toEqual([one])
@@ -177,7 +177,7 @@ describe('window', () => {
     timeZone: 'Europe/Berlin',
   }
 
-  it('lets notices out only inside it, not at the weekend, and upgrades under way go on', async () => {
+  it('notices go out only inside the window, not at the weekend, while upgrades under way go on', async () => {
     const fleet = await makeRolloutFleet()
     stopClock()
     // Wednesday, 04:59 in Berlin, in winter.
@@ -189,7 +189,7 @@ describe('window', () => {
       moveClock(Math.ceil(spacing(120)))
       told += (await fleet.takeNotices()).length
     }
-    // One at once, one each 509 ms until 04:59:59.553, and none in the second after 05:00.
+    // One at once, then one each 509 ms until 04:59:59.553, and none from 05:00 on.
     expect(told).toBe(118)
     expect(await countsOf(task)).toEqual({ total: 1000, pending: 882, pushed: 118 })
     const waiting = (await fleet.admin.call('GET', `/api/v1/tasks/${task.id}/devices?status=pending&limit=2`))
@@ -214,7 +214,7 @@ describe('window', () => {
     await fleet.all([device], says(100))
     expect((await task.device(device)).status).toBe('success')
 
-    // Friday after its hours: until Monday nothing.
+    // Friday after the window: nothing goes out until Monday.
     jumpTo('2032-01-09T04:00:00Z')
     await fleet.bridge.post([])
     expectNone(await fleet.takeNotices())
@@ -232,7 +232,7 @@ describe('window', () => {
 })
 
 describe('endAt', () => {
-  it('cancels what has not begun; what has may finish within its timeout', async () => {
+  it('the end cancels devices that have not begun, and lets the others finish within their timeout', async () => {
     const fleet = await makeRolloutFleet()
     const endAt = new Date(Date.now() + HOUR).toISOString()
     const policy = {
@@ -265,24 +265,27 @@ describe('mismatchPushes', () => {
   it.each([
     [0, 1],
     [3, 4],
-  ])('of %i make the report number %i a Failure', async (mismatchPushes, reportsToFail) => {
-    const fleet = await makeRolloutFleet()
-    const task = await fleet.upgradeTo('v2', { policy: { mismatchPushes } })
-    await pushed(fleet)
-    for (let report = 1; report <= reportsToFail; report++) {
-      expect(await countsOf(task)).toEqual({ total: 1000, pushed: 1000 })
-      await fleet.all(fleet.devices, (device) => reports(device, 'v1'))
-      expect(await fleet.takeNotices()).toHaveLength(report < reportsToFail ? 1000 : 0)
-    }
-    expect(await countsOf(task)).toEqual({ total: 1000, failure: 1000 })
-  })
+  ])(
+    'with %i re-pushes the version report number %i makes a Failure',
+    async (mismatchPushes, reportsToFail) => {
+      const fleet = await makeRolloutFleet()
+      const task = await fleet.upgradeTo('v2', { policy: { mismatchPushes } })
+      await pushed(fleet)
+      for (let report = 1; report <= reportsToFail; report++) {
+        expect(await countsOf(task)).toEqual({ total: 1000, pushed: 1000 })
+        await fleet.all(fleet.devices, (device) => reports(device, 'v1'))
+        expect(await fleet.takeNotices()).toHaveLength(report < reportsToFail ? 1000 : 0)
+      }
+      expect(await countsOf(task)).toEqual({ total: 1000, failure: 1000 })
+    },
+  )
 })
 
 describe('downloadTtlSeconds', () => {
-  it('is how long the link in each notice lives, and the notice with it', async () => {
+  it('the link in each notice, and the notice with it, lives for `downloadTtlSeconds`', async () => {
     const fleet = await makeRolloutFleet()
     stopClock()
-    // Links count from a whole second.
+    // Links expire at whole seconds.
     jumpTo('2032-01-07T00:00:00Z')
     await fleet.bridge.post([])
     const task = await fleet.upgradeTo('v2', { policy: { downloadTtlSeconds: 1234 } })
@@ -294,7 +297,7 @@ describe('downloadTtlSeconds', () => {
     }
     const told = await pushed(fleet)
 
-    // −2 is the device's failure while its link lives, and none when it no longer does.
+    // −2 is a Failure while the link lives, and no Failure once it has expired.
     await fleet.wait(1233 * SECOND)
     await fleet.all(part(told, 0, 400), says(-2))
     expectNone(await fleet.takeNotices())
@@ -319,22 +322,31 @@ describe('confirm', () => {
     return { atHundred, view: await task.get() }
   }
 
-  it('`version` makes a Success only of the version report, and 100 % with the old one a Failure', async () => {
+  it('with `confirm: "version"` only the version report makes a Success, and the old version after 100 % makes a Failure', async () => {
     const { atHundred, view } = await play('version')
     expect(atHundred).toEqual({ total: 1000, upgrading: 1000 })
     expect(view).toMatchObject({
-      ...{ status: 'finished', rolledBack: 300, counts: { success: 700, failure: 300 } },
-      ...{ reached: 1000, succeeded: 700, failed: 300 },
+      status: 'finished',
+      rolledBack: 300,
+      counts: { success: 700, failure: 300 },
+      reached: 1000,
+      succeeded: 700,
+      failed: 300,
       failures: [{ cause: 'rolled_back', description: 'rolled back: reported 100 %, runs v1', count: 300 }],
     })
   })
 
-  it('`progress` makes one of 100 %, and marks what runs the old version then', async () => {
+  it('with `confirm: "progress"` 100 % makes a Success, and a device that then reports the old version is marked as rolled back', async () => {
     const { atHundred, view } = await play('progress')
     expect(atHundred).toEqual({ total: 1000, success: 1000 })
     expect(view).toMatchObject({
-      ...{ status: 'finished', rolledBack: 300, counts: { success: 1000, failure: 0 }, failures: [] },
-      ...{ reached: 1000, succeeded: 700, failed: 300 },
+      status: 'finished',
+      rolledBack: 300,
+      counts: { success: 1000, failure: 0 },
+      failures: [],
+      reached: 1000,
+      succeeded: 700,
+      failed: 300,
     })
   })
 })

@@ -11,7 +11,7 @@ const iso = (ms: number) => new Date(ms).toISOString()
 
 const waitsFor = async (task: LabTask, device: LabDevice) => (await task.device(device)).waitingFor
 
-/** The devices in the order in which a task comes to them. */
+/** The devices in the order in which a task sends to them. */
 const inTurn = (devices: LabDevice[]) => devices.toSorted((a, b) => (a.id < b.id ? -1 : 1))
 
 const eventTime = async (task: LabTask, device: LabDevice, kind: string): Promise<string> =>
@@ -21,7 +21,7 @@ const others = (fleet: RolloutFleet, told: LabDevice[]) =>
   fleet.devices.filter((device) => !told.includes(device))
 
 describe('waitingFor', () => {
-  it('says what opens the next wave, and how far the present one is', async () => {
+  it('`waitingFor` says what opens the next wave, and how far the present one is', async () => {
     const fleet = await makeRolloutFleet()
     const waves = [
       { percent: 10, successPercent: 95, soakMinutes: 30 },
@@ -70,7 +70,7 @@ describe('waitingFor', () => {
     )
   })
 
-  it('says until when the window is closed', async () => {
+  it('`waitingFor` says until when the window is closed', async () => {
     const fleet = await makeRolloutFleet()
     // 05:00 in Berlin, in winter: the window has just closed.
     moveClock(Date.parse('2032-01-06T04:00:00Z') - Date.now())
@@ -87,7 +87,7 @@ describe('waitingFor', () => {
     )
   })
 
-  it('says since when a device is offline, or gone after its notice', async () => {
+  it('`waitingFor` says since when a device is offline, or gone after its notice', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { deviceTimeoutMinutes: 30 } })
     const frames = [...(await fleet.unexpected())]
@@ -113,7 +113,7 @@ describe('waitingFor', () => {
     expect(await waitsFor(task, offline)).toBe('the device to begin')
   })
 
-  it('names the task that a device is busy with', async () => {
+  it('`waitingFor` names the task that a device is busy with', async () => {
     const fleet = await makeRolloutFleet()
     const older = await fleet.upgradeTo('v2')
     const told = await fleet.takeNotices()
@@ -125,7 +125,7 @@ describe('waitingFor', () => {
     }
   })
 
-  it('says about how long the rate lets a device wait', async () => {
+  it('`waitingFor` says about how long the rate lets a device wait', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 100 } })
     expect(await fleet.takeNotices()).toHaveLength(1)
@@ -134,12 +134,12 @@ describe('waitingFor', () => {
     expect(said).toEqual([1, 1, 2, 4, 10].map((minutes) => `rate: about ${minutes} min`))
   })
 
-  it('says about how long the rate lets a device of a wave of 20 % wait', async () => {
+  it('`waitingFor` says about how long the rate lets a device of a wave of 20 % wait', async () => {
     const fleet = await makeRolloutFleet()
     const waves = [{ percent: 20 }, { percent: 100 }]
     const task = await fleet.upgradeTo('v2', { policy: { ratePerMinute: 100, waves } })
     expect(await fleet.takeNotices()).toHaveLength(1)
-    // The last of the wave is among the last of all: a fifth of those ahead are in it.
+    // Some of the last 40 devices are in the wave. About a fifth of the devices ahead of them are in it too.
     const said: string[] = []
     for (const device of inTurn(fleet.devices).slice(-40)) said.push(await waitsFor(task, device))
     expect(new Set(said)).toEqual(
@@ -147,7 +147,7 @@ describe('waitingFor', () => {
     )
   })
 
-  it('says when an automatic retry comes', async () => {
+  it('`waitingFor` says when an automatic retry comes', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { autoRetry: { times: 2, backoffMinutes: 10 } } })
     const told = await fleet.takeNotices()
@@ -161,7 +161,7 @@ describe('waitingFor', () => {
     expect(await waitsFor(task, told[7]!)).toBe(`its automatic retry at ${iso(again + 20 * MINUTE)}`)
   })
 
-  it('says what an operator has stopped', async () => {
+  it('`waitingFor` says what an operator has stopped', async () => {
     const fleet = await makeRolloutFleet()
     const startAt = new Date(Date.now() + 60 * MINUTE).toISOString()
     const task = await fleet.upgradeTo('v2', { startAt })

@@ -7,13 +7,13 @@ import { countsOf, expectNone, makeRolloutFleet, type RolloutFleet } from '../..
 const SECOND = 1000
 const ASKING = 100
 
-/** The bridge says that it is there at once, so that the jump is one of the clock alone. */
+/** The bridge posts right after the jump, so that the server sees no outage of the bridge. */
 async function jumpTo(fleet: RolloutFleet, time: string): Promise<void> {
   moveClock(Date.parse(time) - Date.now())
   await fleet.bridge.post([])
 }
 
-/** A hundred of 1,000 Pushed devices ask: how many get their notice, and how many hear that nothing is due? */
+/** A hundred Pushed devices ask. Counts those that get a notice, and those that hear that nothing is due. */
 async function askAt(fleet: RolloutFleet, time: string): Promise<[notices: number, nothingDue: number]> {
   await jumpTo(fleet, time)
   fleet.bridge.replies.length = 0
@@ -27,7 +27,7 @@ const OUT = [0, ASKING]
 
 const zones: [string, { from: string; to: string; timeZone: string }, string, [string, number[]][]][] = [
   [
-    'the end of daylight time in Berlin, when 02:00 to 03:00 comes twice',
+    'when clocks go back in Berlin, and 02:00 to 03:00 comes twice',
     { from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' },
     '2032-10-30T00:00:00Z',
     [
@@ -42,7 +42,7 @@ const zones: [string, { from: string; to: string; timeZone: string }, string, [s
     ],
   ],
   [
-    'its beginning in Berlin, when 02:00 to 03:00 is left out',
+    'when clocks go forward in Berlin, and 02:00 to 03:00 is left out',
     { from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' },
     '2032-03-27T01:00:00Z',
     [
@@ -56,7 +56,7 @@ const zones: [string, { from: string; to: string; timeZone: string }, string, [s
     ],
   ],
   [
-    'midnight in São Paulo',
+    'over midnight in São Paulo',
     { from: '22:00', to: '02:00', timeZone: 'America/Sao_Paulo' },
     '2032-05-01T03:00:00Z',
     [
@@ -70,8 +70,8 @@ const zones: [string, { from: string; to: string; timeZone: string }, string, [s
   ],
 ]
 
-describe('a window', () => {
-  it.each(zones)('holds over %s', async (_, window, start, times) => {
+describe('windows', () => {
+  it.each(zones)('a window holds %s', async (_, window, start, times) => {
     const fleet = await makeRolloutFleet()
     await jumpTo(fleet, start)
     await fleet.upgradeTo('v2', { policy: { window } })
@@ -81,13 +81,15 @@ describe('a window', () => {
     }
   })
 
-  it('of weekdays opens on Monday after the night when the clocks went back', async () => {
+  it('a window of weekdays opens on Monday after the night when the clocks went back', async () => {
     const fleet = await makeRolloutFleet()
     const window = {
       days: ['mon', 'tue', 'wed', 'thu', 'fri'],
-      ...{ from: '01:00', to: '05:00', timeZone: 'Europe/Berlin' },
+      from: '01:00',
+      to: '05:00',
+      timeZone: 'Europe/Berlin',
     }
-    // Friday, 05:00 in summer time.
+    // Friday, 05:00 in summer time, when the window closes.
     await jumpTo(fleet, '2032-10-29T03:00:00Z')
     const task = await fleet.upgradeTo('v2', { policy: { window } })
     for (const time of ['2032-10-29T23:30:00Z', '2032-10-30T23:30:00Z', '2032-10-31T02:00:00Z']) {
@@ -95,7 +97,7 @@ describe('a window', () => {
       await fleet.all(fleet.devices.slice(0, ASKING), subscribes)
       expectNone(await fleet.takeNotices())
     }
-    // 00:59 in winter time; an hour before, it would have been 01:59 in summer time.
+    // 00:59 in winter time. In summer time it would be 01:59, inside the window.
     await jumpTo(fleet, '2032-10-31T23:59:00Z')
     expectNone(await fleet.takeNotices())
     expect(await countsOf(task)).toEqual({ total: 1000, pending: 1000 })
@@ -103,7 +105,7 @@ describe('a window', () => {
     expect(await fleet.takeNotices()).toHaveLength(1000)
   })
 
-  it('saves up nothing for when it opens', async () => {
+  it('a closed window saves up nothing of the rate', async () => {
     const fleet = await makeRolloutFleet()
     const window = { from: '01:00', to: '05:00', timeZone: 'UTC' }
     await jumpTo(fleet, '2032-01-06T00:59:00Z')
@@ -116,7 +118,7 @@ describe('a window', () => {
       await fleet.wait(step)
       await fleet.takeNotices()
     }
-    // The real clock went on too, by less than a step.
+    // The real clock goes on too, by less than a step.
     const open = Date.now() - Date.parse('2032-01-06T01:00:00Z')
     expect((await countsOf(task)).pushed).toBe(1 + Math.floor(open / spacing(60)))
     await jumpTo(fleet, '2032-01-06T05:00:00Z')

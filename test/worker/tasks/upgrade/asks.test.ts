@@ -11,7 +11,7 @@ async function oneDevice(credit = 1000) {
 }
 
 describe('a device on HTTPS alone', () => {
-  it('reports, asks, says its progress and succeeds', async () => {
+  it('a device on HTTPS alone reports its version, gets its notice, sends progress and succeeds', async () => {
     const { lab, device } = await oneDevice(0)
     const call = over(device)
     expect((await call('POST', '/device/v1/inform', { id: '1', params: { version: 'v1' } })).body).toEqual({
@@ -46,7 +46,7 @@ describe('a device on HTTPS alone', () => {
     expect((await call('GET', '/device/v1/upgrade')).body).toEqual({ id: '', code: 200, params: {} })
   })
 
-  it('gets the notice again each time it asks, and the re-push rule holds', async () => {
+  it('a device on HTTPS gets the notice again each time it asks, and the limit of re-pushes holds', async () => {
     const { lab, device } = await oneDevice(0)
     const task = await lab.upgradeTo('v2')
     await task.reaches(device, 'pending')
@@ -69,7 +69,7 @@ describe('a device on HTTPS alone', () => {
     expect(ids).toEqual([...new Set(ids)].sort())
   })
 
-  it('authenticates with both parts of Basic credentials', async () => {
+  it('a device with Basic credentials authenticates over HTTPS with both parts', async () => {
     const { lab } = await oneDevice(0)
     const credentials = { username: `u-${lab.productId}`, password: 'secret' }
     const body = { productId: lab.productId, number: 'basic', credentials }
@@ -95,7 +95,7 @@ describe('a device on HTTPS alone', () => {
     expect(notice.params.version).toBe('v2')
   })
 
-  it('is told over HTTPS while the same notice is in the bridge’s hands: one id, one push', async () => {
+  it('a notice that is fetched over HTTPS while the bridge has it too is one notice with one id', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2')
     const { frame, notice } = await lab.bridge.notice(device)
@@ -108,8 +108,8 @@ describe('a device on HTTPS alone', () => {
   })
 })
 
-describe('a request over MQTT', () => {
-  it('is answered by "nothing is due" under its own id, once, where nothing is', async () => {
+describe('requests over MQTT', () => {
+  it('a request over MQTT is answered once by "nothing is due", under its own id', async () => {
     const { lab, device } = await oneDevice()
     await lab.bridge.post([
       requests(device, '147258369'),
@@ -125,7 +125,7 @@ describe('a request over MQTT', () => {
     ])
   })
 
-  it('is answered by the notice, and not again while that is on its way', async () => {
+  it('a request over MQTT is answered by the notice, which is not sent twice while it is on its way', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2')
     await lab.push(device)
@@ -140,7 +140,7 @@ describe('a request over MQTT', () => {
     expect(lab.bridge.replies).toEqual([])
   })
 
-  it('for which the bridge has no credit is answered by the notice when there is some', async () => {
+  it('a request over MQTT is answered by the notice once the bridge has credit for it', async () => {
     const { lab, device } = await oneDevice(0)
     await lab.upgradeTo('v2')
     await lab.unexpected()
@@ -151,7 +151,7 @@ describe('a request over MQTT', () => {
     await lab.push(device)
   })
 
-  it('that makes an older task give up its slot is answered by the newer one’s notice alone', async () => {
+  it("a request that makes an older task give up its slot is answered by the newer task's notice alone", async () => {
     const { lab, device } = await oneDevice(1)
     await lab.upgradeTo('v2')
     await lab.push(device)
@@ -164,7 +164,7 @@ describe('a request over MQTT', () => {
     expect(lab.bridge.replies).toEqual([])
   })
 
-  it('names the module it asks for', async () => {
+  it('a request may name the module that it asks for', async () => {
     const { lab, device } = await oneDevice()
     await lab.upgradeTo('m2', {}, { module: 'MCU' })
     await lab.push(device)
@@ -173,7 +173,7 @@ describe('a request over MQTT', () => {
     expect(lab.bridge.replies).toMatchObject([{ payload: '{"id":"1","code":200,"params":{}}' }])
   })
 
-  it('of many devices at once is answered for each', async () => {
+  it('requests of many devices at once are all answered', async () => {
     const lab = await makeLab(60)
     const [half, others] = [lab.devices.slice(0, 30), lab.devices.slice(30)]
     const task = await lab.upgradeTo('v2', { devices: { ids: half.map(({ id }) => id) } })
@@ -190,7 +190,7 @@ describe('a request over MQTT', () => {
   })
 })
 
-it('an Upgrading device that asks is told again although its download is fresh, a Pending one of a finished task is not', async () => {
+it('a request or a subscription after the upgrade has ended gets no notice', async () => {
   const { lab, device } = await oneDevice()
   const task = await lab.upgradeTo('v2')
   await lab.push(device)

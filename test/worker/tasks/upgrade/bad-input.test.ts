@@ -4,7 +4,7 @@ import { caller } from '../../api.ts'
 import { type Lab, type LabDevice, makeLab, over, progresses, reports, says } from '../../lab.ts'
 import { taken } from '../../lab-bridge.ts'
 
-/** A device that was told of v2: whatever strangers send, it stays Pushed and can be upgraded. */
+/** A device that has a notice for v2. `isUndisturbed` expects that it is still Pushed and can be upgraded. */
 async function pushed() {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
@@ -27,11 +27,11 @@ async function pushed() {
 
 const base64 = (bytes: string | Uint8Array) => Buffer.from(bytes as string).toString('base64')
 
-describe('a batch', () => {
+describe('batches', () => {
   const post = (lab: Lab, body: unknown, headers?: Record<string, string>) =>
     lab.bridge.client.call('POST', '/bridge/v1/messages', body, headers)
 
-  it('that cannot be read, or is not this bridge’s, is refused whole', async () => {
+  it('a batch that cannot be read or names another bridge is refused as a whole', async () => {
     const { lab, isUndisturbed } = await pushed()
     const isJson = { 'content-type': 'application/json' }
     const refused: [unknown, number, Record<string, string>?][] = [
@@ -59,7 +59,7 @@ describe('a batch', () => {
     await isUndisturbed()
   })
 
-  it('of somebody without the key of a bridge is refused', async () => {
+  it('a batch without the key of a bridge is refused', async () => {
     const { lab, isUndisturbed } = await pushed()
     const body = { bridge: 'default', items: [] }
     expect((await caller(undefined)('POST', '/bridge/v1/messages', body)).status).toBe(401)
@@ -70,7 +70,7 @@ describe('a batch', () => {
     await isUndisturbed()
   })
 
-  it('with bad items among good ones loses only the bad', async () => {
+  it('a batch with bad items among good ones loses only the bad ones', async () => {
     const { lab, device, frame, isUndisturbed } = await pushed()
     const message = {
       kind: 'message',
@@ -118,7 +118,7 @@ describe('a batch', () => {
     await isUndisturbed()
   })
 
-  it('of messages that mean nothing is answered one by one, and what came is kept', async () => {
+  it('each meaningless message of a batch is rejected with a reason, and kept as a rejection of its device', async () => {
     const { lab, device, frame, isUndisturbed } = await pushed()
     const inform = 'ota/device/inform'
     const progress = 'ota/device/progress'
@@ -173,7 +173,7 @@ describe('a batch', () => {
     await isUndisturbed()
   })
 
-  it('of messages that are strange but readable breaks nothing', async () => {
+  it('strange but readable messages break nothing', async () => {
     const { lab, device, task } = await pushed()
     const nested = `{"step":1,"desc":"x","extra":${'['.repeat(5000)}${']'.repeat(5000)}}`
     const strange = [
@@ -197,7 +197,7 @@ describe('a batch', () => {
     expect(results.map(({ status }) => status)).toEqual(strange.map(() => 'taken'))
     expect((await lab.admin.call('GET', `/api/v1/devices/${device.id}`)).status).toBe(200)
     expect((await lab.admin.call('GET', `/api/v1/devices?productId=${lab.productId}`)).status).toBe(200)
-    // It said that it runs v1: the notice again.
+    // The device reported v1, so the notice goes out again.
     await lab.push(device)
     await lab.bridge.post([progresses(device, 100)])
     expect((await task.device(device)).status).toBe('success')
@@ -206,7 +206,7 @@ describe('a batch', () => {
 })
 
 describe('the device API', () => {
-  it('says clearly what is wrong, and disturbs nothing', async () => {
+  it('the device API refuses wrong requests with a clear status, and the upgrade goes on', async () => {
     const { device, isUndisturbed } = await pushed()
     const call = over(device)
     const isJson = { 'content-type': 'application/json' }
@@ -247,7 +247,7 @@ describe('the device API', () => {
   })
 })
 
-it('no token and no link stands in what operators see of a task', async () => {
+it('neither a token nor a download link is in what operators see of a task', async () => {
   const { lab, device, task } = await pushed()
   const listed = await lab.admin.call('GET', `/api/v1/tasks/${task.id}/devices`)
   const text = JSON.stringify([await task.device(device), listed.body])

@@ -8,7 +8,7 @@ import { moveClock, until, untilIdle } from '../../lab-clock.ts'
 const DEVICES = 20_000
 const BATCH = 500
 const CREDIT = 1000
-/** A page of notices may be on its way to the bridge when the task is cancelled. */
+/** At most one page of notices is on its way to the bridge when the task is cancelled. */
 const PAGE = 200
 
 interface Outcome {
@@ -17,13 +17,13 @@ interface Outcome {
   description: string | null
 }
 
-it('a task of 20,000 devices that is cancelled half-way sends nothing more, and D1 has every outcome that it has', async () => {
+it('a task of 20,000 devices that is cancelled half-way sends nothing more, and D1 has the outcome of every device', async () => {
   const lab = await makeLab(DEVICES, {}, CREDIT)
   const { bridge } = lab
   const postAll = async (items: Item[]) => {
     for (let at = 0; at < items.length; at += BATCH) await bridge.post(items.slice(at, at + BATCH))
   }
-  /** Takes notices until so many have come, and goes on granting credit for more. */
+  /** Takes notices until so many have come, and keeps granting credit for more. */
   const takeUpTo = async (notices: number) => {
     let granted = bridge.frames.length
     while (bridge.frames.length < notices) {
@@ -62,8 +62,13 @@ it('a task of 20,000 devices that is cancelled half-way sends nothing more, and 
 
   const { counts } = await task.get()
   expect(counts).toEqual({
-    ...{ total: DEVICES, pending: 0, pushed: 0, upgrading: 0 },
-    ...{ success: 1000, failure: 1000, cancelled: 18_000 },
+    total: DEVICES,
+    pending: 0,
+    pushed: 0,
+    upgrading: 0,
+    success: 1000,
+    failure: 1000,
+    cancelled: 18_000,
   })
   const inObject = await runInDurableObject(env.UPGRADE_TASK.getByName(task.id), (_, { storage }) =>
     storage.sql.exec('SELECT device_id, status, description FROM devices ORDER BY device_id').toArray(),

@@ -7,14 +7,14 @@ import { type LabDevice, type LabTask, makeLab, outcomeOf, progresses, requests 
 import { sent, taken } from '../../lab-bridge.ts'
 import { moveClock, untilIdle } from '../../lab-clock.ts'
 
-// What else runs, or ends, while a step waits for the database.
+// Calls that come, or a process that ends, while a step of a task waits for the database.
 
 const HOUR = 3_600_000
 const inTask = <T>(task: LabTask, act: (object: UpgradeTask, state: DurableObjectState) => Promise<T>) =>
   runInDurableObject(env.UPGRADE_TASK.getByName(task.id), act)
 const databaseOf = (object: UpgradeTask) => (object as unknown as { env: Env }).env.DB
 
-it('tries nobody again in a task that is cancelled meanwhile', async () => {
+it('a retry that meets a cancellation retries no device', async () => {
   const lab = await makeLab(2)
   const [failed] = lab.devices as [LabDevice]
   const task = await lab.upgradeTo('v2')
@@ -35,7 +35,7 @@ it('tries nobody again in a task that is cancelled meanwhile', async () => {
   expect(await outcomeOf(task, failed)).toMatchObject({ status: 'failure', attempt: 1 })
 })
 
-it('goes on by itself with what was owed when the database failed', async () => {
+it('a task whose database call failed sets its alarm, and so goes on by itself', async () => {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   const task = await lab.upgradeTo('v2')
@@ -52,7 +52,7 @@ it('goes on by itself with what was owed when the database failed', async () => 
   })
 })
 
-it('writes down what is changed while its row is being written', async () => {
+it('a change to a task that comes while its row is being written is written later', async () => {
   const lab = await makeLab(1)
   const task = await lab.upgradeTo('v2')
   await untilIdle()
@@ -71,7 +71,7 @@ it('writes down what is changed while its row is being written', async () => {
   expect(row).toEqual({ name: 'second' })
 })
 
-it('takes no device from an older task once it is cancelled', async () => {
+it('a newer task that is cancelled while it takes slots replaces no device of the older task', async () => {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   const older = await lab.upgradeTo('v2')
@@ -96,7 +96,7 @@ it('takes no device from an older task once it is cancelled', async () => {
   expect(await older.device(device)).toMatchObject({ status: 'pushed' })
 })
 
-it('keeps the history of a device that waits for the same again and again', async () => {
+it('the history of a device does not fill up with the same reason to wait', async () => {
   const lab = await makeLab(1)
   const task = await lab.upgradeTo('v2', {}, { kind: 'diff', sourceVersion: 'v1' })
   for (let looks = 0; looks < 20; looks++) {
@@ -106,7 +106,7 @@ it('keeps the history of a device that waits for the same again and again', asyn
   expect((await task.device(lab.devices[0]!)).events.length).toBeLessThan(5)
 })
 
-it('tries nobody again with a package that was recalled', async () => {
+it('a retry is refused if the package was recalled', async () => {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   const packageId = await lab.addPackage('v2')
@@ -119,7 +119,7 @@ it('tries nobody again with a package that was recalled', async () => {
   expect((await task.get()).status).toBe('finished')
 })
 
-it('sends again what an Upgrading device asked for, also while paused, where its notice was not confirmed', async () => {
+it('a notice that an Upgrading device asked for, and the bridge did not confirm, goes out again even while the task is paused', async () => {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   const task = await lab.upgradeTo('v2')
@@ -134,7 +134,7 @@ it('sends again what an Upgrading device asked for, also while paused, where its
   expect(again.notice.id).toBe(first.notice.id)
 })
 
-it('takes in nobody behind its end', async () => {
+it('a task takes in no device after its end', async () => {
   const lab = await makeLab(501)
   const [late] = lab.devices.toSorted((a, b) => (a.id < b.id ? -1 : 1)) as [LabDevice]
   await env.DB.prepare(`UPDATE devices SET tags = iif(id = ?1, '[]', '["a"]') WHERE product_id = ?2`)

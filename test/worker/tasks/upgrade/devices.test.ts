@@ -27,8 +27,8 @@ async function pushed() {
   return { lab, device, task, first, change }
 }
 
-describe('a device that is disabled while Pushed', () => {
-  it('is sent nothing and not listened to; its state stays until it is enabled', async () => {
+describe('a device that is disabled', () => {
+  it('a Pushed device that is disabled is sent nothing and its messages are rejected, until it is enabled', async () => {
     const { lab, device, task, change } = await pushed()
     expect((await change({ enabled: false })).status).toBe(200)
     moveClock(2 * MINUTE)
@@ -60,7 +60,7 @@ describe('a device that is disabled while Pushed', () => {
     expect((await task.device(device)).status).toBe('success')
   })
 
-  it('is not sent the notice whose lease runs out, until it is enabled', async () => {
+  it('a notice whose lease runs out is not sent again to a disabled device until it is enabled', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -76,7 +76,7 @@ describe('a device that is disabled while Pushed', () => {
 })
 
 describe('a device that is deleted', () => {
-  it('turns Cancelled in its tasks, which keep its number', async () => {
+  it('a deleted device turns Cancelled in its tasks, which keep its number', async () => {
     const { lab, device, task } = await pushed()
     expect((await lab.admin.call('DELETE', `/api/v1/devices/${device.id}`)).status).toBe(204)
     await task.becomes('finished')
@@ -101,7 +101,7 @@ describe('a device that is deleted', () => {
     expect(lab.bridge.drops).toEqual([device.token])
   })
 
-  it('is found out by a task that nobody told', async () => {
+  it('a task that was not told of a deletion finds out before it sends a notice', async () => {
     const lab = await makeLab(1, {}, 0)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -113,8 +113,8 @@ describe('a device that is deleted', () => {
   })
 })
 
-describe('a device whose token is rotated while Pushed', () => {
-  it('is refused with the old one at once and hears on the new topic', async () => {
+describe('a device whose token is rotated', () => {
+  it('a device with a rotated token is refused with the old token at once, and gets its notice on the new topic', async () => {
     const { lab, device, task } = await pushed()
     const rotated = await lab.admin.call('POST', `/api/v1/devices/${device.id}/rotate-token`)
     const again = { ...device, token: rotated.body.accessToken as string }
@@ -129,7 +129,7 @@ describe('a device whose token is rotated while Pushed', () => {
     expect((await task.device(device)).status).toBe('success')
   })
 
-  it('and whose notice went to the old topic is told when it turns up', async () => {
+  it('a device whose notice went to the topic of its old token gets it when it turns up with the new token', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await lab.upgradeTo('v2')
@@ -145,7 +145,7 @@ describe('a device that moves to another product', () => {
   const otherProduct = async (lab: Awaited<ReturnType<typeof makeLab>>) =>
     (await lab.admin.call('POST', '/api/v1/products', { name: 'desk' })).body.id as string
 
-  it('cannot while an upgrade is active, and nothing changes', async () => {
+  it('a device with an active upgrade cannot move to another product', async () => {
     const { lab, device, task, change } = await pushed()
     const productId = await otherProduct(lab)
     expect((await change({ productId, name: 'other' })).body).toMatchObject({
@@ -161,7 +161,7 @@ describe('a device that moves to another product', () => {
     expect((await task.device(device)).status).toBe('success')
   })
 
-  it('turns Cancelled where it was Pending without a slot', async () => {
+  it('a Pending device without a slot that moves to another product turns Cancelled', async () => {
     const lab = await makeLab(1, {}, 0)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -180,7 +180,7 @@ describe('a device that moves to another product', () => {
 })
 
 describe('a product that is frozen', () => {
-  it('sends nothing for any of its tasks until it is unfrozen', async () => {
+  it('a frozen product sends nothing for any of its tasks until it is unfrozen', async () => {
     const lab = await makeLab(2)
     const [waits, asks] = lab.devices as [LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -203,7 +203,7 @@ describe('a product that is frozen', () => {
       expect((await over(device)('GET', '/device/v1/upgrade')).body.params).toEqual({})
     }
     expect((await task.device(waits)).waitingFor).toBe('the product is frozen')
-    // What devices say still counts.
+    // Messages of its devices still count.
     await lab.bridge.post([progresses(asks, 60)])
     expect(await task.device(asks)).toMatchObject({ status: 'upgrading', step: 60 })
     expect((await later.device(waits)).status).toBe('pending')

@@ -4,7 +4,7 @@ import { type LabDevice, makeLab, outcomeOf, progresses, reports, says, slotOf }
 const NOBODY = { total: 0, pending: 0, pushed: 0, upgrading: 0, success: 0, failure: 0, cancelled: 0 }
 
 describe('six devices, one for each end', () => {
-  it('add up in the counts, and the failed ones are retried and succeed', async () => {
+  it('a task counts its devices by the ways they ended, and a retry of the failed ones succeeds', async () => {
     const lab = await makeLab(6)
     const [good, failed, undownloaded, unverified, unwritten, cancelled] = lab.devices as [
       LabDevice,
@@ -67,7 +67,7 @@ describe('six devices, one for each end', () => {
     })
   })
 
-  it('has the cancelled ones retried where the operator includes them', async () => {
+  it('a retry includes cancelled devices if the operator asks for that', async () => {
     const lab = await makeLab(2)
     const [first, second] = lab.devices as [LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -84,7 +84,7 @@ describe('six devices, one for each end', () => {
 })
 
 describe('progress', () => {
-  it('is read as a string, a number, a fraction, flat or wrapped', async () => {
+  it('progress is read as text, a number or a fraction, flat or wrapped', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -106,7 +106,7 @@ describe('progress', () => {
     expect((await task.device(device)).description).toBe('ä'.repeat(128))
   })
 
-  it('from a device that was sent nothing changes no state', async () => {
+  it('progress of a device that was sent nothing changes no state', async () => {
     const lab = await makeLab(1, {}, 0)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -115,7 +115,7 @@ describe('progress', () => {
     expect(await task.device(device)).toMatchObject({ status: 'pending', step: null, pushes: 0 })
   })
 
-  it('counts once `sent` stands before it, also before the PUBACK', async () => {
+  it('progress counts once it comes after `sent`, even before the PUBACK', async () => {
     const lab = await makeLab(2)
     const [first, second] = lab.devices as [LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -131,7 +131,7 @@ describe('progress', () => {
     expect(await task.device(second)).toMatchObject({ status: 'success', pushes: 1 })
   })
 
-  it('after the end stays in the history and changes nothing', async () => {
+  it("progress after the end stays in the device's history and changes nothing", async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -150,7 +150,7 @@ describe('progress', () => {
 })
 
 describe('the target version', () => {
-  it('reported makes a Success from Pending, Pushed and Upgrading', async () => {
+  it('a report of the target version makes a Success from Pending, Pushed and Upgrading', async () => {
     const lab = await makeLab(3, {}, 2)
     const task = await lab.upgradeTo('v2')
     await lab.unexpected()
@@ -172,7 +172,7 @@ describe('the target version', () => {
     await task.becomes('finished')
   })
 
-  it('is compared exactly', async () => {
+  it('the reported version is compared exactly', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -182,7 +182,7 @@ describe('the target version', () => {
     await lab.push(device)
   })
 
-  it('stored already makes a Success when the turn comes, without a notice', async () => {
+  it('a device that already runs the target version succeeds without a notice', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await lab.bridge.post([reports(device, 'v2')])

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { makeLab, progresses, reports, sha256 } from '../../lab.ts'
 
-it('upgrades a device from notice to Success', async () => {
+it('a device is upgraded, from its notice to Success', async () => {
   const lab = await makeLab(1)
   const [device] = lab.devices as [(typeof lab.devices)[0]]
   await lab.bridge.post([reports(device, 'v1.0.0')])

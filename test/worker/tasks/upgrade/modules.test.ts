@@ -3,7 +3,7 @@ import { type LabDevice, makeLab, over, progresses, reports, requests, says, sub
 import { makeBridge } from '../../lab-bridge.ts'
 
 describe('two modules of one device', () => {
-  it('are upgraded at once, and progress without a module is the whole firmware’s', async () => {
+  it('two modules of a device are upgraded at once, and progress without a module is for the whole firmware', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await lab.bridge.post([reports(device, 'v1'), reports(device, 'm1', 'MCU')])
@@ -25,13 +25,13 @@ describe('two modules of one device', () => {
     await lab.bridge.post([progresses(device, 100, { module: null })])
     expect((await whole.device(device)).status).toBe('success')
     await lab.unexpected()
-    // Ended both: still the whole firmware.
+    // Both have ended, and a report without a module is still for the whole firmware.
     await lab.bridge.post([reports(device, 'v1')])
     expect(await whole.device(device)).toMatchObject({ rolledBack: true })
     expect(await part.device(device)).toMatchObject({ rolledBack: false })
   })
 
-  it('of which one is active take progress without a module for that one', async () => {
+  it("progress without a module is for the device's one active upgrade", async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const part = await lab.upgradeTo('m2', {}, { module: 'MCU' })
@@ -40,7 +40,7 @@ describe('two modules of one device', () => {
     expect(await part.device(device)).toMatchObject({ status: 'success', description: 'done' })
   })
 
-  it('are asked for one by one, or whatever is due', async () => {
+  it('a device may ask for one module, or for whatever is due', async () => {
     const lab = await makeLab(1, { defaultModuleParam: 'main' }, 0)
     const [device] = lab.devices as [LabDevice]
     const part = await lab.upgradeTo('m2', {}, { module: 'MCU' })
@@ -57,7 +57,7 @@ describe('two modules of one device', () => {
 })
 
 describe('a differential package', () => {
-  it('goes only to a device on its source version, as soon as it reports that', async () => {
+  it('a differential package goes only to a device on its source version, as soon as the device reports that version', async () => {
     const lab = await makeLab(3)
     const [onSource, other, never] = lab.devices as [LabDevice, LabDevice, LabDevice]
     await lab.bridge.post([reports(onSource, 'v1'), reports(other, 'v0')])
@@ -79,8 +79,8 @@ describe('a differential package', () => {
   })
 })
 
-describe('a number that cannot be a topic', () => {
-  it('leaves the device with the first family', async () => {
+describe('numbers that cannot be topics', () => {
+  it('a device whose number cannot be a topic gets its notices on the first topic family', async () => {
     const lab = await makeLab(1)
     const { body } = await lab.admin.call('POST', '/api/v1/devices', {
       productId: lab.productId,
@@ -92,7 +92,7 @@ describe('a number that cannot be a topic', () => {
     expect((await lab.push(device)).frame.topic).toBe(`ota/device/inform/${device.token}`)
   })
 
-  it('is one that two devices of a bridge share, unless their bridges differ', async () => {
+  it('a number that two devices of one bridge share is no topic, while devices of different bridges may share one', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const make = async (bridge: string) => {

@@ -14,8 +14,8 @@ async function oneDevice(credit = 1000) {
   return { lab, device }
 }
 
-describe('a notice in the bridge’s hands', () => {
-  it('is the task’s for 60 s, then goes out again under the same id', async () => {
+describe('a notice that the bridge holds', () => {
+  it('a notice that the bridge does not confirm within 60 s goes out again under the same id', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2')
     const first = await lab.bridge.notice(device)
@@ -25,14 +25,14 @@ describe('a notice in the bridge’s hands', () => {
     const second = await lab.bridge.notice(device)
     expect(second.notice.id).toBe(first.notice.id)
     expect((await task.device(device)).status).toBe('pending')
-    // Both were published after all: one push.
+    // The bridge published both after all, which counts as one push.
     await lab.bridge.post([sent(first.frame), sent(second.frame), taken(first.frame), taken(second.frame)])
     expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 1 })
     moveClock(2 * MINUTE)
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('goes out again at once when the bridge returns it', async () => {
+  it('a notice that the bridge returns goes out again at once', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2')
     const first = await lab.bridge.notice(device)
@@ -42,7 +42,7 @@ describe('a notice in the bridge’s hands', () => {
     expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 1 })
   })
 
-  it('is not sent again once progress shows that the device has it', async () => {
+  it('a notice is not sent again once progress shows that the device has it', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2')
     const { frame } = await lab.bridge.notice(device)
@@ -53,7 +53,7 @@ describe('a notice in the bridge’s hands', () => {
     expect(await task.device(device)).toMatchObject({ status: 'upgrading', step: 3, pushes: 1 })
   })
 
-  it('does nothing to a device that was cancelled, or retried, meanwhile', async () => {
+  it('a late confirmation of a notice changes nothing for a device that was cancelled or retried meanwhile', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2')
     const late = await lab.bridge.notice(device)
@@ -68,7 +68,7 @@ describe('a notice in the bridge’s hands', () => {
     expect(Number(notice.id)).toBeGreaterThan(Number(late.notice.id))
   })
 
-  it('says how long its link lives, and carries it', async () => {
+  it('a notice expires together with the link that it carries', async () => {
     const { lab, device } = await oneDevice()
     await lab.upgradeTo('v2', { policy: { downloadTtlSeconds: 900 } })
     const { frame, notice } = await lab.bridge.notice(device)
@@ -78,8 +78,8 @@ describe('a notice in the bridge’s hands', () => {
   })
 })
 
-describe('a bridge', () => {
-  it('without credit gets nothing until it grants some', async () => {
+describe('bridges', () => {
+  it('a bridge without credit gets no notice until it grants some', async () => {
     const { lab, device } = await oneDevice(0)
     const task = await lab.upgradeTo('v2')
     expect(await lab.unexpected()).toEqual([])
@@ -91,35 +91,35 @@ describe('a bridge', () => {
     await lab.push(device)
   })
 
-  it('that is away gets nothing until it is back', async () => {
+  it('a bridge that is away gets no notice until it is back', async () => {
     const { lab, device } = await oneDevice()
     lab.bridge.close()
     const hub = hubStub(env, hubName(lab.admin.tenantId, 'default'))
-    await until('the hub knows', async () => !(await hub.status()).connected)
+    await until('the hub has noticed that the bridge is gone', async () => !(await hub.status()).connected)
     await lab.upgradeTo('v2')
     expect(await lab.unexpected()).toEqual([])
     await lab.bridge.connect()
     await lab.push(device)
   })
 
-  it('whose call was lost is looked at again after half a minute', async () => {
+  it("a task asks the hub again after half a minute if the hub's call about new credit was lost", async () => {
     const { lab, device } = await oneDevice(0)
     await lab.upgradeTo('v2')
     await lab.unexpected()
     const hub = hubStub(env, hubName(lab.admin.tenantId, 'default'))
     await runInDurableObject(hub, (_, { storage }) => void storage.kv.delete('waiters'))
     lab.bridge.grant(5)
-    await until('it has credit', async () => (await hub.status()).credit === 5)
+    await until('the hub has credit', async () => (await hub.status()).credit === 5)
     expect(await lab.unexpected()).toEqual([])
     moveClock(31_000)
     await lab.push(device)
   })
 
-  it('that holds few gets the rest as it settles them, without a pause', async () => {
+  it('a bridge with little credit gets the remaining notices as it settles those that it holds, without a pause', async () => {
     const lab = await makeLab(60, {}, 4)
     const task = await lab.upgradeTo('v2')
     let most = 0
-    await until('all are Pushed', async () => {
+    await until('all devices are Pushed', async () => {
       const frames = lab.bridge.frames.splice(0)
       most = Math.max(most, frames.length)
       for (const frame of frames) {
@@ -132,7 +132,7 @@ describe('a bridge', () => {
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('goes on where hub and task lost their memory', async () => {
+  it('an upgrade goes on although hub and task lose their memory at every step', async () => {
     const lab = await makeLab(3)
     const task = await lab.upgradeTo('v2')
     const hub = hubStub(env, hubName(lab.admin.tenantId, 'default'))
@@ -154,7 +154,7 @@ describe('a bridge', () => {
 })
 
 describe('notice ids', () => {
-  it('grow for a device over re-sends, retries and tasks', async () => {
+  it('the notice ids of a device grow over re-sent notices, retries and tasks', async () => {
     const { lab, device } = await oneDevice()
     const ids: string[] = []
     const push = async () => void ids.push((await lab.push(device)).notice.id)
@@ -173,7 +173,7 @@ describe('notice ids', () => {
     expect(ids).toEqual([...new Set(ids)].sort())
   })
 
-  it('grow above what another bridge once gave the device, whichever module it was for', async () => {
+  it('a notice id is greater than any that the device had from another bridge, for whichever module', async () => {
     const { lab, device } = await oneDevice()
     await lab.upgradeTo('v2', {}, { module: 'MCU' })
     await lab.push(device)

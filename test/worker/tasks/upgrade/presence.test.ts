@@ -6,7 +6,7 @@ import { moveClock } from '../../lab-clock.ts'
 const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
 
-/** A device that was offline when its task started. */
+/** A device that was offline when its notice went out. */
 async function offlineLab(task: Record<string, unknown> = {}) {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
@@ -20,21 +20,21 @@ async function offlineLab(task: Record<string, unknown> = {}) {
 }
 
 describe('a device that is offline when its task starts', () => {
-  it('gets its notice when it subscribes', async () => {
+  it('an offline device gets its notice when it subscribes', async () => {
     const { lab, device, task } = await offlineLab()
     await lab.bridge.post([subscribes(device)])
     await lab.push(device)
     expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 1 })
   })
 
-  it('gets its notice when it reports its version', async () => {
+  it('an offline device gets its notice when it reports its version', async () => {
     const { lab, device, task } = await offlineLab()
     await lab.bridge.post([reports(device, 'v1')])
     await lab.push(device)
     expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 1, fromVersion: 'v1' })
   })
 
-  it('gets its notice when it asks over HTTPS', async () => {
+  it('an offline device gets its notice when it asks over HTTPS', async () => {
     const { lab, device, task } = await offlineLab()
     const { status, body } = await over(device)('GET', '/device/v1/upgrade')
     expect(status).toBe(200)
@@ -47,7 +47,7 @@ describe('a device that is offline when its task starts', () => {
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('gets its notice when it asks over MQTT', async () => {
+  it('an offline device gets its notice when it asks over MQTT', async () => {
     const { lab, device, task } = await offlineLab()
     await lab.bridge.post([requests(device, '77')])
     await lab.push(device)
@@ -55,7 +55,7 @@ describe('a device that is offline when its task starts', () => {
     expect(lab.bridge.replies).toEqual([])
   })
 
-  it('stays Pending for weeks, whatever rings', async () => {
+  it('an offline device stays Pending for weeks', async () => {
     const { lab, device, task } = await offlineLab()
     for (let day = 1; day <= 21; day++) {
       moveClock(DAY)
@@ -64,7 +64,7 @@ describe('a device that is offline when its task starts', () => {
     expect((await task.device(device)).status).toBe('pending')
   })
 
-  it('was sent nothing although `sent` stood before the broker found nobody', async () => {
+  it('a device that the broker did not find was sent nothing, even if the bridge said `sent` before', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -77,7 +77,7 @@ describe('a device that is offline when its task starts', () => {
   it.each([
     ['subscribes', subscribes],
     ['reports', (device: LabDevice) => reports(device, 'v1')],
-  ])('and %s while the broker still looks for it is told again', async (_, turnsUp) => {
+  ])('a device that %s while the broker still looks for it gets its notice again', async (_, turnsUp) => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -88,7 +88,7 @@ describe('a device that is offline when its task starts', () => {
   })
 })
 
-describe('a device that was away longer than its link lives, with a stale notice queued,', () => {
+describe('a device that was away longer than its link lives, with a stale notice queued', () => {
   async function backAfterDays() {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
@@ -98,7 +98,7 @@ describe('a device that was away longer than its link lives, with a stale notice
     return { lab, device, task, stale }
   }
 
-  it('says −2 before the fresh notice reaches it, and still upgrades', async () => {
+  it('a device that fails on an expired link before its fresh notice comes still upgrades', async () => {
     const { lab, device, task, stale } = await backAfterDays()
     await lab.bridge.post([subscribes(device), progresses(device, -2)])
     const fresh = await lab.push(device)
@@ -108,7 +108,7 @@ describe('a device that was away longer than its link lives, with a stale notice
     expect(await task.device(device)).toMatchObject({ status: 'success', pushes: 2, attempt: 1 })
   })
 
-  it('says −2 after the fresh notice was taken, and still upgrades', async () => {
+  it('a device that fails on an expired link after its fresh notice was taken still upgrades', async () => {
     const { lab, device, task } = await backAfterDays()
     await lab.bridge.post([subscribes(device)])
     await lab.push(device)
@@ -119,7 +119,7 @@ describe('a device that was away longer than its link lives, with a stale notice
     expect(await task.device(device)).toMatchObject({ status: 'success', attempt: 1 })
   })
 
-  it('says −2 between `sent` and PUBACK, and still upgrades', async () => {
+  it('a device that fails on an expired link between `sent` and PUBACK of its fresh notice still upgrades', async () => {
     const { lab, device, task } = await backAfterDays()
     await lab.bridge.post([subscribes(device)])
     const { frame } = await lab.bridge.notice(device)
@@ -129,7 +129,7 @@ describe('a device that was away longer than its link lives, with a stale notice
     expect((await task.device(device)).status).toBe('success')
   })
 
-  it('where no presence is told, says −2 and still upgrades', async () => {
+  it('a device that fails on an expired link still upgrades if the bridge reports no presence', async () => {
     const { lab, device, task } = await backAfterDays()
     await lab.bridge.post([progresses(device, -2)])
     await lab.push(device)
@@ -138,8 +138,8 @@ describe('a device that was away longer than its link lives, with a stale notice
   })
 })
 
-describe('a subscription', () => {
-  it('within 60 s of the notice taken gets none, later it does', async () => {
+describe('subscriptions', () => {
+  it('a subscription within 60 s after a notice was taken gets no notice, and a later one does', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await lab.upgradeTo('v2')
@@ -153,7 +153,7 @@ describe('a subscription', () => {
     await lab.push(device)
   })
 
-  it('of an Upgrading device gets nothing, so that a flaky link does not restart a download', async () => {
+  it('a subscription of an Upgrading device gets no notice, so that a flaky connection does not restart a download', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -165,7 +165,7 @@ describe('a subscription', () => {
     expect(await task.device(device)).toMatchObject({ status: 'upgrading', step: 35, pushes: 1 })
   })
 
-  it('of a Pushed device whose progress comes with it gets nothing either', async () => {
+  it('a subscription of a Pushed device whose progress comes with it gets no notice', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -178,7 +178,7 @@ describe('a subscription', () => {
 })
 
 describe('presence', () => {
-  it('shows in the device, until the broker was restarted', async () => {
+  it('the API shows whether a device is online, until the broker restarts', async () => {
     const lab = await makeLab(2)
     const [first, second] = lab.devices as [LabDevice, LabDevice]
     const online = async (device: LabDevice) =>
@@ -196,7 +196,7 @@ describe('presence', () => {
     expect(listed.body.items.map(({ id }: { id: string }) => id)).toEqual([first.id])
   })
 
-  it('is kept across the misspelt topic and the later family', async () => {
+  it("a device's topic family follows its latest topic, and the misspelt topic belongs to the first family", async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')

@@ -19,7 +19,8 @@ import {
 import { type Item, sent, taken } from '../../lab-bridge.ts'
 import { moveClock } from '../../lab-clock.ts'
 
-// Operators, devices, bridge and clock do whatever they like, several things at a time. What must hold holds after each round.
+// In each round operators, devices, the bridge and the clock do random things, several at a time. After each round the
+// invariants below must hold.
 
 const ROUNDS = 25
 const DEVICES = 4
@@ -51,7 +52,7 @@ async function play(seed: number) {
     )
   }
 
-  /** What the bridge makes of a notice; some it loses. */
+  /** A random result of a notice; the bridge loses some of them. */
   const settle = (frame: NoticeFrame): Item[] =>
     pick([
       [sent(frame), taken(frame)],
@@ -95,19 +96,19 @@ async function play(seed: number) {
     for (const answer of answers.flat()) expect((answer as { status?: unknown })?.status).not.toBe(500)
     if (random() < 0.3) await lab.bridge.idleFor(pick([61_000, 400_000]))
     await lab.unexpected()
-    for (const who of lab.devices)
-      await check(lab, who, tasks, `seed ${seed}, round ${round}: ${log.join(' | ')}`)
+    for (const device of lab.devices)
+      await check(lab, device, tasks, `seed ${seed}, round ${round}: ${log.join(' | ')}`)
     await checkCounts(tasks, `seed ${seed}, round ${round}: ${log.join(' | ')}`)
   }
 }
 
-/** PROTOCOL.md, 5: who holds the slot, who sends, and what D1 says, must agree. */
-async function check(lab: Lab, who: LabDevice, tasks: LabTask[], when: string) {
-  const slot = await slotOf(who)
-  const inTasks = await Promise.all(tasks.map(async (task) => ({ task, ...(await task.device(who)) })))
-  const told = inTasks.filter(({ status }) => status === 'pushed' || status === 'upgrading')
-  expect(told.length, `one active upgrade at most; ${when}`).toBeLessThanOrEqual(1)
-  for (const { task } of told) expect(slot, when).toMatchObject({ task_id: task.id, active: 1 })
+/** The slot, the device in its tasks and the outcomes in D1 must agree (src/protocol/README.md#states). */
+async function check(lab: Lab, device: LabDevice, tasks: LabTask[], when: string) {
+  const slot = await slotOf(device)
+  const inTasks = await Promise.all(tasks.map(async (task) => ({ task, ...(await task.device(device)) })))
+  const underWay = inTasks.filter(({ status }) => status === 'pushed' || status === 'upgrading')
+  expect(underWay.length, `one active upgrade at most; ${when}`).toBeLessThanOrEqual(1)
+  for (const { task } of underWay) expect(slot, when).toMatchObject({ task_id: task.id, active: 1 })
   if (slot?.active === 1) {
     const holder = inTasks.find(({ task }) => task.id === slot.task_id)
     expect(['pending', 'pushed', 'upgrading'], `a slot is freed at the end; ${when}`).toContain(
@@ -116,9 +117,9 @@ async function check(lab: Lab, who: LabDevice, tasks: LabTask[], when: string) {
   }
   for (const { task, status, attempt, description } of inTasks) {
     if (status === undefined || ['pending', 'pushed', 'upgrading'].includes(status)) continue
-    expect(await outcomeOf(task, who), when).toMatchObject({ status, attempt, description })
+    expect(await outcomeOf(task, device), when).toMatchObject({ status, attempt, description })
   }
-  expect(lab.devices).toContain(who)
+  expect(lab.devices).toContain(device)
 }
 
 async function checkCounts(tasks: LabTask[], when: string) {
@@ -137,7 +138,7 @@ async function checkCounts(tasks: LabTask[], when: string) {
 }
 
 it.each([1, 3, 4])(
-  'what must hold holds whatever happens, seed %i',
+  'slots, outcomes and counts agree after whatever devices, operators and the bridge do (seed %i)',
   async (seed) => {
     moveClock(1)
     await play(seed)

@@ -21,7 +21,7 @@ import { moveClock } from '../../lab-clock.ts'
 
 let batches = 0
 
-/** Posts the same items under the same ids so often; all answers are alike. */
+/** Posts the same items, under the same ids, `times` times, and expects the same answer each time. */
 async function postAgain(lab: Lab, items: Item[], times = 2) {
   const batch = ++batches
   const numbered = items.map((item, n) => ({ ...item, id: `again-${batch}-${n}`, at: 1_700_000_000_000 }))
@@ -29,7 +29,7 @@ async function postAgain(lab: Lab, items: Item[], times = 2) {
   for (let time = 1; time < times; time++) expect(await lab.bridge.post(numbered)).toEqual(first)
 }
 
-/** All that anybody could tell of a device in a task, but for what its history says of its notices. */
+/** All that can be seen of a device in a task, in the object and in D1. */
 async function everything(lab: Lab, task: LabTask, device: LabDevice) {
   await lab.unexpected()
   const counts = (await task.get()).counts
@@ -43,8 +43,8 @@ async function everything(lab: Lab, task: LabTask, device: LabDevice) {
 
 const alarm = (task: LabTask) => runDurableObjectAlarm(taskStub(env, task.id))
 
-describe('a batch that is posted twice', () => {
-  it('changes nothing the second time, at any point of an upgrade', async () => {
+describe('batches that are posted twice', () => {
+  it('a batch that is posted again changes nothing, at any point of an upgrade', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await postAgain(lab, [reports(device, 'v1'), subscribes(device)])
@@ -74,7 +74,7 @@ describe('a batch that is posted twice', () => {
     expect(lab.bridge.replies).toEqual([])
   })
 
-  it('counts one wrong version as one, also where its re-push was taken in between', async () => {
+  it('a version report that is posted again is counted once, even if its re-push was taken in between', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2', { policy: { mismatchPushes: 1 } })
@@ -89,7 +89,7 @@ describe('a batch that is posted twice', () => {
     expect((await task.device(device)).status).toBe('failure')
   })
 
-  it('keeps one rejection of what cannot be read', async () => {
+  it('an unreadable message that is posted again is one rejection', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await postAgain(lab, [says(device, 'ota/device/inform', 'no JSON')])
@@ -98,8 +98,8 @@ describe('a batch that is posted twice', () => {
   })
 })
 
-describe('an alarm that rings twice', () => {
-  it('changes nothing the second time', async () => {
+describe('alarms that ring twice', () => {
+  it('an alarm that rings again changes nothing', async () => {
     const lab = await makeLab(3)
     const [first, second] = lab.devices as [LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -116,8 +116,8 @@ describe('an alarm that rings twice', () => {
   })
 })
 
-describe('an operator who repeats', () => {
-  it('a task under one Idempotency-Key makes one', async () => {
+describe('operators that repeat a call', () => {
+  it('a task that is created twice under one Idempotency-Key is one task', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const body = { packageId: await lab.addPackage('v2'), name: 'once', devices: 'all' }
@@ -132,7 +132,7 @@ describe('an operator who repeats', () => {
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('pause, resume, cancel and retry is told the same', async () => {
+  it('a repeated pause, resume, cancel or retry is answered like the first and changes nothing', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -149,8 +149,8 @@ describe('an operator who repeats', () => {
   })
 })
 
-describe('a task whose storage fails in the middle of a batch', () => {
-  it('has its messages sent again, counts each once, and costs no other task anything', async () => {
+describe('storage that fails', () => {
+  it('a task whose storage fails in a batch gets its messages again and counts each once, and other tasks lose nothing', async () => {
     const lab = await makeLab(2)
     const other = await makeLab(1)
     const [first, second] = lab.devices as [LabDevice, LabDevice]
@@ -184,8 +184,13 @@ describe('a task whose storage fails in the middle of a batch', () => {
     await runInDurableObject(object, (_, { storage }) => void storage.sql.exec('DROP TRIGGER broken'))
     expect(await statuses()).toEqual(['taken', 'taken', 'taken', 'rejected'])
     expect((await task.get()).counts).toEqual({
-      ...{ total: 2, pending: 0, pushed: 0, upgrading: 0 },
-      ...{ success: 2, failure: 0, cancelled: 0 },
+      total: 2,
+      pending: 0,
+      pushed: 0,
+      upgrading: 0,
+      success: 2,
+      failure: 0,
+      cancelled: 0,
     })
     expect((await hub.handedOver()).upTo).toBe(upTo)
     await task.becomes('finished')
@@ -194,7 +199,7 @@ describe('a task whose storage fails in the middle of a batch', () => {
 })
 
 describe('a task that cannot reach the database', () => {
-  it('goes on by itself when it can again', async () => {
+  it('a task that could not reach the database writes its outcomes later by itself', async () => {
     const lab = await makeLab(2)
     const [first, second] = lab.devices as [LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2')

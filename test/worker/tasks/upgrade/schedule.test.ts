@@ -25,8 +25,8 @@ async function oneDevice() {
   return { lab, device }
 }
 
-describe('a task with a start', () => {
-  it('of 5 s ahead starts by its alarm, also when its object was evicted', async () => {
+describe('the start of a task', () => {
+  it('a task that starts in 5 s starts by its alarm, even if its object was evicted', async () => {
     const { lab, device } = await oneDevice()
     const startAt = inFuture(5_000)
     const task = await lab.upgradeTo('v2', { startAt })
@@ -38,7 +38,7 @@ describe('a task with a start', () => {
     expect(await task.get()).toMatchObject({ status: 'running' })
   })
 
-  it('to come sends nothing, whatever the device does, and takes no slot', async () => {
+  it('a task before its start sends nothing, whatever the device does, and takes no slot', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2', { startAt: inFuture(HOUR) })
     await task.reaches(device, 'pending')
@@ -55,7 +55,7 @@ describe('a task with a start', () => {
     await lab.push(device)
   })
 
-  it('takes in devices that joined before it', async () => {
+  it('a task takes in devices that were made before its start', async () => {
     const lab = await makeLab(0)
     const task = await lab.upgradeTo('v2', { startAt: inFuture(HOUR) })
     await lab.unexpected()
@@ -65,7 +65,7 @@ describe('a task with a start', () => {
     expect((await task.get()).counts).toMatchObject({ total: 1, pushed: 1 })
   })
 
-  it('stays open while it is paused before that, also without a device', async () => {
+  it('a task that is paused before its start stays open, even without a device', async () => {
     const lab = await makeLab(0)
     const task = await lab.upgradeTo('v2', { startAt: inFuture(HOUR) })
     await task.post('/pause')
@@ -78,15 +78,15 @@ describe('a task with a start', () => {
     await lab.push(device)
   })
 
-  it('in the past starts at once', async () => {
+  it('a task whose start is in the past starts at once', async () => {
     const { lab, device } = await oneDevice()
     await lab.upgradeTo('v2', { startAt: '2020-01-01T00:00:00Z' })
     await lab.push(device)
   })
 })
 
-describe('a task’s end', () => {
-  it('turns Pending and Pushed Cancelled and lets Upgrading finish', async () => {
+describe('the end of a task', () => {
+  it('at its end a task cancels Pending and Pushed devices and lets Upgrading ones finish', async () => {
     const lab = await makeLab(3)
     const [offline, pushed, upgrading] = lab.devices as [LabDevice, LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2', { endAt: inFuture(HOUR) })
@@ -112,7 +112,7 @@ describe('a task’s end', () => {
     expect((await task.post('/retry')).body.code).toBe('task.ended')
   })
 
-  it('still times out a device that goes silent after it', async () => {
+  it("a device that falls silent after the task's end still times out", async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2', { endAt: inFuture(HOUR) })
     await lab.push(device)
@@ -122,7 +122,7 @@ describe('a task’s end', () => {
     expect((await task.device(device)).description).toBe('timed out')
   })
 
-  it('ends a task that is paused', async () => {
+  it('a paused task ends at its end', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2', { endAt: inFuture(HOUR) })
     await lab.push(device)
@@ -132,7 +132,7 @@ describe('a task’s end', () => {
     expect((await task.device(device)).status).toBe('cancelled')
   })
 
-  it('that is put off while a device is still at it counts again', async () => {
+  it('an end that is moved while a device is Upgrading counts again', async () => {
     const lab = await makeLab(2)
     const [slow, retried] = lab.devices as [LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2', { endAt: inFuture(HOUR) })
@@ -149,7 +149,7 @@ describe('a task’s end', () => {
     expect((await task.device(slow)).status).toBe('upgrading')
   })
 
-  it('before its start, or now, is refused', async () => {
+  it('an end before the start, or in the past, is refused', async () => {
     const { lab } = await oneDevice()
     const packageId = await lab.addPackage('v2')
     const body = { packageId, name: 'x', devices: 'all' }
@@ -169,7 +169,7 @@ describe('a task’s end', () => {
 })
 
 describe('a paused task', () => {
-  it('sends only to a device that is Upgrading and asks', async () => {
+  it('a paused task sends notices only to Upgrading devices that ask', async () => {
     const lab = await makeLab(3)
     const [pending, pushed, upgrading] = lab.devices as [LabDevice, LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -201,7 +201,7 @@ describe('a paused task', () => {
   })
 })
 
-it('a task that is paused or cancelled just as its devices ask counts each once', async () => {
+it('a task that is paused or cancelled just as its devices ask counts each device once', async () => {
   for (const verb of ['/pause', '/cancel']) {
     const lab = await makeLab(8, {}, 0)
     const task = await lab.upgradeTo('v2')
@@ -218,7 +218,7 @@ it('a task that is paused or cancelled just as its devices ask counts each once'
 })
 
 describe('a cancelled task', () => {
-  it('sends nothing further, frees its slots, and D1 says what the object says', async () => {
+  it('a cancelled task sends nothing more and frees its slots, and D1 agrees with the object', async () => {
     const lab = await makeLab(4)
     const [offline, pushed, upgrading, done] = lab.devices as [LabDevice, LabDevice, LabDevice, LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -232,8 +232,13 @@ describe('a cancelled task', () => {
     }
     expect(await lab.unexpected()).toEqual([])
     expect((await task.get()).counts).toEqual({
-      ...{ total: 4, pending: 0, pushed: 0, upgrading: 0, failure: 0 },
-      ...{ success: 1, cancelled: 3 },
+      total: 4,
+      pending: 0,
+      pushed: 0,
+      upgrading: 0,
+      failure: 0,
+      success: 1,
+      cancelled: 3,
     })
     for (const device of lab.devices) {
       const { status, description } = await task.device(device)
@@ -249,7 +254,7 @@ describe('a cancelled task', () => {
     for (const device of lab.devices) expect((await lab.push(device)).notice.params.version).toBe('v3')
   })
 
-  it('before its start never starts', async () => {
+  it('a task that is cancelled before its start never starts', async () => {
     const { lab, device } = await oneDevice()
     const task = await lab.upgradeTo('v2', { startAt: inFuture(HOUR) })
     await task.post('/cancel')

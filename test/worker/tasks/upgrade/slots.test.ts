@@ -22,7 +22,7 @@ async function oneDevice(credit = 1000) {
 }
 
 describe('a newer task that replaces', () => {
-  it('turns a Pushed device of the older one Cancelled and sends', async () => {
+  it('a newer task that replaces cancels a Pushed device in the older task and sends its own notice', async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     const first = await lab.push(device)
@@ -40,7 +40,7 @@ describe('a newer task that replaces', () => {
     expect(await slotOf(device)).toMatchObject({ task_id: newer.id, active: 1 })
   })
 
-  it('turns a Pending device whose notice found nobody Cancelled', async () => {
+  it('a newer task that replaces cancels a Pending device that was offline in the older task', async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     await lab.bridge.publish((await lab.bridge.notice(device)).frame, 'offline')
@@ -49,13 +49,15 @@ describe('a newer task that replaces', () => {
     expect((await older.device(device)).description).toBe(`replaced by ${newer.id}`)
   })
 
-  it('waits for an Upgrading device until the older task is done with it', async () => {
+  it('a newer task that replaces waits for an Upgrading device until the older task is done with it', async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     await lab.push(device)
     await lab.bridge.post([progresses(device, 30)])
     const newer = await lab.upgradeTo('v3')
-    await until('it waits', async () => (await newer.device(device)).waitingFor?.includes(older.id))
+    await until('the newer task waits', async () =>
+      (await newer.device(device)).waitingFor?.includes(older.id),
+    )
     expect(await lab.unexpected()).toEqual([])
     expect(await slotOf(device)).toMatchObject({ task_id: older.id, active: 1, waiting_task_id: newer.id })
     await lab.bridge.post([subscribes(device), progresses(device, -1)])
@@ -69,7 +71,7 @@ describe('a newer task that replaces', () => {
     expect(await newer.device(device)).toMatchObject({ status: 'success' })
   })
 
-  it('is handed out over HTTPS at once, in place of the older', async () => {
+  it('a newer task that replaces hands out its notice over HTTPS at once', async () => {
     const { lab, device } = await oneDevice(0)
     const older = await lab.upgradeTo('v2')
     await older.reaches(device, 'pending')
@@ -85,24 +87,28 @@ describe('a newer task that replaces', () => {
 })
 
 describe('a newer task that waits', () => {
-  it('lets the older one finish with a Pushed device', async () => {
+  it('a newer task that waits lets the older task finish with a Pushed device', async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     await lab.push(device)
     const newer = await lab.upgradeTo('v3', { policy: { onBusy: 'wait' } })
-    await until('it waits', async () => (await newer.device(device)).waitingFor?.includes(older.id))
+    await until('the newer task waits', async () =>
+      (await newer.device(device)).waitingFor?.includes(older.id),
+    )
     await lab.bridge.post([progresses(device, 100), reports(device, 'v2')])
     expect((await lab.push(device)).notice.params.version).toBe('v3')
     expect((await older.device(device)).status).toBe('success')
   })
 
-  it('looks by itself every 15 minutes, so that a lost call costs only time', async () => {
+  it('a task that waits for a slot looks again every 15 minutes, so that a lost call costs only time', async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     await lab.push(device)
     const newer = await lab.upgradeTo('v3', { policy: { onBusy: 'wait' } })
-    await until('it waits', async () => (await newer.device(device)).waitingFor?.includes(older.id))
-    // The slot is free and nobody told.
+    await until('the newer task waits', async () =>
+      (await newer.device(device)).waitingFor?.includes(older.id),
+    )
+    // Frees the slot without a word to the newer task.
     await env.DB.prepare('UPDATE upgrades SET active = 0 WHERE device_id = ?').bind(device.id).run()
     moveClock(14 * MINUTE)
     expect(await lab.unexpected()).toEqual([])
@@ -110,13 +116,13 @@ describe('a newer task that waits', () => {
     expect((await lab.push(device)).notice.params.version).toBe('v3')
   })
 
-  it('turns an older one that waits too Cancelled', async () => {
+  it('a newer task that waits replaces an older task that waits too', async () => {
     const { lab, device } = await oneDevice()
     const first = await lab.upgradeTo('v2')
     await lab.push(device)
     await lab.bridge.post([progresses(device, 1)])
     const second = await lab.upgradeTo('v3')
-    await until('the second waits', async () => (await slotOf(device))?.waiting_task_id === second.id)
+    await until('the second task waits', async () => (await slotOf(device))?.waiting_task_id === second.id)
     const third = await lab.upgradeTo('v4', { policy: { onBusy: 'wait' } })
     await second.reaches(device, 'cancelled')
     expect((await second.device(device)).description).toBe(`replaced by ${third.id}`)
@@ -126,13 +132,13 @@ describe('a newer task that waits', () => {
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('gives its place up when it is cancelled', async () => {
+  it('a waiting task that is cancelled gives up its place', async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     await lab.push(device)
     await lab.bridge.post([progresses(device, 1)])
     const newer = await lab.upgradeTo('v3')
-    await until('it waits', async () => (await slotOf(device))?.waiting_task_id === newer.id)
+    await until('the newer task waits', async () => (await slotOf(device))?.waiting_task_id === newer.id)
     await newer.post('/cancel')
     await newer.reaches(device, 'cancelled')
     await lab.bridge.post([progresses(device, -1)])
@@ -144,8 +150,8 @@ describe('a newer task that waits', () => {
   })
 })
 
-describe('a newer task that fails where another is active', () => {
-  it('leaves the older one alone, and can be retried after it', async () => {
+describe('a newer task that fails on busy devices', () => {
+  it('a newer task that fails on a busy device leaves the older task alone, and can be retried after it', async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     await lab.push(device)
@@ -168,7 +174,7 @@ describe('a newer task that fails where another is active', () => {
 })
 
 describe('an older task', () => {
-  it('never sends to a device that a newer one holds or brought to Success', async () => {
+  it('an older task never sends to a device that a newer task holds or brought to Success', async () => {
     const lab = await makeLab(2, {}, 0)
     const [held, done] = lab.devices as [LabDevice, LabDevice]
     const older = await lab.upgradeTo('v2')
@@ -207,13 +213,13 @@ describe('an older task', () => {
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('sends nothing more to a device under way that reports what the newer one is for', async () => {
+  it("an older task sends nothing more to an Upgrading device that reports the newer task's version", async () => {
     const { lab, device } = await oneDevice()
     const older = await lab.upgradeTo('v2')
     await lab.push(device)
     await lab.bridge.post([progresses(device, 50)])
     const newer = await lab.upgradeTo('v3')
-    await until('it waits', async () => (await slotOf(device))?.waiting_task_id === newer.id)
+    await until('the newer task waits', async () => (await slotOf(device))?.waiting_task_id === newer.id)
     await lab.bridge.post([reports(device, 'v3')])
     await newer.reaches(device, 'success')
     expect(await lab.unexpected()).toEqual([])
@@ -223,7 +229,7 @@ describe('an older task', () => {
     expect((await older.device(device)).pushes).toBe(1)
   })
 
-  it('is the one that starts earlier, whichever was created first', async () => {
+  it('of two tasks the older is the one that starts earlier, whichever was created first', async () => {
     const { lab, device } = await oneDevice()
     const startAt = new Date(Date.now() + 60 * MINUTE).toISOString()
     const later = await lab.upgradeTo('v3', { startAt })
@@ -237,12 +243,12 @@ describe('an older task', () => {
   })
 })
 
-it('gives each device to the newest of three tasks that start at once', async () => {
+it('of three tasks that start at once, the newest gets every device', async () => {
   const lab = await makeLab(40)
   const packages = await Promise.all(['v2', 'v3', 'v4'].map((version) => lab.addPackage(version)))
   const tasks = await Promise.all(packages.map((id) => lab.addTask(id)))
-  await until('nobody is Pending', async () => {
-    // Who lost a slot to another in the same moment looks again after some seconds.
+  await until('no device is Pending', async () => {
+    // A task that lost a slot to another at the same moment looks again after some seconds.
     moveClock(6_000)
     for (const frame of (await lab.unexpected()).splice(0)) await lab.bridge.publish(frame)
     const all = await Promise.all(tasks.map((task) => task.get()))

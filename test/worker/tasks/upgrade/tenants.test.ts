@@ -3,7 +3,7 @@ import { makeClient } from '../../api.ts'
 import { type LabDevice, makeLab, progresses, reports } from '../../lab.ts'
 import { taken } from '../../lab-bridge.ts'
 
-/** A device that was told of v2: whatever strangers send, it stays Pushed and can be upgraded. */
+/** A device that has a notice for v2. `isUndisturbed` expects that it is still Pushed and can be upgraded. */
 async function pushed() {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
@@ -25,7 +25,7 @@ async function pushed() {
 }
 
 describe('another tenant', () => {
-  it('finds none of a task, its devices and its package', async () => {
+  it('another tenant finds neither a task nor its devices nor its package', async () => {
     const { lab, device, task, isUndisturbed } = await pushed()
     const other = await makeLab(1)
     const [foreign] = other.devices as [LabDevice]
@@ -55,7 +55,7 @@ describe('another tenant', () => {
     await isUndisturbed()
   })
 
-  it('’s bridge speaks for none of its devices and notices', async () => {
+  it("another tenant's bridge cannot speak for a device or a notice", async () => {
     const { device, frame, isUndisturbed } = await pushed()
     const other = await makeLab(1)
     const results = await other.bridge.post([

@@ -16,8 +16,8 @@ async function upgrading(policy: Record<string, unknown> = {}) {
   return { lab, device, task }
 }
 
-describe('an Upgrading device that is silent', () => {
-  it('for an hour is a Failure, "timed out", and its slot is free', async () => {
+describe('devices that fall silent', () => {
+  it('an Upgrading device that is silent for an hour is a Failure, "timed out", and its slot is free', async () => {
     const { lab, device, task } = await upgrading()
     await lab.bridge.idleFor(59 * MINUTE)
     await lab.unexpected()
@@ -29,7 +29,7 @@ describe('an Upgrading device that is silent', () => {
     expect(await slotOf(device)).toMatchObject({ active: 0, doubt_version: 'v2' })
   })
 
-  it('is counted from its latest message, and by the task’s own minutes', async () => {
+  it("a device's silence counts from its latest message, and the task sets how long it may last", async () => {
     const { lab, device, task } = await upgrading({ deviceTimeoutMinutes: 5 })
     for (const step of [20, 30, 40]) {
       await lab.bridge.idleFor(4 * MINUTE)
@@ -41,7 +41,7 @@ describe('an Upgrading device that is silent', () => {
     await task.reaches(device, 'failure')
   })
 
-  it('and only Pushed waits for ever', async () => {
+  it('a device that is only Pushed never times out', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')
@@ -53,7 +53,7 @@ describe('an Upgrading device that is silent', () => {
     expect((await task.device(device)).status).toBe('pushed')
   })
 
-  it('is a Success, "late", when it reports the target after all', async () => {
+  it('a device that timed out becomes a Success, "late", when it reports the target version', async () => {
     const { lab, device, task } = await upgrading()
     await lab.bridge.idleFor(61 * MINUTE)
     await task.reaches(device, 'failure')
@@ -66,7 +66,7 @@ describe('an Upgrading device that is silent', () => {
     expect((await task.get()).counts).toMatchObject({ total: 1, success: 1, failure: 0 })
   })
 
-  it('stays a Failure where a later upgrade took the slot', async () => {
+  it('a device that timed out stays a Failure if a later upgrade took the slot', async () => {
     const { lab, device, task } = await upgrading()
     await lab.bridge.idleFor(61 * MINUTE)
     await task.becomes('finished')
@@ -77,7 +77,7 @@ describe('an Upgrading device that is silent', () => {
     expect((await later.device(device)).status).toBe('pushed')
   })
 
-  it('over HTTPS needs no bridge to vouch for it', async () => {
+  it('a device on HTTPS times out without word from a bridge', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     lab.bridge.close()
@@ -93,12 +93,12 @@ describe('an Upgrading device that is silent', () => {
   })
 })
 
-describe('an outage', () => {
-  it('of the Worker for two hours during 1,000 upgrades causes no timeout', async () => {
+describe('outages', () => {
+  it('an outage of the Worker for two hours during 1,000 upgrades makes no device time out', async () => {
     const lab = await makeLab(1000)
     const task = await lab.upgradeTo('v2')
     let published = 0
-    await until('all are Pushed', async () => {
+    await until('all devices are Pushed', async () => {
       await lab.bridge.flushed()
       const frames = lab.bridge.frames.splice(0)
       published += frames.length
@@ -114,7 +114,7 @@ describe('an outage', () => {
     moveClock(2 * HOUR)
     await lab.unexpected()
     expect((await task.get()).counts).toMatchObject({ upgrading: 1000, failure: 0 })
-    // Half of what the spool has arrives; then all of it.
+    // First half of the bridge's spool arrives, then the rest.
     const [early, late] = [lab.devices.slice(0, 500), lab.devices.slice(500)]
     await lab.bridge.post(
       early.map((device) => progresses(device, 100)),
@@ -126,7 +126,7 @@ describe('an outage', () => {
     await lab.bridge.post(late.slice(0, 400).map((device) => progresses(device, 100)))
     await lab.unexpected()
     expect((await task.get()).counts).toMatchObject({ upgrading: 100, success: 900, failure: 0 })
-    // Silences are counted anew from the bridge's return.
+    // After the outage each silence is counted anew.
     await lab.bridge.idleFor(58 * MINUTE)
     await lab.unexpected()
     expect((await task.get()).counts).toMatchObject({ upgrading: 100, failure: 0 })
@@ -135,7 +135,7 @@ describe('an outage', () => {
     expect((await task.get()).counts).toMatchObject({ total: 1000, success: 1000 })
   }, 60_000)
 
-  it('of the broker, through which `upTo` stands still, causes none either', async () => {
+  it('an outage of the broker, during which `upTo` stands still, makes no device time out', async () => {
     const { lab, device, task } = await upgrading()
     const stood = Date.now()
     for (let step = 0; step < 36; step++) {
@@ -151,7 +151,7 @@ describe('an outage', () => {
     await task.reaches(device, 'failure')
   })
 
-  it('is not ended by a bridge that claims to have handed over the future, or the past', async () => {
+  it('an outage does not end by an `upTo` in the future or in the far past', async () => {
     const { lab, device, task } = await upgrading()
     await lab.bridge.post([], Date.now() + 1000 * HOUR)
     moveClock(3 * HOUR)

@@ -4,7 +4,7 @@ import { sent, taken } from '../../lab-bridge.ts'
 
 const HOUR = 3_600_000
 
-/** A device that was told of v2 and then of v3; `first` is what became of the upgrade to v2. */
+/** A device that had a notice for v2 and then one for v3. `first` runs between the two. */
 async function replaced(first: (device: LabDevice) => Promise<void> | void, reported = true, policy = {}) {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
@@ -20,7 +20,7 @@ async function replaced(first: (device: LabDevice) => Promise<void> | void, repo
 const nothing = () => {}
 
 describe('late progress of a replaced upgrade', () => {
-  it('does not make the newer one a Success; only the version report does', async () => {
+  it('late progress of a replaced upgrade does not make the newer one a Success, and the version report does', async () => {
     const { lab, device, older, newer } = await replaced(nothing)
     await lab.bridge.post([progresses(device, 80), progresses(device, 100)])
     expect(await newer.device(device)).toMatchObject({ status: 'upgrading', step: 100 })
@@ -32,13 +32,13 @@ describe('late progress of a replaced upgrade', () => {
     expect(await newer.device(device)).toMatchObject({ status: 'success', rolledBack: false })
   })
 
-  it('makes it a Success, "unverified", where the device never reported a version', async () => {
+  it('100 % makes a Success, "unverified", for a device that never reported a version', async () => {
     const { lab, device, newer } = await replaced(nothing, false)
     await lab.bridge.post([progresses(device, 100)])
     expect(await newer.device(device)).toMatchObject({ status: 'success', description: 'unverified' })
   })
 
-  it('counts for nothing once such a device has reported', async () => {
+  it('100 % after a replaced upgrade makes no Success once the device has reported a version', async () => {
     const { lab, device, newer } = await replaced(nothing, false)
     await lab.bridge.post([reports(device, 'v1')])
     await lab.push(device)
@@ -46,20 +46,20 @@ describe('late progress of a replaced upgrade', () => {
     expect((await newer.device(device)).status).toBe('upgrading')
   })
 
-  it('is no roll-back with `confirm: "version"`: another version gets the notice again', async () => {
+  it('a report of another version after 100 % is no rollback while the device is unsure, and gets the notice again', async () => {
     const { lab, device, newer } = await replaced(nothing, true, { confirm: 'version' })
     await lab.bridge.post([progresses(device, 100), reports(device, 'v2')])
     await lab.push(device)
     expect(await newer.device(device)).toMatchObject({ status: 'upgrading', rolledBack: false })
   })
 
-  it('that says it failed is a Failure', async () => {
+  it('a failure reported after a replaced upgrade is a Failure of the newer one', async () => {
     const { lab, device, newer } = await replaced(nothing)
     await lab.bridge.post([progresses(device, -4)])
     expect(await newer.device(device)).toMatchObject({ status: 'failure', step: -4 })
   })
 
-  it('is doubted too where the bridge still had the older notice when it was replaced', async () => {
+  it('a device is unsure too if the bridge still held the older notice when its upgrade was replaced', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await lab.bridge.post([reports(device, 'v1')])
@@ -76,8 +76,8 @@ describe('late progress of a replaced upgrade', () => {
   })
 })
 
-describe('a device is unsure', () => {
-  /** The next task's device reaches 100 % without a version report. */
+describe('unsure devices', () => {
+  /** Ends an upgrade to v2 by `end`, then has the device report 100 % for v3, without a version report. */
   async function next(
     end: (task: LabTask, device: LabDevice, lab: Awaited<ReturnType<typeof makeLab>>) => unknown,
   ) {
@@ -95,12 +95,12 @@ describe('a device is unsure', () => {
     return { status: (await newer.device(device)).status, lab, device, older, newer }
   }
 
-  it('after an upgrade to another version that was cancelled', async () => {
+  it('a device is unsure after a cancelled upgrade to another version', async () => {
     const { status } = await next((task, device) => task.post(`/devices/${device.id}/cancel`))
     expect(status).toBe('upgrading')
   })
 
-  it('after one that timed out', async () => {
+  it('a device is unsure after an upgrade to another version that timed out', async () => {
     const { status, older, device } = await next(async (_, device, lab) => {
       await lab.bridge.post([progresses(device, 10)])
       await lab.bridge.idleFor(HOUR + 1000)
@@ -109,14 +109,14 @@ describe('a device is unsure', () => {
     expect(status).toBe('upgrading')
   })
 
-  it('not after one that the device itself said had failed, or that succeeded', async () => {
+  it('a device is not unsure after an upgrade that succeeded or that it reported as failed', async () => {
     for (const step of [-1, 100]) {
       const { status } = await next((_, device, lab) => lab.bridge.post([progresses(device, step)]))
       expect(status).toBe('success')
     }
   })
 
-  it('no longer after the next Success', async () => {
+  it('a device is no longer unsure after its next Success', async () => {
     const { status, lab, device, newer } = await next((task, device) =>
       task.post(`/devices/${device.id}/cancel`),
     )
@@ -131,7 +131,7 @@ describe('a device is unsure', () => {
     expect((await last.device(device)).status).toBe('success')
   })
 
-  it('not about another try of the same version', async () => {
+  it('a device is not unsure after a cancelled upgrade to the same version', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     await lab.bridge.post([reports(device, 'v1')])

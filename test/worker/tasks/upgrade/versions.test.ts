@@ -15,7 +15,7 @@ async function pushedLab(task: Record<string, unknown> = {}) {
 }
 
 describe('the wrong version', () => {
-  it('reported four times gets three more notices, then is a Failure', async () => {
+  it('a device that reports the wrong version four times gets three more notices and is then a Failure', async () => {
     const { lab, device, task, first } = await pushedLab()
     const ids = [first.notice.id]
     for (let push = 1; push <= 3; push++) {
@@ -36,7 +36,7 @@ describe('the wrong version', () => {
     expect(await slotOf(device)).toMatchObject({ active: 0 })
   })
 
-  it('reported while a notice is on its way is answered by that notice', async () => {
+  it('version reports while a notice is on its way are answered by that notice', async () => {
     const { lab, device, task } = await pushedLab()
     await lab.bridge.post([1, 2, 3, 4, 5].map(() => reports(device, 'v1')))
     const { frame } = await lab.bridge.notice(device)
@@ -46,7 +46,7 @@ describe('the wrong version', () => {
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('is answered while Upgrading too, and the same count holds', async () => {
+  it('an Upgrading device that reports the wrong version gets the notice again, within the same limit', async () => {
     const { lab, device, task } = await pushedLab({ policy: { mismatchPushes: 1 } })
     await lab.bridge.post([progresses(device, 40), reports(device, 'v1')])
     await lab.push(device)
@@ -55,7 +55,7 @@ describe('the wrong version', () => {
     expect((await task.device(device)).status).toBe('failure')
   })
 
-  it('is not counted where the notice that answered it found nobody', async () => {
+  it('a re-push that did not find the device is not counted', async () => {
     const { lab, device, task } = await pushedLab()
     for (let boot = 1; boot <= 5; boot++) {
       await lab.bridge.post([reports(device, 'v1')])
@@ -68,13 +68,13 @@ describe('the wrong version', () => {
     expect(await task.device(device)).toMatchObject({ status: 'pushed', pushes: 2 })
   })
 
-  it('starts a new count with a retry', async () => {
+  it('a retry counts wrong versions anew', async () => {
     const { lab, device, task } = await pushedLab({ policy: { mismatchPushes: 0 } })
     await lab.bridge.post([reports(device, 'v1')])
     expect((await task.device(device)).status).toBe('failure')
     expect((await task.post(`/devices/${device.id}/retry`)).body).toEqual({ retried: 1, skipped: [] })
     const { frame } = await lab.bridge.notice(device)
-    // Before the first `sent` of the attempt it is not counted.
+    // The report is not counted, since it comes before the first `sent` of the attempt.
     await lab.bridge.post([reports(device, 'v1'), sent(frame), taken(frame)])
     expect(await task.device(device)).toMatchObject({ status: 'pushed', attempt: 2, pushes: 1 })
     await lab.bridge.post([reports(device, 'v1')])
@@ -83,7 +83,7 @@ describe('the wrong version', () => {
 })
 
 describe('a version report after 100 %', () => {
-  it('of another version shows the roll-back in the task, on the device and in the outcome', async () => {
+  it('another version reported after 100 % shows as a rollback in the task, on the device and in the outcome', async () => {
     const { lab, device, task } = await pushedLab()
     await lab.bridge.post([progresses(device, 100)])
     await task.becomes('finished')
@@ -107,14 +107,14 @@ describe('a version report after 100 %', () => {
     expect(later.body.modules).toEqual([{ module: 'default', version: 'v2', reportedAt: expect.any(String) }])
   })
 
-  it('of the target first makes no later report a roll-back', async () => {
+  it('another version reported after the target version is no rollback', async () => {
     const { lab, device, task } = await pushedLab()
     await lab.bridge.post([progresses(device, 100), reports(device, 'v2'), reports(device, 'v1')])
     await lab.unexpected()
     expect(await task.device(device)).toMatchObject({ status: 'success', rolledBack: false })
   })
 
-  it('is what makes the Success with `confirm: "version"`', async () => {
+  it('with `confirm: "version"` the version report makes the Success', async () => {
     const { lab, device, task } = await pushedLab({ policy: { confirm: 'version' } })
     await lab.bridge.post([progresses(device, 100)])
     expect(await task.device(device)).toMatchObject({ status: 'upgrading', step: 100 })
@@ -122,7 +122,7 @@ describe('a version report after 100 %', () => {
     expect(await task.device(device)).toMatchObject({ status: 'success' })
   })
 
-  it('of another version is a Failure at once with `confirm: "version"`, and is not pushed again', async () => {
+  it('with `confirm: "version"` another version reported after 100 % is a Failure at once and gets no notice', async () => {
     const { lab, device, task } = await pushedLab({ policy: { confirm: 'version' } })
     await lab.bridge.post([progresses(device, 100), reports(device, 'v1')])
     expect(await task.device(device)).toMatchObject({
@@ -136,8 +136,8 @@ describe('a version report after 100 %', () => {
   })
 })
 
-describe('a download link', () => {
-  it('that had expired makes −2 no Failure but a fresh notice, three times', async () => {
+describe('download links', () => {
+  it('−2 after the link has expired is no Failure and gets a fresh notice, three times', async () => {
     const { lab, device, task, first } = await pushedLab({ policy: { downloadTtlSeconds: 600 } })
     let url = first.notice.params.url
     for (let push = 1; push <= 3; push++) {
@@ -153,14 +153,14 @@ describe('a download link', () => {
     expect(await task.device(device)).toMatchObject({ status: 'failure', step: -2 })
   })
 
-  it('that had not expired makes −2 a Failure', async () => {
+  it('−2 while the link is valid is a Failure', async () => {
     const { lab, device, task } = await pushedLab({ policy: { downloadTtlSeconds: 7200 } })
     moveClock(HOUR)
     await lab.bridge.post([progresses(device, -2)])
     expect(await task.device(device)).toMatchObject({ status: 'failure', step: -2 })
   })
 
-  it('and a wrong version share the three', async () => {
+  it('expired links and wrong versions count together against the three re-pushes', async () => {
     const { lab, device, task } = await pushedLab({ policy: { downloadTtlSeconds: 60 } })
     for (let push = 1; push <= 3; push++) {
       moveClock(HOUR)
