@@ -3,7 +3,7 @@ import { hashKey, newKey } from '../../src/auth/key.ts'
 import { newId } from '../../src/common/ids.ts'
 import type { Role } from '../../src/http/principal.ts'
 
-/** One key that calls the API of the running Worker. */
+/** Calls the API of the Worker under test with one key. */
 export interface Client {
   key: string
   tenantId: string | null
@@ -17,7 +17,7 @@ export interface Answer {
   body: any
 }
 
-/** A key written straight into D1. */
+/** Makes a client whose key is written straight into D1. */
 export async function makeClient(role: Role, tenantId: string | null, bridge?: string): Promise<Client> {
   const key = newKey()
   await env.DB.prepare(
@@ -28,7 +28,7 @@ export async function makeClient(role: Role, tenantId: string | null, bridge?: s
   return { key, tenantId, call: caller(key) }
 }
 
-/** A new tenant with a client of the role. */
+/** Makes a tenant and a client of it with this role. */
 export async function makeTenant(role: Role = 'admin'): Promise<Client & { tenantId: string }> {
   const tenantId = newId('ten')
   await env.DB.prepare('INSERT INTO tenants (id, name, created_at) VALUES (?, ?, ?)')
@@ -37,7 +37,7 @@ export async function makeTenant(role: Role = 'admin'): Promise<Client & { tenan
   return { ...(await makeClient(role, tenantId)), tenantId }
 }
 
-/** Calls with this text after `Bearer`; a string as body goes as it is, anything else as JSON. */
+/** Calls with `key` as bearer token. A body that is text or a stream is sent as it is, anything else as JSON. */
 export const caller =
   (key: string | undefined): Client['call'] =>
   async (method, path, body, headers = {}) => {

@@ -6,26 +6,26 @@ import type { Notice } from '../../src/protocol/device.ts'
 import { type Client, makeClient } from './api.ts'
 import { moveClock, until } from './lab-clock.ts'
 
-/** The bridge's end of the socket and of the batches, in the test's hands. */
+/** A bridge whose socket and batches the test controls. */
 export interface LabBridge {
   client: Client
-  /** Frames that came and were not looked at. */
+  /** Notices that came and that the test has not taken yet. */
   frames: NoticeFrame[]
   replies: { topic: string; payload: string }[]
   drops: string[]
-  /** Opens the socket, again where it was closed, with so much credit. */
+  /** Opens the socket, or opens it again, with this credit. */
   connect: (credit?: number) => Promise<void>
   grant: (credit: number) => void
   close: () => void
-  /** The next notice for the device; waits for it. */
+  /** Waits for the next notice for the device and takes it out of `frames`. */
   notice: (device: { id: string; number: string }) => Promise<{ frame: NoticeFrame; notice: Notice }>
   /** Waits until everything that the hub has sent is in `frames`, `replies` and `drops`. */
   flushed: () => Promise<void>
-  /** Hands over items, each with an id of its own, and what everything is up to. */
+  /** Posts items, each with an id of its own, and `upTo` (by default now). Returns their results. */
   post: (items: Item[], upTo?: number) => Promise<ItemResult[]>
-  /** Moves the clock so far (ms), while the bridge goes on saying that it has nothing more to hand over. */
+  /** Moves the clock by `ms`, while the bridge keeps posting empty batches, so that there is no outage. */
   idleFor: (ms: number) => Promise<void>
-  /** `sent` and `taken` for a frame, or another result. */
+  /** Posts `sent` and the result for a notice, as if the bridge had published it. */
   publish: (frame: NoticeFrame, result?: 'taken' | 'offline') => Promise<void>
 }
 
@@ -39,13 +39,13 @@ export const taken = ({ notice }: NoticeFrame, result: 'taken' | 'offline' | 're
   result,
 })
 
-/** A gap of two minutes is an outage. */
+/** Less than two minutes, since a longer gap between batches is an outage. */
 const IDLE_STEP_MS = 100_000
 const MARKER = 'test/marker'
 let itemNumber = 0
 let markerNumber = 0
 
-/** A bridge of the tenant, connected, with a key of its own. */
+/** Makes a bridge of the tenant with a key of its own, and connects it. */
 export async function makeBridge(tenantId: string, name = 'default', credit = 1000): Promise<LabBridge> {
   const client = await makeClient('bridge', tenantId, name)
   const markers = new Set<string>()

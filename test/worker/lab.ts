@@ -8,24 +8,24 @@ import { type Answer, type Client, caller, makeTenant } from './api.ts'
 import { type Item, type LabBridge, makeBridge } from './lab-bridge.ts'
 import { until, untilIdle, watchTask } from './lab-clock.ts'
 
-/** A tenant with a product, devices, ready packages, and a bridge that is played by the test. */
+/** A tenant with a product, devices, and a bridge whose part the test plays. */
 export interface Lab {
   admin: Client & { tenantId: string }
   productId: string
   devices: LabDevice[]
   bridge: LabBridge
-  /** A ready package of the product. */
+  /** Makes a ready package of the product and returns its id. */
   addPackage: (version: string, more?: Record<string, unknown>) => Promise<string>
   addTask: (packageId: string, more?: Record<string, unknown>) => Promise<LabTask>
-  /** Package and task in one, by default for all devices. */
+  /** Makes a ready package and a task for it, by default for all devices. */
   upgradeTo: (
     version: string,
     task?: Record<string, unknown>,
     pkg?: Record<string, unknown>,
   ) => Promise<LabTask>
-  /** Waits for the device's next notice and has the broker take it. */
+  /** Waits for the device's next notice and confirms it as the broker would. */
   push: (device: LabDevice) => Promise<{ frame: NoticeFrame; notice: Notice }>
-  /** Waits until no task has anything to do now, and answers the notices that came and nobody looked at. */
+  /** Waits until no task has anything to do now, and returns the notices that the test has not taken yet. */
   unexpected: () => Promise<NoticeFrame[]>
 }
 
@@ -37,14 +37,14 @@ export interface LabDevice {
 
 export interface LabTask {
   id: string
-  /** The task's answer as it is now. */
+  /** The task as the API shows it. */
   // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever comes back
   get: () => Promise<any>
   // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever comes back
   device: (device: LabDevice) => Promise<any>
   post: (path: string) => Promise<Answer>
   patch: (changes: Record<string, unknown>) => Promise<Answer>
-  /** Waits until the device has this status. */
+  /** Waits until the device has this status in the task. */
   reaches: (device: LabDevice, status: string) => Promise<void>
   /** Waits until the task has this status. */
   becomes: (status: string) => Promise<void>
@@ -52,7 +52,7 @@ export interface LabTask {
 
 const MADE_ONE_BY_ONE = 10
 
-/** The first devices are made one by one, many by an import. `credit` is what the bridge says hello with. */
+/** Makes a lab. A few devices are made one by one, many by an import. `credit` is what the bridge starts with. */
 export async function makeLab(
   deviceCount = 1,
   product: Record<string, unknown> = {},
@@ -90,7 +90,7 @@ export async function makeLab(
   return lab
 }
 
-/** Makes a device of the product. */
+/** Makes a device of the product through the API. */
 export async function addDevice(admin: Client, productId: string, number: string): Promise<LabDevice> {
   const { status, body } = await admin.call('POST', '/api/v1/devices', { productId, number })
   expect(status, JSON.stringify(body)).toBe(201)
@@ -154,13 +154,13 @@ async function addTask(admin: Client, packageId: string, more: Record<string, un
   return task
 }
 
-/** The device's slot as D1 has it. */
+/** The device's slot in D1, or null. */
 export const slotOf = (device: LabDevice, module = 'default') =>
   env.DB.prepare('SELECT * FROM upgrades WHERE device_id = ? AND module = ?')
     .bind(device.id, module)
     .first<Record<string, unknown>>()
 
-/** How the device ended in the task, as D1 has it. */
+/** The device's outcome in the task as D1 has it, or null. */
 export const outcomeOf = (task: LabTask, device: LabDevice) =>
   env.DB.prepare(
     'SELECT status, description, rolled_back, attempt FROM outcomes WHERE task_id = ? AND device_id = ?',
@@ -171,7 +171,7 @@ export const outcomeOf = (task: LabTask, device: LabDevice) =>
 const encode = (message: unknown) =>
   Buffer.from(typeof message === 'string' ? message : JSON.stringify(message)).toString('base64')
 
-/** What a device publishes, as its bridge hands it over; a text goes as it is. */
+/** A message of the device as its bridge hands it over. Text is sent as it is, anything else as JSON. */
 export const says = (device: LabDevice, topic: string, message: unknown): Item => ({
   kind: 'message',
   username: device.token,
@@ -191,6 +191,6 @@ export const subscribes = (device: LabDevice): Item => ({
   topic: `ota/device/inform/${device.token}`,
 })
 
-/** The device speaks HTTPS with its token. */
+/** Calls the device API over HTTPS with the device's token. */
 export const over = (device: LabDevice) => caller(device.token)
 export const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')

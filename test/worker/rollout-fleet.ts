@@ -7,11 +7,11 @@ import { moveClock, until, untilIdle } from './lab-clock.ts'
 const BATCH = 500
 const CREDIT = 1000
 
-/** A lab of many devices whose bridge takes whatever comes. */
+/** A lab of many devices, with calls for all of them at once. */
 export interface RolloutFleet extends Lab {
-  /** Devices whose notices came since the last call; the broker took all of them. */
+  /** Takes the notices since the last call, posts this result for each, and returns their devices. */
   takeNotices: (result?: 'taken' | 'offline') => Promise<LabDevice[]>
-  /** Each of these says something. */
+  /** Posts one item for each of the devices. */
   all: (devices: LabDevice[], say: (device: LabDevice) => Item) => Promise<void>
   /** Moves the clock and waits until everything that is due then has happened. */
   wait: (ms: number) => Promise<void>
@@ -25,7 +25,7 @@ export async function makeRolloutFleet(
   const lab = await makeLab(count, product, CREDIT)
   const { bridge } = lab
   const byId = new Map(lab.devices.map((device) => [device.id, device]))
-  // The clock of the test goes its own way from here on.
+  // From here on the clock is moved, so that `until` rings the alarms.
   moveClock(1)
   const postAll = async (items: Item[]) => {
     for (let at = 0; at < items.length; at += BATCH) await bridge.post(items.slice(at, at + BATCH))
@@ -66,7 +66,7 @@ export async function countsOf(task: LabTask): Promise<Record<string, number>> {
   return Object.fromEntries(Object.entries(counts as Record<string, number>).filter(([, count]) => count > 0))
 }
 
-/** Its alarm rings while this waits. */
+/** Waits until the task has this status, and rings its alarm when that is due. */
 export const becomes = (task: LabTask, status: string) =>
   until(`the task is ${status}`, async () => (await task.get()).status === status)
 

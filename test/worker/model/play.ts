@@ -10,7 +10,7 @@ interface Said {
   device: Device
   message: TaskMessage
   happen: () => void
-  /** The task has it in the device's history: a repeat changes nothing. */
+  /** Whether the task has the message in the device's history, so that a repeat changes nothing. */
   isKnown: boolean
 }
 
@@ -20,7 +20,7 @@ export async function play(
   { policy, devices, endsAfterSeconds, steps }: Scenario,
 ): Promise<void> {
   const { clock } = fleet
-  // Links know whole seconds.
+  // Links expire at whole seconds.
   clock.now = (Math.floor(clock.now / 1000) + 1) * 1000
   fleet.takeNotices()
   const endAt = endsAfterSeconds === null ? null : clock.now + endsAfterSeconds * 1000
@@ -38,7 +38,7 @@ export async function play(
 
 class Player {
   said: Said[] = []
-  /** The ids of all notices that the bridge was handed. */
+  /** The ids of all notices that the bridge was handed, by device. */
   handed = new Map<string, number[]>()
 
   fleet: Fleet
@@ -57,7 +57,7 @@ class Player {
     return seen
   }
 
-  /** What the task was free to choose. */
+  /** The task's choices, where the rules leave it one. */
   outcome({ devices }: Seen) {
     const those = (is: (upgrade: { gone: boolean; status: string }) => boolean) =>
       new Set([...devices].filter(([, upgrade]) => is(upgrade)).map(([id]) => id))
@@ -308,13 +308,13 @@ class Player {
     })
   }
 
-  /** Everything settles, and D1 says what the task says. */
+  /** Lets everything settle, and compares D1 with the task. */
   async finish(): Promise<void> {
     const { model, system, fleet } = this
     await this.take({ do: 'unfreeze' })
     await this.take({ do: 'bridgeBack' })
     let seen = await system.see()
-    // Lists may have counts of 10 s ago; what happens meanwhile is written 10 s later.
+    // The counts in D1 may be 10 s old, and a change meanwhile is written 10 s later.
     for (let times = 0; times < 2 || (seen.run.unwritten !== 'no' && times < 30); times++) {
       await this.take({ do: 'wait', seconds: 11 })
       await this.ring()
@@ -330,7 +330,7 @@ class Player {
     expect(stored.active).toEqual(
       new Set(model.devices.filter(({ holdsSlot }) => holdsSlot).map(({ id }) => id)),
     )
-    // No later scenario is to meet it.
+    // A task that is still open would take part in the next scenario.
     if (model.status !== 'finished') await system.stub.cancel()
     await system.ring()
     fleet.takeNotices()

@@ -1,7 +1,7 @@
 import { placeOf } from '../../../src/tasks/rules/waves.ts'
 
-// What a task does, said a second time and as plainly as can be: PROTOCOL.md, section 4, and the rules of `policy`.
-// It shares nothing with the code but the hash that spreads devices over waves.
+// The rules of src/protocol/README.md#states and of `policy`, written a second time and as simply as possible. The
+// reference shares only one thing with the code: the hash that spreads devices over waves.
 
 const MINUTE = 60_000
 const STEP_MS = 250
@@ -70,7 +70,7 @@ export type Device = ReturnType<typeof fresh> & {
 const ended = ({ status }: Device) => status === 'success' || status === 'failure' || status === 'cancelled'
 const outstanding = ({ owed, offer }: Device) => owed !== 'no' || offer !== null
 export const isReached = (d: Device) => (d.reachedAt !== null || d.failedBefore) && d.status !== 'cancelled'
-/** Who failed and is tried again counts as failed until it is reached again. */
+/** A device that failed and is tried again counts as failed until it is reached again. */
 const isLost = (d: Device) => d.reachedAt === null && d.status !== 'success'
 export const hasFailed = (d: Device) =>
   isReached(d) && (d.status === 'failure' || d.rolledBack || d.gone || isLost(d))
@@ -80,9 +80,9 @@ export class Reference {
   status: 'running' | 'paused' | 'finished' | 'cancelled' = 'running'
   halted = false
   frozen = false
-  /** No bridge with credit. */
+  /** Whether no bridge has credit. */
   away = false
-  /** Silences count from here: the end of the last outage. */
+  /** The end of the last outage, from which silences count. */
   steadySince = 0
   openWave = -1
   goodSince: number | null = null
@@ -120,7 +120,7 @@ export class Reference {
 
   // ---- The rollout --------------------------------------------------------------------------------------
 
-  /** Halts, opens waves; answers what may be sent. */
+  /** Halts the task or opens waves. Returns what may be sent: due notices (`open`), and only answers (`asks`). */
   plan(): { open: boolean; asks: boolean } {
     for (;;) {
       if (this.status === 'cancelled' || this.status === 'finished') return { open: false, asks: false }
@@ -176,7 +176,7 @@ export class Reference {
     if (this.rules.ratePerMinute !== undefined) this.spent = this.now - this.unspent() + this.spacing()
   }
 
-  /** Who may be sent a notice now, were there rate enough. */
+  /** The devices that may be sent a notice now if the rate allows it. */
   due(among: Device[] = this.devices): Device[] {
     const { open, asks } = this.plan()
     if (this.frozen) return []
@@ -188,7 +188,7 @@ export class Reference {
 
   // ---- What happens to a device -------------------------------------------------------------------------
 
-  /** Whatever changes a device goes through here: the halt rule counts whom it settles. */
+  /** Every change of a device goes through here, since the halt rule counts the devices that settle. */
   change(d: Device, change: () => void): void {
     const failed = hasFailed(d)
     const succeeded = hasSucceeded(d)
@@ -388,7 +388,7 @@ export class Reference {
 
   // ---- Time ---------------------------------------------------------------------------------------------
 
-  /** From when on its silence is a timeout, or makes it gone. */
+  /** The time from which the silence of a device is a timeout or makes it gone. */
   silentAt(d: Device): number {
     const heard = d.status === 'upgrading' ? d.heardAt : Math.max(d.heardAt, d.takenAt, d.reachedAt!)
     return Math.max(heard, d.viaBridge ? this.steadySince : 0) + this.rules.deviceTimeoutMinutes * MINUTE
@@ -406,8 +406,8 @@ export class Reference {
   }
 
   /**
-   * All that is due happens. `seen` is what the task made of it where the rules leave it a choice: whom it sent the
-   * notices first, and how soon it noticed who is gone.
+   * Does all that is due. `seen` is what the task chose where the rules leave it a choice: which devices got their
+   * notices first, and how soon it noticed that a device is gone or on the target already.
    */
   settle(seen: {
     notices: { device: string; id: number }[]
@@ -423,7 +423,7 @@ export class Reference {
     for (const d of this.devices) if (ended(d)) d.holdsSlot = false
   }
 
-  /** Whoever fails by it and is tried again at once may be among the first that are sent to. */
+  /** Runs before `send`, since a device that fails by it and is tried again at once may get a notice. */
   passTime(gone: Set<string>): void {
     const isEnd = this.endAt !== null && this.now >= this.endAt
     for (let before = ''; before !== JSON.stringify(this.devices); ) {
@@ -460,7 +460,7 @@ export class Reference {
     }
     const expected = this.away ? 0 : Math.min(this.quota(), told.length)
     const notices = seen.notices.splice(0, expected)
-    // Less than a step's worth may wait until the step is full.
+    // Notices for less than one step of the rate may wait until the step is full.
     const mayWait = this.rules.ratePerMinute !== undefined && this.now < this.spent + STEP_MS
     if (notices.length !== expected && !mayWait)
       throw new Error(`${notices.length} notices instead of ${expected}`)

@@ -7,17 +7,17 @@ import { type Fleet, makeFleet } from './system.ts'
 
 const STEPS = 60
 const RUNS = 2000
-/** How long a scenario that fails may be made shorter. */
+/** For how long a failing scenario is shortened. */
 const SHORTEN_MS = 60_000
 
 /** Set by `npm run test:model`. */
 const settings = env as unknown as { MODEL_RUNS?: string; MODEL_SEED?: string }
 
-/** One of the files that share the scenarios, so that they run side by side. */
+/** The test of one of the files that share the scenarios and so run side by side. */
 export function testAgainstReference(part: number, parts: number): void {
   const runs = Math.ceil(Number(settings.MODEL_RUNS ?? RUNS) / parts)
   const seed = Number(settings.MODEL_SEED ?? 1) * 1000 + part
-  const name = `does what its reference does, in ${runs} scenarios of ${STEPS} steps (${part} of ${parts}, seed ${seed})`
+  const name = `a task does what its reference does in ${runs} scenarios of ${STEPS} steps (part ${part} of ${parts}, seed ${seed})`
   it(name, { timeout: 10 * 3_600_000 }, async () => {
     const fleet = await makeFleet()
     const failed: { scenario: Scenario; error: unknown }[] = []
@@ -40,7 +40,7 @@ async function faultOf(fleet: Fleet, each: Scenario): Promise<Error | null> {
   }
 }
 
-/** Leaves out whatever the fault does not need. */
+/** Leaves out the steps that the fault does not need, and describes the rest. */
 async function explain(fleet: Fleet, failing: Scenario): Promise<Error> {
   const until = performance.now() + SHORTEN_MS
   let shortest = failing

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { Rules } from './reference.ts'
 
-/** Numbers of devices are taken modulo how many there are. */
+/** A device is a number, taken modulo the count of devices. `back` counts from the latest message or notice. */
 export type Step =
   | { do: 'wait'; seconds: number }
   | { do: 'outage' }
@@ -19,50 +19,56 @@ export type Step =
   | { do: 'freeze' | 'unfreeze' | 'bridgeAway' | 'bridgeBack' }
 
 const device = fc.nat(7)
-const is = <T extends string>(...values: T[]) => fc.constantFrom(...values)
-const rec = <T extends Step>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<Step> =>
+const oneOf = <T extends string>(...values: T[]) => fc.constantFrom(...values)
+const stepOf = <T extends Step>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<Step> =>
   fc.record(model as never) as unknown as fc.Arbitrary<Step>
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 6,
-    arbitrary: rec({ do: is('wait'), seconds: fc.constantFrom(0.2, 1, 10, 59, 60, 61, 100) } as never),
+    arbitrary: stepOf({ do: oneOf('wait'), seconds: fc.constantFrom(0.2, 1, 10, 59, 60, 61, 100) } as never),
   },
-  { weight: 1, arbitrary: rec({ do: is('outage') } as never) },
-  { weight: 2, arbitrary: rec({ do: is('evict') } as never) },
-  { weight: 1, arbitrary: rec({ do: is('ringEarly') } as never) },
+  { weight: 1, arbitrary: stepOf({ do: oneOf('outage') } as never) },
+  { weight: 2, arbitrary: stepOf({ do: oneOf('evict') } as never) },
+  { weight: 1, arbitrary: stepOf({ do: oneOf('ringEarly') } as never) },
   {
     weight: 4,
-    arbitrary: rec({
-      do: is('operate'),
-      what: is('pause', 'resume', 'resume', 'resume', 'cancel', 'retry', 'retry', 'retryAll', 'nextWave'),
+    arbitrary: stepOf({
+      do: oneOf('operate'),
+      what: oneOf('pause', 'resume', 'resume', 'resume', 'cancel', 'retry', 'retry', 'retryAll', 'nextWave'),
     } as never),
   },
-  { weight: 1, arbitrary: rec({ do: is('changeRate'), to: fc.constantFrom(null, 1, 30, 600) } as never) },
-  { weight: 2, arbitrary: rec({ do: is('operateDevice'), device, what: is('cancel', 'retry') } as never) },
+  {
+    weight: 1,
+    arbitrary: stepOf({ do: oneOf('changeRate'), to: fc.constantFrom(null, 1, 30, 600) } as never),
+  },
+  {
+    weight: 2,
+    arbitrary: stepOf({ do: oneOf('operateDevice'), device, what: oneOf('cancel', 'retry') } as never),
+  },
   {
     weight: 8,
-    arbitrary: rec({
-      do: is('progress'),
+    arbitrary: stepOf({
+      do: oneOf('progress'),
       device,
       step: fc.constantFrom(0, 10, 60, 99, 100, 100, 100, -1, -2, -2, -3, -4),
     } as never),
   },
-  { weight: 5, arbitrary: rec({ do: is('version'), device, isTarget: fc.boolean() } as never) },
+  { weight: 5, arbitrary: stepOf({ do: oneOf('version'), device, isTarget: fc.boolean() } as never) },
   {
     weight: 4,
-    arbitrary: rec({
-      do: is('presence'),
+    arbitrary: stepOf({
+      do: oneOf('presence'),
       device,
-      event: is('subscribed', 'connected', 'disconnected'),
+      event: oneOf('subscribed', 'connected', 'disconnected'),
     } as never),
   },
-  { weight: 3, arbitrary: rec({ do: is('repeat'), back: fc.nat(3) } as never) },
-  { weight: 3, arbitrary: rec({ do: is('ask', 'askHttps'), device } as never) },
+  { weight: 3, arbitrary: stepOf({ do: oneOf('repeat'), back: fc.nat(3) } as never) },
+  { weight: 3, arbitrary: stepOf({ do: oneOf('ask', 'askHttps'), device } as never) },
   {
     weight: 16,
-    arbitrary: rec({
-      do: is('bridge'),
+    arbitrary: stepOf({
+      do: oneOf('bridge'),
       device,
       back: fc.constantFrom(0, 0, 0, 0, 1),
       results: fc.constantFrom(
@@ -82,7 +88,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: rec({ do: is('freeze', 'unfreeze', 'unfreeze', 'bridgeAway', 'bridgeBack') } as never),
+    arbitrary: stepOf({ do: oneOf('freeze', 'unfreeze', 'unfreeze', 'bridgeAway', 'bridgeBack') } as never),
   },
 )
 
@@ -115,12 +121,12 @@ const policy = fc.record({
   autoRetry: fc.constantFrom(undefined, { times: 1, backoffMinutes: 0 }, { times: 2, backoffMinutes: 1 }),
   ratePerMinute: fc.constantFrom(undefined, undefined, 1, 7, 240),
   deviceTimeoutMinutes: fc.constantFrom(1, 3),
-  confirm: is('progress', 'version'),
+  confirm: oneOf('progress', 'version'),
   mismatchPushes: fc.constantFrom(0, 1, 3),
   downloadTtlSeconds: fc.constantFrom(60, 86_400),
 })
 
-/** One of a few: who fails in it can be found by hand. `ring`: does the alarm ring after the step, if it is due? */
+/** The devices are few, so that a fault can be found by hand. `ring`: a due alarm rings after the step. */
 export const scenario = (length: number) =>
   fc.record({
     policy,

@@ -16,8 +16,8 @@ import type { TaskMessage } from '../../../src/tasks/steps/deliver.ts'
 import { openTaskStorage } from '../../../src/tasks/storage/task-storage.ts'
 import { type Lab, makeLab } from '../lab.ts'
 
-// The real task in its real object, with the real hub and D1. The clock stands still but for the steps; it is years
-// ahead, so that no alarm rings by itself.
+// The real task in its object, with the real hub and D1. Only the steps move the clock, which is years ahead, so that
+// no alarm rings by itself.
 
 const TEN_YEARS_MS = 10 * 365 * 86_400_000
 const MODULE = 'default'
@@ -27,7 +27,7 @@ export interface Fleet {
   packageId: string
   hub: string
   clock: { now: number }
-  /** What the hub was handed, since it was last asked. */
+  /** The notices that the hub was handed since the last call. */
   takeNotices: () => { device: string; id: number }[]
   setAway: (away: boolean) => void
 }
@@ -81,7 +81,7 @@ export type System = Awaited<ReturnType<typeof makeSystem>>
 
 let idNumber = 0
 
-/** Ids whose order is also that of their places in the task, so that a scenario goes the same way each time. */
+/** Ids in the order of their places in the task, so that a scenario goes the same way each time. */
 function orderedIds(taskId: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) => {
     for (;;) {
@@ -128,7 +128,7 @@ export async function makeSystem(
   let keyNumber = 0
   lab.bridge.grant(1000)
 
-  /** As it is stored, not as the object has it in memory. */
+  /** The task as it is stored, not as the object has it in memory. */
   const see = (): Promise<Seen> =>
     runInDurableObject(stub, async (_, { storage }) => {
       const stored = openTaskStorage(storage)
@@ -144,17 +144,17 @@ export async function makeSystem(
     nextKey: () => `k${++keyNumber}`,
     evict: () => evictDurableObject(stub),
     see,
-    /** Rings the alarm as long as it is due. */
+    /** Rings the alarm until it is no longer due. */
     ring: async (): Promise<Seen> => {
       for (let rings = 0; rings < 20; rings++) {
         const seen = await see()
         if (seen.alarm === null || seen.alarm > clock.now) return seen
         await runDurableObjectAlarm(stub)
       }
-      throw new Error('the alarm rings on and on')
+      throw new Error('the alarm is still due after 20 rings')
     },
     ringEarly: () => runInDurableObject(stub, (task) => task.alarm()),
-    /** The bridge has handed over everything up to now. */
+    /** Tells the hub that the bridge has handed over everything up to now. */
     handOver: () => hubStub(env, hub).batchReceived(clock.now, undefined, {}),
     setFrozen: (at: number | null) =>
       env.DB.prepare('UPDATE products SET frozen_at = ? WHERE id = ?').bind(at, lab.productId).run(),
@@ -167,7 +167,7 @@ export async function makeSystem(
       )
         .bind(device, MODULE, version, clock.now)
         .run(),
-    /** What D1 has of the task. */
+    /** The outcomes, active slots, status and counts that D1 has of the task. */
     seeDatabase: async () => {
       const [outcomes, slots, tasks] = await env.DB.batch([
         env.DB.prepare('SELECT device_id, status, attempt FROM outcomes WHERE task_id = ?').bind(taskId),
