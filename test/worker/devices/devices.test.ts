@@ -92,7 +92,11 @@ it.each([
     { number: 'n', credentials: { username: 'u', password: '' } },
     'credentials.password',
   ],
-  ['both', { number: 'n', accessToken: 't', credentials: { username: 'u', password: 'x' } }, 'credentials'],
+  [
+    'a token and Basic credentials',
+    { number: 'n', accessToken: 't', credentials: { username: 'u', password: 'x' } },
+    'credentials',
+  ],
   ['21 tags', { number: 'n', tags: Array.from({ length: 21 }, (_, i) => `t${i}`) }, 'tags'],
   ['an empty tag', { number: 'n', tags: [''] }, 'tags.0'],
 ])('a device with %s is refused', async (_, body, path) => {

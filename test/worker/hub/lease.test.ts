@@ -59,7 +59,7 @@ async function greet(client: Client, instance: string, bridge = 'default'): Prom
   return replica
 }
 
-const isTold = (replica: Replica, lease: { number: number; active: boolean }) =>
+const untilLease = (replica: Replica, lease: { number: number; active: boolean }) =>
   until(`the lease is ${JSON.stringify(lease)}`, () => {
     const last = replica.lease()
     return last?.number === lease.number && last.active === lease.active
@@ -76,28 +76,28 @@ async function newBridge() {
 it('the first bridge of a name becomes active, and the second stands by', async () => {
   const { client, stub } = await newBridge()
   const first = await greet(client, 'one')
-  await isTold(first, { number: 1, active: true })
+  await untilLease(first, { number: 1, active: true })
   const second = await greet(client, 'two')
-  await isTold(second, { number: 1, active: false })
+  await untilLease(second, { number: 1, active: false })
   expect(await stub.status()).toMatchObject({ connected: true, standbys: 1, credit: 10 })
 })
 
 it('the lease passes on at once if its holder says goodbye', async () => {
   const { client } = await newBridge()
   const first = await greet(client, 'one')
-  await isTold(first, { number: 1, active: true })
+  await untilLease(first, { number: 1, active: true })
   const second = await greet(client, 'two')
-  await isTold(second, { number: 1, active: false })
+  await untilLease(second, { number: 1, active: false })
   first.send({ v: 1, t: 'bye' })
-  await isTold(second, { number: 2, active: true })
+  await untilLease(second, { number: 2, active: true })
 })
 
 it('a holder whose connection broke has 15 s to come back and keeps its lease', async () => {
   const { client, alarmAt } = await newBridge()
   const first = await greet(client, 'one')
-  await isTold(first, { number: 1, active: true })
+  await untilLease(first, { number: 1, active: true })
   const second = await greet(client, 'two')
-  await isTold(second, { number: 1, active: false })
+  await untilLease(second, { number: 1, active: false })
   const brokeAt = Date.now()
   first.close(4000)
   await until('the first bridge is disconnected', first.isClosed)
@@ -105,33 +105,33 @@ it('a holder whose connection broke has 15 s to come back and keeps its lease', 
   expect(at).toBeGreaterThanOrEqual(brokeAt + 14_000)
   expect(at).toBeLessThanOrEqual(Date.now() + 15_000)
   const again = await greet(client, 'one')
-  await isTold(again, { number: 1, active: true })
+  await untilLease(again, { number: 1, active: true })
   expect(second.lease()).toEqual({ number: 1, active: false })
 })
 
 it('the lease passes on if its holder is silent for 15 s, and the old holder is told', async () => {
   const { client, ring } = await newBridge()
   const first = await greet(client, 'one')
-  await isTold(first, { number: 1, active: true })
+  await untilLease(first, { number: 1, active: true })
   const second = await greet(client, 'two')
-  await isTold(second, { number: 1, active: false })
+  await untilLease(second, { number: 1, active: false })
   moveClock(14_000)
   await ring()
   expect(second.lease()).toEqual({ number: 1, active: false })
   moveClock(2_000)
   await ring()
-  await isTold(second, { number: 2, active: true })
-  await isTold(first, { number: 2, active: false })
+  await untilLease(second, { number: 2, active: true })
+  await untilLease(first, { number: 2, active: false })
   const again = await greet(client, 'one')
-  await isTold(again, { number: 2, active: false })
+  await untilLease(again, { number: 2, active: false })
 })
 
 it('the hub sends frames to the active bridge only', async () => {
   const { client, stub } = await newBridge()
   const first = await greet(client, 'one')
-  await isTold(first, { number: 1, active: true })
+  await untilLease(first, { number: 1, active: true })
   const second = await greet(client, 'two')
-  await isTold(second, { number: 1, active: false })
+  await untilLease(second, { number: 1, active: false })
   await stub.reply('topic', 'text')
   await until('the active bridge has the reply', () => first.frames.some(({ t }) => t === 'reply'))
   expect(second.frames.some(({ t }) => t === 'reply')).toBe(false)
@@ -147,7 +147,7 @@ it("a bridge that gives another name than its key's is disconnected", async () =
 it('the hub takes no upTo from a bridge that stands by', async () => {
   const { client, stub, ring } = await newBridge()
   const first = await greet(client, 'one')
-  await isTold(first, { number: 1, active: true })
+  await untilLease(first, { number: 1, active: true })
   await greet(client, 'two')
   moveClock(16_000)
   await ring()

@@ -57,7 +57,7 @@ class Player {
     return seen
   }
 
-  /** The task's choices, where the rules leave it one. */
+  /** The choices that the rules left to the task. */
   outcome({ devices }: Seen) {
     const those = (is: (upgrade: { gone: boolean; status: string }) => boolean) =>
       new Set([...devices].filter(([, upgrade]) => is(upgrade)).map(([id]) => id))

@@ -120,7 +120,7 @@ export class Reference {
 
   // ---- The rollout --------------------------------------------------------------------------------------
 
-  /** Halts the task or opens waves. Returns what may be sent: due notices (`open`), and only answers (`asks`). */
+  /** Halts the task or opens waves. Returns whether due notices may go out (`open`), and answers to asking devices. */
   plan(): { open: boolean; asks: boolean } {
     for (;;) {
       if (this.status === 'cancelled' || this.status === 'finished') return { open: false, asks: false }
@@ -406,8 +406,8 @@ export class Reference {
   }
 
   /**
-   * Does all that is due. `seen` is what the task chose where the rules leave it a choice: which devices got their
-   * notices first, and how soon it noticed that a device is gone or on the target already.
+   * Does all that is due. `seen` holds the choices that the rules leave to the task: which devices got their notices
+   * first, and how soon it noticed that a device is gone or on the target already.
    */
   settle(seen: {
     notices: { device: string; id: number }[]

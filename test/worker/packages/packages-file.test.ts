@@ -12,7 +12,7 @@ import {
 
 const MIB = 1024 * 1024
 
-async function makeOne(fields: object = {}) {
+async function makeDraftPackage(fields: object = {}) {
   const tenant = await makeTenantWithProduct()
   const id = await makeDraft(tenant, fields)
   const path = `/api/v1/packages/${id}`
@@ -23,7 +23,7 @@ it.each([
   ['SHA256', 'sha256'],
   ['MD5', 'md5'],
 ] as const)('a file is stored with its size and its %s', async (signMethod, algorithm) => {
-  const { tenant, id, file, show } = await makeOne({ signMethod })
+  const { tenant, id, file, show } = await makeDraftPackage({ signMethod })
   const bytes = randomBytes(3 * MIB + 17)
   const headers = { 'X-Content-SHA256': digest('sha256', bytes).toUpperCase() }
   const answer = await putBytes(tenant, `${file}?filename=Firm%20w%C3%A4re%22.bin`, bytes, headers)
@@ -49,7 +49,7 @@ it.each([
 })
 
 it('path characters and control characters in a file name are replaced or removed', async () => {
-  const { tenant, file } = await makeOne()
+  const { tenant, file } = await makeDraftPackage()
   const name = encodeURIComponent('../a\\b\r\nSet-Cookie: x\u202Egnp.exe\ud800'.replace('\ud800', ''))
   const answer = await putBytes(tenant, `${file}?filename=${name}`, randomBytes(10))
   expect(answer.body.filename).toBe('.._a_b__Set-Cookie_ x_gnp.exe')
@@ -66,19 +66,16 @@ it.each([
     'x-content-sha256',
   ],
   ['a long file name', `?filename=${'f'.repeat(256)}`, randomBytes(10), {}, 422, 'filename'],
-])(
-  'the upload of %s is refused, and the package stays a draft',
-  async (_, query, bytes, headers, status, path) => {
-    const { tenant, id, file, show } = await makeOne()
-    const answer = await putBytes(tenant, file + query, bytes, headers)
-    expect(answer.body).toMatchObject({ status, code: 'request.invalid', errors: [{ path }] })
-    expect(await storedObjects(tenant, id)).toEqual([])
-    expect((await show()).state).toBe('draft')
-  },
-)
+])('%s is refused, and the package stays a draft', async (_, query, bytes, headers, status, path) => {
+  const { tenant, id, file, show } = await makeDraftPackage()
+  const answer = await putBytes(tenant, file + query, bytes, headers)
+  expect(answer.body).toMatchObject({ status, code: 'request.invalid', errors: [{ path }] })
+  expect(await storedObjects(tenant, id)).toEqual([])
+  expect((await show()).state).toBe('draft')
+})
 
 it('a file without a length and a file over 100 MB are refused before they are read', async () => {
-  const { tenant, id, file, show } = await makeOne()
+  const { tenant, id, file, show } = await makeDraftPackage()
   const neverRead = () => new ReadableStream({ type: 'bytes', pull: () => {} })
   const unknown = await putBytes(tenant, file, neverRead())
   expect(unknown.body).toMatchObject({ status: 411, code: 'request.length_required' })
@@ -89,7 +86,7 @@ it('a file without a length and a file over 100 MB are refused before they are r
 })
 
 it('a file whose digest does not match is refused and removed, and the right file is taken afterwards', async () => {
-  const { tenant, id, file, show } = await makeOne({ signMethod: 'MD5' })
+  const { tenant, id, file, show } = await makeDraftPackage({ signMethod: 'MD5' })
   const bytes = randomBytes(100_000)
   const wrong = await putBytes(tenant, file, bytes, { 'X-Content-SHA256': digest('sha256', randomBytes(10)) })
   expect(wrong.body).toMatchObject({ status: 422, errors: [{ path: 'x-content-sha256' }] })
@@ -105,7 +102,7 @@ it.each([
   ['ends half-way', (bytes: Uint8Array) => [bytes]],
   ['is longer than announced', (bytes: Uint8Array) => [bytes, bytes, bytes]],
 ])('a body that %s leaves nothing behind', async (_, chunksOf) => {
-  const { tenant, id, file, show } = await makeOne()
+  const { tenant, id, file, show } = await makeDraftPackage()
   const chunks = chunksOf(randomBytes(60_000))
   const body = new ReadableStream({
     pull(controller) {
@@ -122,7 +119,7 @@ it.each([
 })
 
 it('the file of a ready package never changes', async () => {
-  const { tenant, id, file, path, show } = await makeOne()
+  const { tenant, id, file, path, show } = await makeDraftPackage()
   const bytes = randomBytes(1000)
   await putBytes(tenant, file, bytes)
   const ready = await show()
@@ -135,7 +132,7 @@ it('the file of a ready package never changes', async () => {
 })
 
 it("of several files that come at once, one becomes the package's file", async () => {
-  const { tenant, id, file, show } = await makeOne()
+  const { tenant, id, file, show } = await makeDraftPackage()
   const files = Array.from({ length: 4 }, () => randomBytes(200_000))
   const answers = await Promise.all(files.map((bytes) => putBytes(tenant, file, bytes)))
   expect(answers.map(({ status }) => status).sort()).toEqual([200, 409, 409, 409])

@@ -26,7 +26,7 @@ async function makeReady(tenant: Tenant): Promise<string> {
 
 const recall = ({ call }: Pick<Tenant, 'call'>, id: string) => call('POST', `/api/v1/packages/${id}/recall`)
 
-const inLab = ({ admin, productId }: Lab): Tenant => ({ ...admin, productId })
+const tenantOf = ({ admin, productId }: Lab): Tenant => ({ ...admin, productId })
 
 /** The status that D1 has of a task, which lists show. */
 const statusInD1 = (taskId: string) =>
@@ -198,7 +198,7 @@ it('a recall completes by itself if the process ended right after the package wa
   const lab = await makeLab(1)
   const pkg = await lab.addPackage('v2')
   const task = await lab.addTask(pkg)
-  const tenant = inLab(lab)
+  const tenant = tenantOf(lab)
   const ref = { tenantId: tenant.tenantId, packageId: pkg }
   await packageVerifier(env, ref).wake(ref, 30_000)
   await env.DB.prepare("UPDATE packages SET state = 'recalled', recalled_at = 1 WHERE id = ?").bind(pkg).run()
@@ -226,7 +226,7 @@ it('a recall that cannot reach a task returns 503, and completes when it is call
   expect(first.body).toMatchObject({ status: 503, code: 'package.recall_unfinished' })
   expect(first.headers.get('retry-after')).toBe('5')
   expect((await other.get()).status).toBe('paused')
-  expect(await storedObjects(inLab(lab), pkg)).toEqual([])
+  expect(await storedObjects(tenantOf(lab), pkg)).toEqual([])
   const audited = await lab.admin.call('GET', `/api/v1/audit?target=${pkg}&action=package.recall`)
   expect(audited.body.items).toMatchObject([{ detail: { unfinished: true } }])
   away.mockRestore()

@@ -37,7 +37,7 @@ it.each([1, 16 * MIB, 16 * MIB + 1, 1600 * MIB, 1600 * MIB + 1, 4 * 1024 * MIB +
   },
 )
 
-async function makeOne(fields: object = {}) {
+async function makeDraftPackage(fields: object = {}) {
   const tenant = await makeTenantWithProduct()
   const id = await makeDraft(tenant, fields)
   const path = `/api/v1/packages/${id}`
@@ -58,7 +58,7 @@ async function makeOne(fields: object = {}) {
 }
 
 it('a file that is uploaded in parts makes its package ready', async () => {
-  const { tenant, id, start, call } = await makeOne({ signMethod: 'MD5' })
+  const { tenant, id, start, call } = await makeDraftPackage({ signMethod: 'MD5' })
   const bytes = randomBytes(16 * MIB + 1000)
   const sha256 = digest('sha256', bytes).toUpperCase()
   const size = bytes.byteLength
@@ -100,14 +100,14 @@ it.each([
   ['a file over 5 GB', { size: 5 * 1024 * MIB + 1 }, 'size'],
   ['a digest that is no SHA-256', { size: 10, sha256: 'f'.repeat(63) }, 'sha256'],
   ['a long file name', { size: 10, filename: 'f'.repeat(256) }, 'filename'],
-])('an upload of %s is refused', async (_, body, path) => {
-  const one = await makeOne()
+])('an upload with %s is refused', async (_, body, path) => {
+  const one = await makeDraftPackage()
   const refused = await one.call('POST', `${one.path}/uploads`, body)
   expect(refused.body).toMatchObject({ status: 422, errors: [{ path }] })
 })
 
 it('a part is refused if the upload has no such part or if its size is wrong', async () => {
-  const { start } = await makeOne()
+  const { start } = await makeDraftPackage()
   const { part, show } = await start({ size: 1000 })
   for (const n of [0, 2, -1, 1.5, 'x', '99999999999999999999']) {
     expect((await part(n, randomBytes(1000))).body).toMatchObject({ status: 422, errors: [{ path: 'n' }] })
@@ -119,7 +119,7 @@ it('a part is refused if the upload has no such part or if its size is wrong', a
 })
 
 it('an upload stays as it was if a part is cut off', async () => {
-  const { tenant, id, start } = await makeOne()
+  const { tenant, id, start } = await makeDraftPackage()
   const bytes = randomBytes(100_000)
   const { upload, part, complete, show } = await start({ size: 100_000 })
   const half = new ReadableStream({
@@ -137,7 +137,7 @@ it('an upload stays as it was if a part is cut off', async () => {
 })
 
 it('a package whose upload has the wrong digest becomes a draft again and says why', async () => {
-  const { tenant, id, start, path, show } = await makeOne()
+  const { tenant, id, start, path, show } = await makeDraftPackage()
   const bytes = randomBytes(1000)
   const { part, complete } = await start({ size: 1000, sha256: digest('sha256', randomBytes(10)) })
   await part(1, bytes)
@@ -152,7 +152,7 @@ it('a package whose upload has the wrong digest becomes a draft again and says w
 })
 
 it('an upload that R2 completed before the process ended can be completed again', async () => {
-  const { tenant, id, start, path } = await makeOne()
+  const { tenant, id, start, path } = await makeDraftPackage()
   const bytes = randomBytes(1000)
   const { uploadId, part, complete } = await start({ size: 1000 })
   await part(1, bytes)
@@ -170,7 +170,7 @@ it('an upload that R2 completed before the process ended can be completed again'
 })
 
 it('an upload that is completed several times at once is verified once', async () => {
-  const { tenant, id, start } = await makeOne()
+  const { tenant, id, start } = await makeDraftPackage()
   const bytes = randomBytes(300_000)
   const { part, complete } = await start({ size: 300_000 })
   await part(1, bytes)
@@ -183,7 +183,7 @@ it('an upload that is completed several times at once is verified once', async (
 })
 
 it('one of two uploads of a package wins, and the other is removed', async () => {
-  const { tenant, id, start } = await makeOne()
+  const { tenant, id, start } = await makeDraftPackage()
   const [one, other] = [await start({ size: 1000 }), await start({ size: 2000 })]
   await one.part(1, randomBytes(1000))
   await other.part(1, randomBytes(2000))
@@ -195,7 +195,7 @@ it('one of two uploads of a package wins, and the other is removed', async () =>
 })
 
 it('an upload that was aborted is gone', async () => {
-  const { tenant, id, call, start } = await makeOne()
+  const { tenant, id, call, start } = await makeDraftPackage()
   const { upload, part, complete } = await start({ size: 1000 })
   await part(1, randomBytes(1000))
   expect((await call('DELETE', upload)).status).toBe(204)
@@ -208,7 +208,7 @@ it('an upload that was aborted is gone', async () => {
 })
 
 it('an upload whose parts R2 has lost returns 409', async () => {
-  const { start } = await makeOne()
+  const { start } = await makeDraftPackage()
   const { uploadId, part, complete } = await start({ size: 1000 })
   await part(1, randomBytes(1000))
   const row = await env.DB.prepare('SELECT storage_key, r2_upload_id FROM uploads WHERE id = ?')
@@ -221,7 +221,7 @@ it('an upload whose parts R2 has lost returns 409', async () => {
 })
 
 it('a package has at most five open uploads, and expired ones do not count', async () => {
-  const { path, call, start } = await makeOne()
+  const { path, call, start } = await makeDraftPackage()
   const { uploadId } = await start({ size: 10 })
   for (let count = 1; count < 5; count++) await start({ size: 10 })
   const sixth = () => call('POST', `${path}/uploads`, { size: 10 })
@@ -234,7 +234,7 @@ it('a package has at most five open uploads, and expired ones do not count', asy
 })
 
 it("another tenant's upload returns 404", async () => {
-  const { start, call } = await makeOne()
+  const { start, call } = await makeDraftPackage()
   const stranger = await makeTenantWithProduct()
   const { upload } = await start({ size: 1000 })
   const answers = [
@@ -248,7 +248,7 @@ it("another tenant's upload returns 404", async () => {
 })
 
 it('a package takes no other file while an upload is being verified', async () => {
-  const { tenant, id, path, call } = await makeOne()
+  const { tenant, id, path, call } = await makeDraftPackage()
   await env.DB.prepare("UPDATE packages SET state = 'verifying' WHERE id = ?").bind(id).run()
   const refused = { status: 409, code: 'package.verifying' }
   expect((await putBytes(tenant, `${path}/file`, randomBytes(10))).body).toMatchObject(refused)

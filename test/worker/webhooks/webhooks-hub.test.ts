@@ -26,7 +26,7 @@ async function makeListener(bridge: string, events = EVENTS) {
   return { admin, receiver, heard, sender: webhookSender(env, webhook.id) }
 }
 
-async function makeOwn() {
+async function makeOwnBridge() {
   const name = `own-${names++}`
   const listener = await makeListener(name)
   const bridge = await makeBridge(listener.admin.tenantId, name)
@@ -52,13 +52,13 @@ const untilQuiet = (hub: ReturnType<typeof hubStub>) =>
     }),
   )
 
-const rejected = (count: number) =>
+const unreadable = (count: number) =>
   Array.from({ length: count }, () =>
     says({ id: 'dev_none', number: 'none', token: 'nobody' }, 'ota/device/inform', 'nonsense'),
   )
 
 it('a webhook tells once that a bridge was away for five minutes, and again the next time', async () => {
-  const { bridge, hub, name, heard, untilHeard } = await makeOwn()
+  const { bridge, hub, name, heard, untilHeard } = await makeOwnBridge()
   await bridge.idleFor(3 * MINUTE_MS)
   const left = Date.now()
   await leave(bridge, hub)
@@ -83,7 +83,7 @@ it('a webhook tells once that a bridge was away for five minutes, and again the 
 })
 
 it('no webhook tells of a bridge that comes back within five minutes or keeps handing over messages', async () => {
-  const { bridge, hub, heard } = await makeOwn()
+  const { bridge, hub, heard } = await makeOwnBridge()
   await leave(bridge, hub)
   moveClock(4 * MINUTE_MS)
   await bridge.connect()
@@ -96,7 +96,7 @@ it('no webhook tells of a bridge that comes back within five minutes or keeps ha
 })
 
 it('the hub notices that a bridge is gone although the socket never closed and the hub lost its memory', async () => {
-  const { hub, untilHeard } = await makeOwn()
+  const { hub, untilHeard } = await makeOwnBridge()
   await evictDurableObject(hub)
   moveClock(6 * MINUTE_MS)
   await untilHeard(1)
@@ -114,7 +114,7 @@ it('events of a shared bridge go, without figures, to each tenant that it serves
   ]
   // The last tenant has a bridge of its own with that name.
   await makeBridge(others[2]!.admin.tenantId, name)
-  await bridge.post(rejected(100))
+  await bridge.post(unreadable(100))
   await leave(bridge, hub)
   moveClock(6 * MINUTE_MS)
   const senders = [one, two, ...others].map(({ sender }) => sender)
@@ -134,15 +134,15 @@ it('events of a shared bridge go, without figures, to each tenant that it serves
 })
 
 it('a webhook tells that rejections are spiking, with figures, at most once an hour', async () => {
-  const { bridge, hub, name, heard, untilHeard } = await makeOwn()
+  const { bridge, hub, name, heard, untilHeard } = await makeOwnBridge()
   // Starts at the beginning of a minute, so that all of these rejections fall into the same one.
   moveClock(MINUTE_MS - (Date.now() % MINUTE_MS) + 1000)
-  await bridge.post(rejected(99))
+  await bridge.post(unreadable(99))
   await untilQuiet(hub)
   expect(await heard()).toEqual([])
   moveClock(MINUTE_MS)
-  await bridge.post(rejected(60))
-  await bridge.post(rejected(60))
+  await bridge.post(unreadable(60))
+  await bridge.post(unreadable(60))
   await untilHeard(1)
   expect((await heard())[0]).toMatchObject({
     type: 'rejections.spiking',
@@ -150,16 +150,16 @@ it('a webhook tells that rejections are spiking, with figures, at most once an h
   })
   expect(JSON.stringify(await heard())).not.toContain('nobody')
   moveClock(30 * MINUTE_MS)
-  await bridge.post(rejected(500))
+  await bridge.post(unreadable(500))
   await untilQuiet(hub)
   expect(await heard()).toHaveLength(1)
   moveClock(31 * MINUTE_MS)
-  await bridge.post(rejected(500))
+  await bridge.post(unreadable(500))
   await untilHeard(2)
 })
 
 it('an event that could not be published at first is published later, once', async () => {
-  const { bridge, hub, receiver, untilHeard } = await makeOwn()
+  const { bridge, hub, receiver, untilHeard } = await makeOwnBridge()
   await leave(bridge, hub)
   moveClock(6 * MINUTE_MS)
   await env.DB.exec('ALTER TABLE webhooks RENAME TO webhooks_away')
@@ -172,7 +172,7 @@ it('an event that could not be published at first is published later, once', asy
 })
 
 it('the hub writes rejections into D1 a minute after they came', async () => {
-  const { admin, bridge, hub } = await makeOwn()
+  const { admin, bridge, hub } = await makeOwnBridge()
   const products = await admin.call('GET', '/api/v1/products')
   const made = await admin.call('POST', '/api/v1/devices', {
     productId: products.body.items[0].id,

@@ -20,7 +20,7 @@ import {
 const DAY_MS = 24 * 3600_000
 const ALLOWED = { allowPrivate: true }
 
-async function makeAll() {
+async function makeWebhookLab() {
   const admin = await makeTenant()
   const receiver = makeReceiver()
   const webhook = await makeWebhook(admin, receiver.url)
@@ -37,7 +37,7 @@ async function makeAll() {
 }
 
 it('a delivery that was answered with 500 is tried again under the same id, with a new signature', async () => {
-  const { receiver, webhook, publish, untilIs } = await makeAll()
+  const { receiver, webhook, publish, untilIs } = await makeWebhookLab()
   await receiver.answers({ status: 500, body: 'not now' }, { status: 200, body: 'thanks' })
   await publish('evt_1')
   const waiting = await untilIs('evt_1', { attempts: 1 })
@@ -63,7 +63,7 @@ it('a delivery that was answered with 500 is tried again under the same id, with
 })
 
 it('a delivery fails for good after ten tries in about three days', async () => {
-  const { receiver, publish, untilIs } = await makeAll()
+  const { receiver, publish, untilIs } = await makeWebhookLab()
   await receiver.answers(...Array.from({ length: 11 }, () => ({ status: 503 })))
   await publish('evt_1')
   for (let attempts = 1; attempts < 10; attempts++) {
@@ -75,7 +75,7 @@ it('a delivery fails for good after ten tries in about three days', async () => 
 })
 
 it('the sender of webhooks follows no redirect', async () => {
-  const { receiver, publish, untilIs } = await makeAll()
+  const { receiver, publish, untilIs } = await makeWebhookLab()
   const elsewhere = makeReceiver()
   await receiver.answers({ status: 307, headers: { location: elsewhere.url } })
   await publish('evt_1')
@@ -117,7 +117,7 @@ it('the sender of webhooks stops waiting for an answer after its time limit, and
 })
 
 it('the sender of webhooks keeps 1 KiB of an answer and does not wait for the rest', async () => {
-  const { receiver, publish, webhook, untilIs } = await makeAll()
+  const { receiver, publish, webhook, untilIs } = await makeWebhookLab()
   const endless = { body: 'x'.repeat(100_000), hangs: 'in the body' as const }
   await receiver.answers({ body: 'ü'.repeat(1000), status: 500 }, endless)
   await publish('evt_1')
@@ -128,7 +128,7 @@ it('the sender of webhooks keeps 1 KiB of an answer and does not wait for the re
 })
 
 it('a 410 disables a webhook until it is changed', async () => {
-  const { admin, receiver, publish, path, untilIs } = await makeAll()
+  const { admin, receiver, publish, path, untilIs } = await makeWebhookLab()
   await receiver.answers({ status: 410 })
   await publish('evt_1')
   expect(await untilIs('evt_1', { attempts: 1 })).toMatchObject({ state: 'failed', status: 410 })
@@ -146,7 +146,7 @@ it('a 410 disables a webhook until it is changed', async () => {
 })
 
 it("the sender of webhooks waits as long as the receiver's Retry-After says", async () => {
-  const { receiver, sender, publish, untilIs } = await makeAll()
+  const { receiver, sender, publish, untilIs } = await makeWebhookLab()
   await receiver.answers({ status: 429, headers: { 'retry-after': '600' } })
   await publish('evt_1')
   await untilIs('evt_1', { attempts: 1 })
@@ -161,7 +161,7 @@ it("the sender of webhooks waits as long as the receiver's Retry-After says", as
 })
 
 it('a delivery can be replayed under its id, even one that arrived', async () => {
-  const { admin, receiver, publish, path, untilIs } = await makeAll()
+  const { admin, receiver, publish, path, untilIs } = await makeWebhookLab()
   await publish('evt_1')
   await untilIs('evt_1', { state: 'delivered' })
   expect((await admin.call('POST', `${path}/deliveries/evt_none/replay`)).body.code).toBe(
@@ -173,7 +173,7 @@ it('a delivery can be replayed under its id, even one that arrived', async () =>
 })
 
 it('the outcome of a try is dropped if the delivery was replayed meanwhile', async () => {
-  const { sender } = await makeAll()
+  const { sender } = await makeWebhookLab()
   const left = await runInDurableObject(sender, (_, { storage }) => {
     const deliveries = openDeliveryStorage(storage)
     deliveries.insert([makeEvent('evt_1')], 1000)
@@ -187,7 +187,7 @@ it('the outcome of a try is dropped if the delivery was replayed meanwhile', asy
 })
 
 it('an event that is published several times is delivered once', async () => {
-  const { admin, receiver, webhook, publish, untilIs } = await makeAll()
+  const { admin, receiver, webhook, publish, untilIs } = await makeWebhookLab()
   await publish('evt_1', 'evt_1')
   await untilIs('evt_1', { state: 'delivered' })
   await publish('evt_1', 'evt_2')
@@ -197,7 +197,7 @@ it('an event that is published several times is delivered once', async () => {
 })
 
 it('a delivery is tried later if the database fails', async () => {
-  const { admin, webhook, sender, untilIs } = await makeAll()
+  const { admin, webhook, sender, untilIs } = await makeWebhookLab()
   await env.DB.exec('ALTER TABLE webhooks RENAME TO webhooks_away')
   await sender.enqueue({ tenantId: admin.tenantId, webhookId: webhook.id }, [makeEvent('evt_1')])
   const nextLook = () => runInDurableObject(sender, (_, { storage }) => storage.getAlarm())
@@ -208,7 +208,7 @@ it('a delivery is tried later if the database fails', async () => {
 })
 
 it('a delivery goes to the address, and is signed with the secret, that the webhook has when it is sent', async () => {
-  const { admin, receiver, path, publish, untilIs } = await makeAll()
+  const { admin, receiver, path, publish, untilIs } = await makeWebhookLab()
   await receiver.answers({ status: 500 })
   await publish('evt_1')
   await untilIs('evt_1', { attempts: 1 })
@@ -221,7 +221,7 @@ it('a delivery goes to the address, and is signed with the secret, that the webh
 })
 
 it('a deleted webhook gets nothing more, and its sender keeps nothing', async () => {
-  const { admin, receiver, webhook, sender, path, publish, untilIs } = await makeAll()
+  const { admin, receiver, webhook, sender, path, publish, untilIs } = await makeWebhookLab()
   await receiver.answers({ status: 500 })
   await publish('evt_1')
   await untilIs('evt_1', { attempts: 1 })
@@ -239,7 +239,7 @@ it('a deleted webhook gets nothing more, and its sender keeps nothing', async ()
 })
 
 it('a webhook keeps a bounded number of deliveries and counts those that were dropped', async () => {
-  const { admin, webhook, sender, path } = await makeAll()
+  const { admin, webhook, sender, path } = await makeWebhookLab()
   const ref = { tenantId: admin.tenantId, webhookId: webhook.id }
   const events = Array.from({ length: MAX_PENDING + 7 }, (_, n) => makeEvent(`evt_${n}`))
   await runInDurableObject(sender, (_, { storage }) => {
@@ -260,7 +260,7 @@ it('a webhook keeps a bounded number of deliveries and counts those that were dr
 })
 
 it('deliveries of a webhook are listed newest first, in pages', async () => {
-  const { admin, publish, path, untilIs } = await makeAll()
+  const { admin, publish, path, untilIs } = await makeWebhookLab()
   const ids = Array.from({ length: 25 }, (_, n) => `evt_${n}`)
   await publish(...ids)
   for (const id of ids) await untilIs(id, { state: 'delivered' })

@@ -71,7 +71,7 @@ describe('the cancellation of a task with 300 Pushed, 200 Upgrading and 500 Pend
     expect(await countsOf(task)).toEqual({ total: 1000, cancelled: 1000 })
   })
 
-  it('no cancellation is the last word to a device that a newer task has sent a notice', async () => {
+  it('a device to which a newer task has sent a notice gets no cancellation of the older task afterwards', async () => {
     const { fleet, task, notices } = await fleetAtWork({ notifyCancel: true })
     // The newer task replaces the 300 Pushed devices and waits for the 200 Upgrading ones.
     const newer = await fleet.upgradeTo('v3')

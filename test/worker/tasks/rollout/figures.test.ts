@@ -89,7 +89,7 @@ describe('the failures of a task', () => {
     expect((await task.get()).failures).toEqual([])
   })
 
-  it('failures with more than 100 different texts are counted together beyond the hundredth', async () => {
+  it('of more than 100 different failure texts, those beyond the hundredth are counted together', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2')
     const told = await fleet.takeNotices()

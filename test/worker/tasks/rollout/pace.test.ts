@@ -208,7 +208,7 @@ describe('haltOn', () => {
   const fail = (device: LabDevice) => progresses(device, -1)
   const succeed = (device: LabDevice) => progresses(device, 100)
 
-  it('a task halts if enough devices have settled and more than the limit of them failed, not at the limit', async () => {
+  it('a task halts once enough devices have settled and more of them failed than the limit allows', async () => {
     const fleet = await makeRolloutFleet()
     stopClock()
     const task = await fleet.upgradeTo('v2', { policy: { ...policy, ratePerMinute: 6000 } })

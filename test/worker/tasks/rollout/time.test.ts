@@ -12,7 +12,7 @@ const jumpTo = (time: string) => moveClock(Date.parse(time) - Date.now())
 const part = <T>(list: T[], from: number, to: number) => list.slice(from, to)
 const says = (step: number) => (device: LabDevice) => progresses(device, step)
 
-async function pushed(fleet: RolloutFleet): Promise<LabDevice[]> {
+async function pushToAll(fleet: RolloutFleet): Promise<LabDevice[]> {
   const told = await fleet.takeNotices()
   expect(told).toHaveLength(fleet.devices.length)
   return told
@@ -22,7 +22,7 @@ describe('deviceTimeoutMinutes', () => {
   it('a device times out `deviceTimeoutMinutes` after its latest message', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { deviceTimeoutMinutes: 30 } })
-    const told = await pushed(fleet)
+    const told = await pushToAll(fleet)
     await fleet.all(told, says(10))
     await fleet.wait(20 * MINUTE)
     await fleet.all(part(told, 0, 400), says(20))
@@ -49,7 +49,7 @@ describe('deviceTimeoutMinutes', () => {
   it('an outage of the bridge makes no device time out', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { deviceTimeoutMinutes: 30 } })
-    await fleet.all(await pushed(fleet), says(10))
+    await fleet.all(await pushToAll(fleet), says(10))
     moveClock(3 * HOUR)
     await fleet.wait(29 * MINUTE)
     expect(await countsOf(task)).toEqual({ total: 1000, upgrading: 1000 })
@@ -63,7 +63,7 @@ describe('autoRetry', () => {
     const fleet = await makeRolloutFleet()
     const policy = { autoRetry: { times: 2, backoffMinutes: 10 }, deviceTimeoutMinutes: 5 }
     const task = await fleet.upgradeTo('v2', { policy })
-    const told = await pushed(fleet)
+    const told = await pushToAll(fleet)
     await fleet.all(part(told, 0, 100), says(-1))
     await fleet.all(part(told, 100, 200), says(-2))
     await fleet.all(part(told, 200, 300), says(-3))
@@ -122,7 +122,7 @@ describe('autoRetry', () => {
     const fleet = await makeRolloutFleet()
     const policy = { autoRetry: { times: 1, backoffMinutes: 10, on: [-3] }, deviceTimeoutMinutes: 5 }
     const task = await fleet.upgradeTo('v2', { policy })
-    const told = await pushed(fleet)
+    const told = await pushToAll(fleet)
     await fleet.all(part(told, 0, 100), says(-1))
     await fleet.all(part(told, 100, 250), says(-2))
     await fleet.all(part(told, 250, 450), says(-3))
@@ -142,7 +142,7 @@ describe('autoRetry', () => {
   it('an operator can retry a device before its automatic retry, or cancel that retry', async () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { autoRetry: { times: 1, backoffMinutes: 60 } } })
-    const told = await pushed(fleet)
+    const told = await pushToAll(fleet)
     await fleet.all(told, says(-1))
     const [one, two] = [told[0]!, told[1]!]
     expect((await task.post(`/devices/${one.id}/retry`)).body).toEqual({ retried: 1, skipped: [] })
@@ -270,7 +270,7 @@ describe('mismatchPushes', () => {
     async (mismatchPushes, reportsToFail) => {
       const fleet = await makeRolloutFleet()
       const task = await fleet.upgradeTo('v2', { policy: { mismatchPushes } })
-      await pushed(fleet)
+      await pushToAll(fleet)
       for (let report = 1; report <= reportsToFail; report++) {
         expect(await countsOf(task)).toEqual({ total: 1000, pushed: 1000 })
         await fleet.all(fleet.devices, (device) => reports(device, 'v1'))
@@ -295,7 +295,7 @@ describe('downloadTtlSeconds', () => {
       expect(new URL(JSON.parse(payload).params.url).searchParams.get('X-Amz-Expires')).toBe('1234')
       expect(expiresInSeconds).toBe(1234)
     }
-    const told = await pushed(fleet)
+    const told = await pushToAll(fleet)
 
     // −2 is a Failure while the link lives, and no Failure once it has expired.
     await fleet.wait(1233 * SECOND)
@@ -313,7 +313,7 @@ describe('confirm', () => {
   const play = async (confirm: 'progress' | 'version') => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { confirm } })
-    const told = await pushed(fleet)
+    const told = await pushToAll(fleet)
     await fleet.all(told, says(100))
     const atHundred = await countsOf(task)
     await fleet.all(part(told, 0, 700), (device) => reports(device, 'v2'))

@@ -4,14 +4,14 @@ import { caller } from '../../api.ts'
 import { type Lab, type LabDevice, makeLab, over, progresses, reports, says } from '../../lab.ts'
 import { taken } from '../../lab-bridge.ts'
 
-/** A device that has a notice for v2. `isUndisturbed` expects that it is still Pushed and can be upgraded. */
+/** A device that has a notice for v2. `expectUndisturbed` expects that it is still Pushed and can be upgraded. */
 async function pushed() {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   await lab.bridge.post([reports(device, 'v1')])
   const task = await lab.upgradeTo('v2')
   const { frame } = await lab.push(device)
-  const isUndisturbed = async () => {
+  const expectUndisturbed = async () => {
     expect(await task.device(device)).toMatchObject({
       status: 'pushed',
       step: null,
@@ -22,7 +22,7 @@ async function pushed() {
     await lab.bridge.post([progresses(device, 100)])
     expect((await task.device(device)).status).toBe('success')
   }
-  return { lab, device, task, frame, isUndisturbed }
+  return { lab, device, task, frame, expectUndisturbed }
 }
 
 const base64 = (bytes: string | Uint8Array) => Buffer.from(bytes as string).toString('base64')
@@ -32,7 +32,7 @@ describe('batches', () => {
     lab.bridge.client.call('POST', '/bridge/v1/messages', body, headers)
 
   it('a batch that cannot be read or names another bridge is refused as a whole', async () => {
-    const { lab, isUndisturbed } = await pushed()
+    const { lab, expectUndisturbed } = await pushed()
     const isJson = { 'content-type': 'application/json' }
     const refused: [unknown, number, Record<string, string>?][] = [
       ['{"bridge":', 400, isJson],
@@ -56,22 +56,22 @@ describe('batches', () => {
       expect(answer.headers.get('content-type'), which).toBe('application/problem+json')
       expect(answer.body, which).toMatchObject({ status, code: expect.stringMatching(/^[a-z]+\.[a-z_]+$/) })
     }
-    await isUndisturbed()
+    await expectUndisturbed()
   })
 
   it('a batch without the key of a bridge is refused', async () => {
-    const { lab, isUndisturbed } = await pushed()
+    const { lab, expectUndisturbed } = await pushed()
     const body = { bridge: 'default', items: [] }
     expect((await caller(undefined)('POST', '/bridge/v1/messages', body)).status).toBe(401)
     expect((await caller('wrong')('POST', '/bridge/v1/messages', body)).status).toBe(401)
     expect((await lab.admin.call('POST', '/bridge/v1/messages', body)).status).toBe(403)
     expect((await lab.bridge.client.call('GET', '/bridge/v1/socket')).status).toBe(426)
     expect((await lab.bridge.client.call('GET', '/api/v1/devices')).status).toBe(403)
-    await isUndisturbed()
+    await expectUndisturbed()
   })
 
   it('a batch with bad items among good ones loses only the bad ones', async () => {
-    const { lab, device, frame, isUndisturbed } = await pushed()
+    const { lab, device, frame, expectUndisturbed } = await pushed()
     const message = {
       kind: 'message',
       username: device.token,
@@ -115,11 +115,11 @@ describe('batches', () => {
     }
     const { body } = await lab.admin.call('GET', `/api/v1/devices/${device.id}`)
     expect(body.modules).toContainEqual(expect.objectContaining({ module: 'MCU', version: 'v1.5' }))
-    await isUndisturbed()
+    await expectUndisturbed()
   })
 
   it('each meaningless message of a batch is rejected with a reason, and kept as a rejection of its device', async () => {
-    const { lab, device, frame, isUndisturbed } = await pushed()
+    const { lab, device, frame, expectUndisturbed } = await pushed()
     const inform = 'ota/device/inform'
     const progress = 'ota/device/progress'
     const stranger = { id: 'x', number: 'x', token: 'unknown-token' }
@@ -170,7 +170,7 @@ describe('batches', () => {
     expect(body.items).toHaveLength(20)
     expect(body.items[0]).toMatchObject({ topic: inform, reason: 'not JSON' })
     for (const item of body.items) expect(Buffer.byteLength(item.payload)).toBeLessThanOrEqual(1024 + 4)
-    await isUndisturbed()
+    await expectUndisturbed()
   })
 
   it('strange but readable messages break nothing', async () => {
@@ -207,7 +207,7 @@ describe('batches', () => {
 
 describe('the device API', () => {
   it('the device API refuses wrong requests with a clear status, and the upgrade goes on', async () => {
-    const { device, isUndisturbed } = await pushed()
+    const { device, expectUndisturbed } = await pushed()
     const call = over(device)
     const isJson = { 'content-type': 'application/json' }
     const refused: [string, string, unknown, number][] = [
@@ -243,7 +243,7 @@ describe('the device API', () => {
       expect(answer.status, token).toBe(401)
       expect(answer.headers.get('www-authenticate')).toContain('Bearer')
     }
-    await isUndisturbed()
+    await expectUndisturbed()
   })
 })
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type LabDevice, makeLab, outcomeOf, progresses, reports, says, slotOf } from '../../lab.ts'
 
-const NOBODY = { total: 0, pending: 0, pushed: 0, upgrading: 0, success: 0, failure: 0, cancelled: 0 }
+const NO_DEVICES = { total: 0, pending: 0, pushed: 0, upgrading: 0, success: 0, failure: 0, cancelled: 0 }
 
 describe('six devices, one for each end', () => {
   it('a task counts its devices by the ways they ended, and a retry of the failed ones succeeds', async () => {
@@ -40,7 +40,13 @@ describe('six devices, one for each end', () => {
     for (const [device, status, description, step] of ends) {
       expect(await task.device(device)).toMatchObject({ status, description, step, fromVersion: 'v1.0.0' })
     }
-    expect((await task.get()).counts).toEqual({ ...NOBODY, total: 6, success: 1, failure: 4, cancelled: 1 })
+    expect((await task.get()).counts).toEqual({
+      ...NO_DEVICES,
+      total: 6,
+      success: 1,
+      failure: 4,
+      cancelled: 1,
+    })
     await task.becomes('finished')
     await lab.unexpected()
     for (const [device, status, description] of ends) {
@@ -57,7 +63,7 @@ describe('six devices, one for each end', () => {
     }
     await task.becomes('finished')
     expect(await lab.unexpected()).toEqual([])
-    expect((await task.get()).counts).toEqual({ ...NOBODY, total: 6, success: 5, cancelled: 1 })
+    expect((await task.get()).counts).toEqual({ ...NO_DEVICES, total: 6, success: 5, cancelled: 1 })
     expect(await outcomeOf(task, failed)).toMatchObject({ status: 'success', attempt: 2 })
     const stored = await lab.admin.call('GET', `/api/v1/tasks?productId=${lab.productId}`)
     expect(stored.body.items[0]).toMatchObject({
@@ -78,7 +84,7 @@ describe('six devices, one for each end', () => {
     expect((await task.post('/retry?include=cancelled')).body).toEqual({ retried: 2, skipped: [] })
     await lab.push(first)
     await lab.push(second)
-    expect((await task.get()).counts).toEqual({ ...NOBODY, total: 2, pushed: 2 })
+    expect((await task.get()).counts).toEqual({ ...NO_DEVICES, total: 2, pushed: 2 })
     expect((await task.post(`/devices/${first.id}/retry`)).body.code).toBe('device.not_failed')
   })
 })
@@ -145,7 +151,7 @@ describe('progress', () => {
       '40 at 40',
       '100 at 100',
     ])
-    expect((await task.get()).counts).toEqual({ ...NOBODY, total: 1, failure: 1 })
+    expect((await task.get()).counts).toEqual({ ...NO_DEVICES, total: 1, failure: 1 })
   })
 })
 
@@ -160,7 +166,13 @@ describe('the target version', () => {
     await lab.push(pushed)
     await lab.push(upgrading)
     await lab.bridge.post([progresses(upgrading, 5)])
-    expect((await task.get()).counts).toEqual({ ...NOBODY, total: 3, pending: 1, pushed: 1, upgrading: 1 })
+    expect((await task.get()).counts).toEqual({
+      ...NO_DEVICES,
+      total: 3,
+      pending: 1,
+      pushed: 1,
+      upgrading: 1,
+    })
     await lab.bridge.post(lab.devices.map((device) => reports(device, ' v2 ')))
     expect(await task.device(pending)).toMatchObject({
       status: 'success',

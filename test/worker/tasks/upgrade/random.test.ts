@@ -73,7 +73,7 @@ async function play(seed: number) {
       () => requests(device(), 'r'),
     ])()
 
-  const deeds: Record<string, () => Promise<unknown>> = {
+  const actions: Record<string, () => Promise<unknown>> = {
     settle: () => lab.bridge.post(lab.bridge.frames.splice(0).flatMap(settle)),
     settleToo: () => lab.bridge.post(lab.bridge.frames.splice(0).flatMap(settle)),
     say: () => lab.bridge.post([said(), said(), said()]),
@@ -90,9 +90,9 @@ async function play(seed: number) {
   for (let round = 1; round <= ROUNDS; round++) {
     if (round % 6 === 0 && tasks.length < 4) await newTask()
     if (round % 9 === 0) await pick(tasks).post('/cancel').then(newTask)
-    const chosen = Array.from({ length: 4 }, () => pick(Object.keys(deeds)))
+    const chosen = Array.from({ length: 4 }, () => pick(Object.keys(actions)))
     log.push(chosen.join(' '))
-    const answers = await Promise.all(chosen.map((deed) => deeds[deed]!()))
+    const answers = await Promise.all(chosen.map((action) => actions[action]!()))
     for (const answer of answers.flat()) expect((answer as { status?: unknown })?.status).not.toBe(500)
     if (random() < 0.3) await lab.bridge.idleFor(pick([61_000, 400_000]))
     await lab.unexpected()

@@ -30,7 +30,7 @@ async function postAgain(lab: Lab, items: Item[], times = 2) {
 }
 
 /** All that can be seen of a device in a task, in the object and in D1. */
-async function everything(lab: Lab, task: LabTask, device: LabDevice) {
+async function stateOf(lab: Lab, task: LabTask, device: LabDevice) {
   await lab.unexpected()
   const counts = (await task.get()).counts
   return {
@@ -41,7 +41,7 @@ async function everything(lab: Lab, task: LabTask, device: LabDevice) {
   }
 }
 
-const alarm = (task: LabTask) => runDurableObjectAlarm(taskStub(env, task.id))
+const ringAlarm = (task: LabTask) => runDurableObjectAlarm(taskStub(env, task.id))
 
 describe('batches that are posted twice', () => {
   it('a batch that is posted again changes nothing, at any point of an upgrade', async () => {
@@ -66,11 +66,11 @@ describe('batches that are posted twice', () => {
     expect(await task.device(device)).toMatchObject({ status: 'upgrading', step: 50, pushes: 3 })
     const upgraded = [progresses(device, 100), reports(device, 'v1.5')]
     await postAgain(lab, upgraded, 1)
-    const before = await everything(lab, task, device)
+    const before = await stateOf(lab, task, device)
     expect(before).toMatchObject({ status: 'success', rolledBack: true })
     await postAgain(lab, [sent(second.frame), taken(second.frame, 'returned')], 2)
-    await alarm(task)
-    expect(await everything(lab, task, device)).toEqual(before)
+    await ringAlarm(task)
+    expect(await stateOf(lab, task, device)).toEqual(before)
     expect(lab.bridge.replies).toEqual([])
   })
 
@@ -106,12 +106,12 @@ describe('alarms that ring twice', () => {
     await lab.push(first)
     await lab.push(second)
     await lab.bridge.post([progresses(first, -1), progresses(second, 100)])
-    const before = await everything(lab, task, first)
+    const before = await stateOf(lab, task, first)
     const pending = (await lab.unexpected()).length
-    await alarm(task)
+    await ringAlarm(task)
     await runInDurableObject(taskStub(env, task.id), (object) => object.alarm())
     await runInDurableObject(taskStub(env, task.id), (object) => object.alarm())
-    expect(await everything(lab, task, first)).toEqual(before)
+    expect(await stateOf(lab, task, first)).toEqual(before)
     expect(await lab.unexpected()).toHaveLength(pending)
   })
 })
@@ -132,7 +132,7 @@ describe('operators that repeat a call', () => {
     expect(await lab.unexpected()).toEqual([])
   })
 
-  it('a repeated pause, resume, cancel or retry is answered like the first and changes nothing', async () => {
+  it('a pause, resume, cancel or retry that is repeated changes nothing', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
     const task = await lab.upgradeTo('v2')

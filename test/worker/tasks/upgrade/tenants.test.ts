@@ -3,14 +3,14 @@ import { makeClient } from '../../api.ts'
 import { type LabDevice, makeLab, progresses, reports } from '../../lab.ts'
 import { taken } from '../../lab-bridge.ts'
 
-/** A device that has a notice for v2. `isUndisturbed` expects that it is still Pushed and can be upgraded. */
+/** A device that has a notice for v2. `expectUndisturbed` expects that it is still Pushed and can be upgraded. */
 async function pushed() {
   const lab = await makeLab(1)
   const [device] = lab.devices as [LabDevice]
   await lab.bridge.post([reports(device, 'v1')])
   const task = await lab.upgradeTo('v2')
   const { frame } = await lab.push(device)
-  const isUndisturbed = async () => {
+  const expectUndisturbed = async () => {
     expect(await task.device(device)).toMatchObject({
       status: 'pushed',
       step: null,
@@ -21,12 +21,12 @@ async function pushed() {
     await lab.bridge.post([progresses(device, 100)])
     expect((await task.device(device)).status).toBe('success')
   }
-  return { lab, device, task, frame, isUndisturbed }
+  return { lab, device, task, frame, expectUndisturbed }
 }
 
 describe('another tenant', () => {
   it('another tenant finds neither a task nor its devices nor its package', async () => {
-    const { lab, device, task, isUndisturbed } = await pushed()
+    const { lab, device, task, expectUndisturbed } = await pushed()
     const other = await makeLab(1)
     const [foreign] = other.devices as [LabDevice]
     const path = `/api/v1/tasks/${task.id}`
@@ -52,11 +52,11 @@ describe('another tenant', () => {
     }
     expect((await other.admin.call('GET', '/api/v1/tasks')).body.items).toEqual([])
     expect((await lab.admin.call('GET', `${path}/devices/${foreign.id}`)).body.code).toBe('device.not_found')
-    await isUndisturbed()
+    await expectUndisturbed()
   })
 
   it("another tenant's bridge cannot speak for a device or a notice", async () => {
-    const { device, frame, isUndisturbed } = await pushed()
+    const { device, frame, expectUndisturbed } = await pushed()
     const other = await makeLab(1)
     const results = await other.bridge.post([
       reports(device, 'v2'),
@@ -76,6 +76,6 @@ describe('another tenant', () => {
     const body = { bridge: 'default', items: [{ ...progresses(device, 100), id: 'x' }] }
     const answer = await shared.call('POST', '/bridge/v1/messages', body)
     expect(answer.body.results).toMatchObject([{ status: 'rejected', reason: 'unknown device' }])
-    await isUndisturbed()
+    await expectUndisturbed()
   })
 })

@@ -78,7 +78,7 @@ describe('late progress of a replaced upgrade', () => {
 
 describe('unsure devices', () => {
   /** Ends an upgrade to v2 by `end`, then has the device report 100 % for v3, without a version report. */
-  async function next(
+  async function nextUpgrade(
     end: (task: LabTask, device: LabDevice, lab: Awaited<ReturnType<typeof makeLab>>) => unknown,
   ) {
     const lab = await makeLab(1)
@@ -96,12 +96,12 @@ describe('unsure devices', () => {
   }
 
   it('a device is unsure after a cancelled upgrade to another version', async () => {
-    const { status } = await next((task, device) => task.post(`/devices/${device.id}/cancel`))
+    const { status } = await nextUpgrade((task, device) => task.post(`/devices/${device.id}/cancel`))
     expect(status).toBe('upgrading')
   })
 
   it('a device is unsure after an upgrade to another version that timed out', async () => {
-    const { status, older, device } = await next(async (_, device, lab) => {
+    const { status, older, device } = await nextUpgrade(async (_, device, lab) => {
       await lab.bridge.post([progresses(device, 10)])
       await lab.bridge.idleFor(HOUR + 1000)
     })
@@ -111,13 +111,13 @@ describe('unsure devices', () => {
 
   it('a device is not unsure after an upgrade that succeeded or that it reported as failed', async () => {
     for (const step of [-1, 100]) {
-      const { status } = await next((_, device, lab) => lab.bridge.post([progresses(device, step)]))
+      const { status } = await nextUpgrade((_, device, lab) => lab.bridge.post([progresses(device, step)]))
       expect(status).toBe('success')
     }
   })
 
   it('a device is no longer unsure after its next Success', async () => {
-    const { status, lab, device, newer } = await next((task, device) =>
+    const { status, lab, device, newer } = await nextUpgrade((task, device) =>
       task.post(`/devices/${device.id}/cancel`),
     )
     expect(status).toBe('upgrading')
