@@ -29,11 +29,18 @@ export async function play(
   const reference = new Reference(policy, endAt, system.taskId, system.ids, clock.now)
   const player = new Player(fleet, system, reference)
   await player.ring()
-  for (const { step, ring } of steps) {
-    await player.take(step)
-    player.compare(ring ? await player.ring() : await system.see())
+  for (let at = 0; at < steps.length; ) {
+    // An object cannot be evicted from within.
+    if (steps[at]!.step.do === 'evict') await system.evict()
+    await system.visit(async () => {
+      do {
+        const { step, ring } = steps[at]!
+        await player.take(step)
+        player.compare(ring ? await player.ring() : await system.see())
+      } while (++at < steps.length && steps[at]!.step.do !== 'evict')
+    })
   }
-  await player.finish()
+  await system.visit(() => player.finish())
 }
 
 class Player {
@@ -98,14 +105,14 @@ class Player {
         await system.handOver()
         return
       case 'evict':
-        return system.evict()
+        return
       case 'ringEarly':
         await system.ringEarly()
         return model.settle(this.outcome(await system.see()))
       case 'operate':
         return this.operate(step.what)
       case 'changeRate':
-        await system.stub.patch({ ratePerMinute: step.to })
+        await system.visit(({ task }) => task.patch({ ratePerMinute: step.to }))
         model.rules.ratePerMinute = step.to ?? undefined
         return
       case 'operateDevice':
@@ -144,19 +151,19 @@ class Player {
       }
       case 'freeze':
         await system.setFrozen(model.now)
-        await system.stub.freeze()
+        await system.visit(({ task }) => task.freeze())
         model.frozen = true
         return
       case 'unfreeze':
         await system.setFrozen(null)
-        await system.stub.wake()
+        await system.visit(({ task }) => task.wake())
         model.frozen = false
         return
       case 'bridgeAway':
       case 'bridgeBack':
         model.away = step.do === 'bridgeAway'
         fleet.setAway(model.away)
-        return system.stub.wake()
+        return system.visit(({ task }) => task.wake())
     }
   }
 
@@ -166,25 +173,25 @@ class Player {
     const isPastEnd = model.endAt !== null && model.now >= model.endAt
     switch (what) {
       case 'pause':
-        await system.stub.pause()
+        await system.visit(({ task }) => task.pause())
         if (!isOver) model.status = 'paused'
         return
       case 'resume':
-        await system.stub.resume()
+        await system.visit(({ task }) => task.resume())
         if (isOver || model.status === 'running') return
         model.status = 'running'
         return model.nextEpoch()
       case 'cancel':
-        await system.stub.cancel()
+        await system.visit(({ task }) => task.cancel())
         if (model.status !== 'finished') model.status = 'cancelled'
         return
       case 'nextWave':
-        await system.stub.nextWave()
+        await system.visit(({ task }) => task.nextWave())
         if (!isOver && model.openWave >= 0 && model.openWave + 1 < model.sizes.length) model.openNext()
         return
       case 'retry':
       case 'retryAll':
-        await system.stub.retry({ includeCancelled: what === 'retryAll' })
+        await system.visit(({ task }) => task.retry({ includeCancelled: what === 'retryAll' }))
         if (model.status === 'cancelled' || isPastEnd) return
         for (const device of model.devices) {
           const isRetried =
@@ -197,14 +204,14 @@ class Player {
   async operateDevice(device: Device, what: 'cancel' | 'retry'): Promise<void> {
     const { model, system } = this
     if (what === 'retry') {
-      await system.stub.retry({ deviceId: device.id })
+      await system.visit(({ task }) => task.retry({ deviceId: device.id }))
       const isOpen = model.status !== 'cancelled' && !(model.endAt !== null && model.now >= model.endAt)
       if (isOpen && (device.status === 'failure' || device.status === 'cancelled')) {
         model.change(device, () => model.retry(device, false))
       }
       return
     }
-    await system.stub.cancelDevices([device.id], 'cancelled_by_operator')
+    await system.visit(({ task }) => task.cancelDevices([device.id], 'cancelled_by_operator'))
     if (device.status === 'failure') device.retryAt = null
     else if (device.status !== 'success') model.change(device, () => model.end(device, 'cancelled'))
   }
@@ -224,14 +231,14 @@ class Player {
 
   async ask(device: Device): Promise<void> {
     const { model, system } = this
-    await system.stub.ask([{ deviceId: device.id, key: system.nextKey() }])
+    await system.visit(({ task }) => task.ask([{ deviceId: device.id, key: system.nextKey() }]))
     model.change(device, () => model.asked(device, true))
     model.send(this.outcome(await system.see()), [device])
   }
 
   async askHttps(device: Device): Promise<void> {
     const { model, system } = this
-    const notice = await system.stub.handOut(device.id)
+    const notice = await system.visit(({ task }) => task.handOut(device.id))
     model.change(device, () => model.asked(device, false))
     const isThere = device.reportsTarget && !device.holdsSlot
     const isDue = this.isHandedOut(device)
@@ -266,10 +273,10 @@ class Player {
       const { status, attempt, pushes, repushes, rolledBack, gone, reachedAt } = devices.get(id)!
       return { id, status, attempt, pushes, repushes, rolledBack, gone, reached: reachedAt !== null }
     })
-    for (const [index, device] of ofModel.entries()) expect(ofTask[index]).toEqual(device)
     const count = (status: string) => model.devices.filter((device) => device.status === status).length
     const settled = model.settled()
     expect({
+      devices: ofTask,
       status: run.status,
       halted: run.halted,
       counts: run.counts,
@@ -282,6 +289,7 @@ class Player {
       })),
       halt: run.halt,
     }).toEqual({
+      devices: ofModel,
       status: model.status,
       halted: model.halted,
       counts: {
@@ -331,7 +339,7 @@ class Player {
       new Set(model.devices.filter(({ holdsSlot }) => holdsSlot).map(({ id }) => id)),
     )
     // A task that is still open would take part in the next scenario.
-    if (model.status !== 'finished') await system.stub.cancel()
+    if (model.status !== 'finished') await system.visit(({ task }) => task.cancel())
     await system.ring()
     fleet.takeNotices()
   }

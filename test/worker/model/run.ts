@@ -1,6 +1,7 @@
 import { env } from 'cloudflare:workers'
 import fc from 'fast-check'
 import { it } from 'vitest'
+import { lookUpModulesInPlace } from './in-place.ts'
 import { play } from './play.ts'
 import { type Scenario, scenario } from './steps.ts'
 import { type Fleet, makeFleet } from './system.ts'
@@ -20,6 +21,7 @@ export function testAgainstReference(part: number, parts: number): void {
   const name = `a task does what its reference does in ${runs} scenarios of ${STEPS} steps (part ${part} of ${parts}, seed ${seed})`
   it(name, { timeout: 10 * 3_600_000 }, async () => {
     const fleet = await makeFleet()
+    lookUpModulesInPlace()
     const failed: { scenario: Scenario; error: unknown }[] = []
     const isWell = async (each: Scenario) => {
       const error = await faultOf(fleet, each)

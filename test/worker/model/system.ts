@@ -1,4 +1,4 @@
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
+import { evictDurableObject, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { TypeID } from 'typeid-js'
 import { vi } from 'vitest'
@@ -8,12 +8,13 @@ import { BridgeHub } from '../../../src/hub/hub-object.ts'
 import { resolveTask } from '../../../src/tasks/api/create-task.ts'
 import { taskStub } from '../../../src/tasks/api/task-stub.ts'
 import { selectionPages } from '../../../src/tasks/database/selection.ts'
+import type { UpgradeTask } from '../../../src/tasks/object/task-object.ts'
 import { taskPolicy } from '../../../src/tasks/rules/task.ts'
 import type { TaskRun } from '../../../src/tasks/rules/task-run.ts'
 import type { Upgrade } from '../../../src/tasks/rules/upgrade.ts'
 import { LAST_PLACE, placeOf } from '../../../src/tasks/rules/waves.ts'
 import type { TaskMessage } from '../../../src/tasks/steps/deliver.ts'
-import { openTaskStorage } from '../../../src/tasks/storage/task-storage.ts'
+import { openTaskStorage, type TaskStorage } from '../../../src/tasks/storage/task-storage.ts'
 import { type Lab, makeLab } from '../lab.ts'
 
 // The real task in its object, with the real hub and D1. Only the steps move the clock, which is years ahead, so that
@@ -77,6 +78,13 @@ export interface Seen {
   alarm: number | null
 }
 
+/** In the task's object. */
+interface Inside {
+  task: UpgradeTask
+  storage: DurableObjectStorage
+  stored: TaskStorage
+}
+
 export type System = Awaited<ReturnType<typeof makeSystem>>
 
 let idNumber = 0
@@ -129,31 +137,48 @@ export async function makeSystem(
   lab.bridge.grant(1000)
 
   /** The task as it is stored, not as the object has it in memory. */
-  const see = (): Promise<Seen> =>
-    runInDurableObject(stub, async (_, { storage }) => {
-      const stored = openTaskStorage(storage)
-      const rows = stored.readRowsOf(ids).map(({ deviceId, upgrade }) => [deviceId, upgrade] as const)
-      return { run: stored.readTask()!.run, devices: new Map(rows), alarm: await storage.getAlarm() }
-    })
+  async function look({ storage, stored }: Inside): Promise<Seen> {
+    const { run } = stored.readTask()!
+    const rows = stored.readRowsOf(ids).map(({ deviceId, upgrade }) => [deviceId, upgrade] as const)
+    return { run, devices: new Map(rows), alarm: await storage.getAlarm() }
+  }
+
+  let inside: Inside | undefined
+  /** Does all of `work` in one visit to the object: a visit costs more than what is done there. */
+  const visit = <T>(work: (inside: Inside) => Promise<T>): Promise<T> =>
+    inside
+      ? work(inside)
+      : runInDurableObject(stub, async (task, { storage }) => {
+          inside = { task, storage, stored: openTaskStorage(storage) }
+          try {
+            return await work(inside)
+          } finally {
+            inside = undefined
+          }
+        })
 
   return {
     taskId,
     ids,
-    stub,
-    deliver: (messages: TaskMessage[]) => stub.deliver(messages),
+    visit,
+    /** Copied, as it is on the way to an object. */
+    deliver: (messages: TaskMessage[]) => visit(({ task }) => task.deliver(structuredClone(messages))),
     nextKey: () => `k${++keyNumber}`,
     evict: () => evictDurableObject(stub),
-    see,
+    see: () => visit(look),
     /** Rings the alarm until it is no longer due. */
-    ring: async (): Promise<Seen> => {
-      for (let rings = 0; rings < 20; rings++) {
-        const seen = await see()
-        if (seen.alarm === null || seen.alarm > clock.now) return seen
-        await runDurableObjectAlarm(stub)
-      }
-      throw new Error('the alarm is still due after 20 rings')
-    },
-    ringEarly: () => runInDurableObject(stub, (task) => task.alarm()),
+    ring: () =>
+      visit(async (inside) => {
+        const { task, storage } = inside
+        for (let rings = 0; rings < 20; rings++) {
+          const alarm = await storage.getAlarm()
+          if (alarm === null || alarm > clock.now) return look(inside)
+          await storage.deleteAlarm()
+          await task.alarm()
+        }
+        throw new Error('the alarm is still due after 20 rings')
+      }),
+    ringEarly: () => visit(({ task }) => task.alarm()),
     /** Tells the hub that the bridge has handed over everything up to now. */
     handOver: () => hubStub(env, hub).batchReceived(clock.now, undefined, {}),
     setFrozen: (at: number | null) =>
