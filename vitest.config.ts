@@ -1,6 +1,8 @@
 import { accessSync, constants } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-pool-workers'
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** Databases of tests live as long as these: in memory, where the machine has such a place. */
 function keepInMemory(): void {
@@ -18,52 +20,85 @@ const modelSettings = Object.fromEntries(
   ['MODEL_RUNS', 'MODEL_SEED'].flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])),
 )
 
+/** Worker tests that look at more than what they made, or that leave the objects' classes changed. */
+const ALONE = [
+  'test/worker/model/*.test.ts',
+  'test/worker/bridges/*.test.ts',
+  'test/worker/products/*.test.ts',
+  'test/worker/webhooks/*.test.ts',
+  'test/worker/tasks/rows-written.test.ts',
+]
+
+/** What takes long starts early, and whoever mostly waits runs beside whoever computes. */
+const FIRST = [
+  '/model/',
+  '/e2e/soak.',
+  '/browser/pages.',
+  '/browser/operate.',
+  '/browser/upload.',
+  '/browser/',
+  '/e2e/',
+]
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const found = FIRST.findIndex((part) => moduleId.includes(part))
+      return found < 0 ? FIRST.length : found
+    }
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b))
+  }
+}
+
+/** For what hangs. How fast something is says nothing on a machine that has other things to do. */
+const limits = { testTimeout: 300_000, hookTimeout: 300_000 }
+
+const workerd = () =>
+  cloudflareTest(async () => ({
+    wrangler: { configPath: './wrangler.toml' },
+    miniflare: {
+      bindings: {
+        MIGRATIONS: await readD1Migrations('migrations'),
+        WEBHOOKS_ALLOW_PRIVATE: 'true',
+        ...modelSettings,
+      },
+    },
+  }))
+const worker = {
+  setupFiles: ['test/worker/setup.ts'],
+  globalSetup: ['test/worker/webhooks/webhooks-receiver.ts'],
+  ...limits,
+}
+
 // Three kinds of test: pure rules in Node, objects and D1 in workerd, the whole system from Node.
 export default defineConfig({
   test: {
-    // All cores: most of the time one waits for the other.
-    maxWorkers: '100%',
+    // One more than there are cores: much of the time a test of the whole system waits.
+    maxWorkers: availableParallelism() + 1,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'] },
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, ...limits },
       },
       {
-        plugins: [
-          cloudflareTest(async () => ({
-            wrangler: { configPath: './wrangler.toml' },
-            miniflare: {
-              bindings: {
-                MIGRATIONS: await readD1Migrations('migrations'),
-                WEBHOOKS_ALLOW_PRIVATE: 'true',
-                ...modelSettings,
-              },
-            },
-          })),
-        ],
+        plugins: [workerd()],
         test: {
           name: 'worker',
           include: ['test/worker/**/*.test.ts'],
-          setupFiles: ['test/worker/setup.ts'],
-          globalSetup: ['test/worker/webhooks/webhooks-receiver.ts'],
-          testTimeout: 20_000,
+          exclude: ALONE,
+          isolate: false,
+          ...worker,
         },
       },
       {
-        test: {
-          name: 'browser',
-          include: ['test/browser/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-        },
+        plugins: [workerd()],
+        test: { name: 'worker alone', include: ALONE, ...worker },
       },
       {
-        test: {
-          name: 'e2e',
-          include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          fileParallelism: false,
-        },
+        test: { name: 'browser', include: ['test/browser/**/*.test.ts'], isolate: false, ...limits },
+      },
+      {
+        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], isolate: false, ...limits },
       },
     ],
   },

@@ -6,7 +6,7 @@ import { UpgradeTask } from '../../src/tasks/object/task-object.ts'
 // Tests and objects share one isolate and so one clock, which a test moves instead of waiting. The platform's timer
 // does not follow it, so this file rings the alarms that are due by the moved clock.
 
-const WAIT_MS = 10_000
+const WAIT_MS = 60_000
 const LOOK_EVERY_MS = 10
 
 const known = new Set<string>()
@@ -73,7 +73,7 @@ async function ringAll(): Promise<boolean> {
   return states.includes('busy')
 }
 
-/** Polls until the condition holds. After 10 s it throws an error that says what it waited for. */
+/** Polls until the condition holds. After a minute it throws an error that says what it waited for. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = performance.now() + WAIT_MS
   for (;;) {
