@@ -35,6 +35,8 @@ export async function newPage(
     timezoneId: 'Europe/Berlin',
     viewport: { width, height: 800 },
   })
+  // For what hangs: on a busy machine a page takes its time.
+  context.setDefaultTimeout(120_000)
   const page = await context.newPage()
   const faults: string[] = []
   page.on('pageerror', (error) => faults.push(String(error)))

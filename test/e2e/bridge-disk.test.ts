@@ -51,7 +51,7 @@ async function run(kilobytes: string): Promise<void> {
 const setLimit = (bytes: string) => execFileSync('prlimit', ['--pid', String(child.pid), `--fsize=${bytes}:`])
 
 async function becomes(state: string) {
-  for (const deadline = performance.now() + 20_000; ; ) {
+  for (const deadline = performance.now() + 60_000; ; ) {
     const response = await fetch(`${health}/healthz`).catch(() => undefined)
     const report = (await response?.json()) as { status: string; spool: { state: string } } | undefined
     if (report?.spool.state === state) return { httpStatus: response?.status, ...report }

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it, onTestFinished, vi } from 'vitest'
 import { openSpool } from '../../bridge/spool.ts'
 import type { BatchItem } from '../../src/protocol/bridge.ts'
 import { type BridgeFixture, bridgeFixture, textOf } from './bridge-fixture.ts'
@@ -115,17 +115,22 @@ it('after 503, 429 and 401 the same batch is sent again, after the time of Retry
   await until('connected told', () => f.worker.taken.length === 2)
   const answers = [{ status: 503 }, { status: 429, headers: { 'retry-after': '1' } }, { status: 401 }]
   const seen: string[][] = []
+  const timers = vi.spyOn(globalThis, 'setTimeout')
+  onTestFinished(() => timers.mockRestore())
+  /** How many timers had been set at each batch. */
   const at: number[] = []
   f.worker.refuse = (items) => {
     seen.push(items.map((item) => item.id))
-    at.push(performance.now())
+    at.push(timers.mock.calls.length)
     return answers.shift()
   }
   await device.publishAsync(PROGRESS, '1', qos1)
   await until('the message', () => texts(f.worker.taken).length === 1)
   expect(seen.length).toBe(4)
   expect(new Set(seen.map((ids) => ids.join())).size).toBe(1)
-  expect(at[2]! - at[1]!).toBeGreaterThanOrEqual(990)
+  const waits = (from: number) => timers.mock.calls.slice(at[from], at[from + 1]).map(([, ms]) => ms)
+  expect(waits(0)).not.toContain(1000)
+  expect(waits(1)).toContain(1000)
 })
 
 it('`upTo` is sent from the second batch on, also when idle, and only grows', async () => {

@@ -9,7 +9,7 @@ import type { Env } from '../../src/common/env.ts'
 
 const TENANT = 'ten_downloads_worker'
 const FILE_BYTES = 20_000_001
-const POLL = { timeout: 10_000, interval: 50 }
+const POLL = { timeout: 60_000, interval: 50 }
 
 const server = createTestHarness({ workers: [{ configPath: 'wrangler.toml' }] })
 const key = newKey()

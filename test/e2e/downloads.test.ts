@@ -139,7 +139,7 @@ it('an upload whose connection breaks leaves nothing in the bucket', async () =>
   const bytes = randomBytes(1000)
   const again = await call('PUT', `/api/v1/packages/${id}/file`, bytes)
   expect(again.body).toMatchObject({ state: 'ready', size: 1000, sign: digest(bytes) })
-  await vi.waitUntil(async () => (await storedKeys(id)).length === 1, { timeout: 10_000 })
+  await vi.waitUntil(async () => (await storedKeys(id)).length === 1, { timeout: 60_000 })
 })
 
 it('a file of 100 MB is taken in one request, and one byte more is refused', async () => {

@@ -215,7 +215,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
 export async function until<T>(
   what: string,
   condition: () => T | undefined | false | null,
-  withinMs = 10_000,
+  withinMs = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + withinMs
   for (;;) {

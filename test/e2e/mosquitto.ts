@@ -37,7 +37,7 @@ export interface MosquittoOptions {
   more?: string[]
 }
 
-const START_WITHIN_MS = 10_000
+const START_WITHIN_MS = 60_000
 const SOURCES = 'bridge/brokers/mosquitto'
 const BRIDGE_USERNAME = 'edge-ota-bridge'
 const PATH = `${process.env.PATH}:/usr/sbin`

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { freePort } from './mosquitto.ts'
 
-const START_WITHIN_MS = 10_000
+const START_WITHIN_MS = 60_000
 
 /** A real Mosquitto without the plugin on a free port; `lines` are its whole configuration. */
 export interface PlainMosquitto {

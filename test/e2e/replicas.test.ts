@@ -10,7 +10,7 @@ import { eventually, type System, startSystem } from './system.ts'
 
 // Two bridges of one name, each a process, joined to an external broker.
 
-const TAKEOVER_MS = 40_000
+const TAKEOVER_MS = 120_000
 
 interface Replica {
   child: ChildProcess

@@ -88,7 +88,7 @@ it('npm start works in an empty directory, upgrades devices, ends on Ctrl-C, and
   await fleet.started()
   const task = await api.createTask({ packageId: pkg.id, name: 'to v1.1.0', devices: 'all' })
   await fleet.finished()
-  await expect.poll(async () => (await api.task(task.id)).status, { timeout: 20_000 }).toBe('finished')
+  await expect.poll(async () => (await api.task(task.id)).status, { timeout: 60_000 }).toBe('finished')
   fleet.stop()
   expect(await interrupt()).toBe(0)
 

@@ -47,7 +47,7 @@ export async function connectDevice(
     heard,
     notices,
     async notice(count) {
-      await vi.waitUntil(() => notices().length >= count, { timeout: 20_000, interval: 20 })
+      await vi.waitUntil(() => notices().length >= count, { timeout: 60_000, interval: 20 })
       return notices()[count - 1]!
     },
     async listen(topic = downlinkOf(username)) {

@@ -18,7 +18,7 @@ import { type Call, createOperator, type Operator } from './system-operator.ts'
 export type System = Awaited<ReturnType<typeof startSystem>>
 
 /** Polls until the expectations hold; on a timeout it throws their last error. */
-export const eventually = <T>(check: () => T | Promise<T>, timeout = 20_000): Promise<T> =>
+export const eventually = <T>(check: () => T | Promise<T>, timeout = 60_000): Promise<T> =>
   vi.waitFor(check, { timeout, interval: 50 })
 
 /**

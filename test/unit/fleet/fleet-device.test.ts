@@ -24,7 +24,7 @@ async function start(plan: Partial<DevicePlan> = {}, behaviour: Partial<Behaviou
   await fleet.started()
   return fleet
 }
-const until = (check: () => void) => vi.waitFor(check, { timeout: 10_000, interval: 10 })
+const until = (check: () => void) => vi.waitFor(check, { timeout: 60_000, interval: 10 })
 const truthOf = (running: Fleet) => running.truth().get(DEVICE.number)!
 const steps = () => server.heard.filter(({ topic }) => topic === PROGRESS).map(({ message }) => message.step)
 const versions = () =>

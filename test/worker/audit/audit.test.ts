@@ -323,6 +323,7 @@ it('the audit entry of a change is written although the database fails for a mom
     async () =>
       (await env.DB.prepare('SELECT id FROM products WHERE tenant_id = ?').bind(admin.tenantId).first()) !==
       null,
+    { timeout: 60_000 },
   )
   await env.DB.exec('ALTER TABLE audit_entries_away RENAME TO audit_entries')
   expect((await making).status).toBe(201)

@@ -68,5 +68,5 @@ export const whenVerified = ({ call }: Tenant, packageId: string) =>
       const { body } = await call('GET', `/api/v1/packages/${packageId}`)
       return body.state === 'verifying' ? undefined : body
     },
-    { timeout: 10_000, interval: 50 },
+    { timeout: 60_000, interval: 50 },
   )

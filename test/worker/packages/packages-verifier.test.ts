@@ -64,7 +64,7 @@ it('a package becomes a draft again if its uploaded file has another size or is 
     error: 'The file has 5000 bytes, not 5001.',
   })
   await vi.waitUntil(async () => (await storedObjects(other.tenant, other.packageId)).length === 0, {
-    timeout: 10_000,
+    timeout: 60_000,
   })
   const gone = await makeVerifying(randomBytes(10))
   await env.PACKAGES.delete(gone.storageKey)
@@ -101,7 +101,7 @@ it('the verifier removes files that a ready package does not need, and no file o
   const { tenant, packageId, ref, storageKey, verifier } = await makeVerifying(randomBytes(5000))
   await env.PACKAGES.put(newStorageKey(ref), 'left behind')
   await verifier.wake(ref)
-  await vi.waitUntil(async () => (await storedObjects(tenant, packageId)).length === 1, { timeout: 10_000 })
+  await vi.waitUntil(async () => (await storedObjects(tenant, packageId)).length === 1, { timeout: 60_000 })
   expect((await storedObjects(tenant, packageId))[0]!.key).toBe(storageKey)
 
   const draft = { ...ref, packageId: await makeDraft(tenant) }

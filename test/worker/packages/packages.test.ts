@@ -166,7 +166,7 @@ it('a package is deleted with its file and its open uploads', async () => {
   expect((await call('GET', path)).status).toBe(404)
   expect((await call('DELETE', path)).status).toBe(404)
   expect((await call('GET', `${path}/uploads/${uploadId}`)).body.code).toBe('package.not_found')
-  await vi.waitUntil(async () => (await storedObjects(tenant, id)).length === 0, { timeout: 10_000 })
+  await vi.waitUntil(async () => (await storedObjects(tenant, id)).length === 0, { timeout: 60_000 })
   const uploads = await env.DB.prepare('SELECT id FROM uploads WHERE package_id = ?').bind(id).all()
   expect(uploads.results).toEqual([])
 })

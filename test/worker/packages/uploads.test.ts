@@ -90,7 +90,7 @@ it('a file that is uploaded in parts makes its package ready', async () => {
   expect(more).toEqual([])
   expect((await storedBytes(object!.key)).equals(bytes)).toBe(true)
   expect((await complete()).body).toMatchObject({ status: 409, code: 'package.ready' })
-  await vi.waitUntil(async () => (await call('GET', upload)).status === 404, { timeout: 10_000 })
+  await vi.waitUntil(async () => (await call('GET', upload)).status === 404, { timeout: 60_000 })
 })
 
 it.each([
@@ -145,7 +145,7 @@ it('a package whose upload has the wrong digest becomes a draft again and says w
   const failed = await whenVerified(tenant, id)
   expect(failed).toMatchObject({ state: 'draft', size: null, sign: null })
   expect(failed.error).toContain(digest('sha256', bytes))
-  await vi.waitUntil(async () => (await storedObjects(tenant, id)).length === 0, { timeout: 10_000 })
+  await vi.waitUntil(async () => (await storedObjects(tenant, id)).length === 0, { timeout: 60_000 })
   expect((await complete()).body).toMatchObject({ status: 404, code: 'upload.not_found' })
   await putBytes(tenant, `${path}/file`, bytes)
   expect(await show()).toMatchObject({ state: 'ready', error: null })
@@ -191,7 +191,7 @@ it('one of two uploads of a package wins, and the other is removed', async () =>
   expect(answers.map(({ status }) => status).sort()).toEqual([202, 409])
   const { size } = await whenVerified(tenant, id)
   expect(size).toBe(answers[0]!.status === 202 ? 1000 : 2000)
-  await vi.waitUntil(async () => (await storedObjects(tenant, id)).length === 1, { timeout: 10_000 })
+  await vi.waitUntil(async () => (await storedObjects(tenant, id)).length === 1, { timeout: 60_000 })
 })
 
 it('an upload that was aborted is gone', async () => {

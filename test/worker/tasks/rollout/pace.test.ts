@@ -30,7 +30,7 @@ describe('ratePerMinute', () => {
       Math.max(...times.map((from) => times.filter((at) => at >= from && at < from + span).length))
     expect([MINUTE, 10 * SECOND, SECOND].map(mostWithin)).toEqual([591, 99, 10])
     expect(await countsOf(task)).toEqual({ total: 1000, pushed: 1000 })
-  }, 30_000)
+  })
 
   it('a pause saves up nothing of the rate', async () => {
     const fleet = await makeRolloutFleet()
