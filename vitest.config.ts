@@ -20,13 +20,11 @@ const modelSettings = Object.fromEntries(
   ['MODEL_RUNS', 'MODEL_SEED'].flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])),
 )
 
-/** Worker tests that look at more than what they made, or that leave the objects' classes changed. */
-const ALONE = [
-  'test/worker/model/*.test.ts',
-  'test/worker/bridges/*.test.ts',
-  'test/worker/products/*.test.ts',
-  'test/worker/webhooks/*.test.ts',
-  'test/worker/tasks/rows-written.test.ts',
+/** Worker tests that look only at what they made, and leave the clock and the objects' classes as they were. */
+const SHARED = [
+  'test/worker/{audit,auth,console,device-api,devices,downloads,hub,packages}/**/*.test.ts',
+  'test/worker/tasks/{rollout,upgrade}/*.test.ts',
+  'test/worker/tasks/{preview,reasons}.test.ts',
 ]
 
 /** What takes long starts early, and whoever mostly waits runs beside whoever computes. */
@@ -85,14 +83,13 @@ export default defineConfig({
         test: {
           name: 'worker',
           include: ['test/worker/**/*.test.ts'],
-          exclude: ALONE,
-          isolate: false,
+          exclude: SHARED,
           ...worker,
         },
       },
       {
         plugins: [workerd()],
-        test: { name: 'worker alone', include: ALONE, ...worker },
+        test: { name: 'worker shared', include: SHARED, isolate: false, ...worker },
       },
       {
         test: { name: 'browser', include: ['test/browser/**/*.test.ts'], isolate: false, ...limits },
