@@ -104,6 +104,7 @@ it('each unreadable message is rejected and kept for operators', async () => {
     at: expect.stringMatching(/Z$/),
     topic: 'ota/device/inform',
     payload: '{"params":',
+    code: 'not_json',
     reason: 'not JSON',
   })
   expect((await operator.get(`/api/v1/devices/${victim.id}`)).modules).toEqual([])
