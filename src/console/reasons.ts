@@ -54,6 +54,7 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   device_package_recalled: '升级包已召回',
   only_diff_from: '差分包的源版本为 {version}',
   only_diffs_from: '各差分包的源版本为 {versions}',
+  version_uncertain: '设备上报版本之前，其版本不确定',
   busy_with_task: '正被任务 {taskId} 占用',
   slot_changed_hands: '升级占用刚被其他任务取得',
   // How a device's upgrade ended
@@ -68,6 +69,7 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   wrong_version: '仍上报 {version}（已重推 {notices} 次）',
   rolled_back: '已上报 100 %，实际运行 {version}',
   rolled_back_failure: '已回退：上报 100 %，实际运行 {version}',
+  failed_after_100: '已上报 100 %，随后{failure}',
   slot_busy: '另一升级正在进行',
   cancelled_by_operator: '由操作员取消',
   device_deleted: '设备已删除',

@@ -124,6 +124,8 @@ export const deviceModules = sqliteTable(
     module: text().notNull(),
     version: text().notNull(),
     reportedAt: integer().notNull(),
+    /** The device's product when it reported; empty after a move. Null in rows of earlier releases: its present one. */
+    productId: text(),
     /** Set when the device rolled back ("reported 100 %, runs v1.0.1"), until it reports another version. */
     rolledBack: text(),
     /** Hub and lease of the bridge that brought the report: under an older lease of the hub a report is older. */
@@ -283,6 +285,10 @@ export const upgrades = sqliteTable(
      * (src/protocol/README.md#certainty).
      */
     doubtVersion: text(),
+    /** A Success by 100 % whose version the device has not reported yet. */
+    assumedVersion: text(),
+    /** 1: an upgrade ended, and what the device runs since is unknown until it reports (src/protocol/README.md#certainty). */
+    isUnknown: integer({ mode: 'boolean' }),
     /** The newest task that waits for the slot. */
     waitingTaskId: text(),
     waitingRank: text(),

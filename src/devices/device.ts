@@ -6,7 +6,15 @@ import { idText, label, name, text } from '../http/openapi.ts'
 import { TOPIC_NAME } from '../protocol/device.ts'
 
 export type Device = typeof devices.$inferSelect
-export type DeviceModule = typeof deviceModules.$inferSelect
+export type DeviceModule = Pick<
+  typeof deviceModules.$inferSelect,
+  'deviceId' | 'module' | 'version' | 'reportedAt' | 'rolledBack'
+> & {
+  /** Does it run this version for certain (src/protocol/README.md#certainty)? */
+  certain: boolean
+  /** The version that it took by 100 % and has not reported. */
+  assumed: string | null
+}
 
 const MAX_TAGS = 20
 const TOKEN_BYTES = 24
@@ -48,6 +56,8 @@ const moduleAnswer = z.object({
   module: z.string(),
   version: z.string(),
   reportedAt: z.string(),
+  certain: z.boolean().openapi({ description: 'False: it may run another version until it reports' }),
+  assumed: z.string().nullable().openapi({ description: 'Taken by 100 %, not reported yet' }),
   rolledBack: z.string().optional().openapi({ description: 'Reported 100 %, then another version' }),
 })
 
@@ -79,10 +89,12 @@ export const toDeviceItem = (device: Device, modules: DeviceModule[]) => ({
   name: device.name,
   tags: device.tags,
   enabled: device.enabled,
-  modules: modules.map(({ module, version, reportedAt, rolledBack }) => ({
+  modules: modules.map(({ module, version, reportedAt, certain, assumed, rolledBack }) => ({
     module,
     version,
     reportedAt: iso(reportedAt),
+    certain,
+    assumed,
     ...(rolledBack !== null && { rolledBack }),
   })),
   lastSeenAt: iso(device.lastSeenAt),

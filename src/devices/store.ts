@@ -49,11 +49,32 @@ export const listDevices = (
 /** The devices' module versions, by device id. The caller got the ids from a query with the tenant. */
 export async function modulesOf(db: Db, deviceIds: string[]): Promise<Map<string, DeviceModule[]>> {
   const rows = await db
-    .select()
+    .select({
+      deviceId: deviceModules.deviceId,
+      module: deviceModules.module,
+      version: deviceModules.version,
+      reportedAt: deviceModules.reportedAt,
+      rolledBack: deviceModules.rolledBack,
+      assumed: upgrades.assumedVersion,
+      isUnknown: upgrades.isUnknown,
+      reportedIn: deviceModules.productId,
+      productId: devices.productId,
+    })
     .from(deviceModules)
+    .innerJoin(devices, eq(devices.id, deviceModules.deviceId))
+    .leftJoin(
+      upgrades,
+      and(eq(upgrades.deviceId, deviceModules.deviceId), eq(upgrades.module, deviceModules.module)),
+    )
     .where(sql`${deviceModules.deviceId} IN (SELECT value FROM json_each(${JSON.stringify(deviceIds)}))`)
     .orderBy(asc(deviceModules.module))
-  return Map.groupBy(rows, (row) => row.deviceId)
+  const modules = rows.map(({ isUnknown, reportedIn, productId, ...row }): DeviceModule => {
+    const isOfProduct = reportedIn === null || reportedIn === productId
+    // A report of the assumed version confirms it; nothing is written for that.
+    const assumed = row.assumed === row.version ? null : row.assumed
+    return { ...row, assumed, certain: isOfProduct && !isUnknown && assumed === null }
+  })
+  return Map.groupBy(modules, (row) => row.deviceId)
 }
 
 /** Returns the changed device; undefined if the tenant has no device of this id. */
@@ -70,7 +91,7 @@ export async function updateDevice(
 /** False if the device has left its product, has an active upgrade, or the target has its number or is gone. */
 export async function moveDevice(db: Db, device: Device, productId: string): Promise<boolean> {
   const other = alias(devices, 'other')
-  const moved = await db
+  const move = db
     .update(devices)
     .set({ productId })
     .where(
@@ -100,6 +121,38 @@ export async function moveDevice(db: Db, device: Device, productId: string): Pro
       ),
     )
     .returning({ id: devices.id })
+  // It starts clean in its new product: what it runs is uncertain, and no task of the old product is newer than others.
+  const isThere = exists(
+    db
+      .select({ one: sql`1` })
+      .from(devices)
+      .where(and(isDevice(device.tenantId, device.id), eq(devices.productId, productId))),
+  )
+  const [moved] = await db.batch([
+    move,
+    db
+      .update(deviceModules)
+      .set({ productId: '' })
+      .where(
+        and(
+          eq(deviceModules.deviceId, device.id),
+          ne(sql`coalesce(${deviceModules.productId}, '-')`, productId),
+          isThere,
+        ),
+      ),
+    db
+      .update(upgrades)
+      .set({
+        succeededTaskId: null,
+        succeededRank: null,
+        waitingTaskId: null,
+        waitingRank: null,
+        doubtVersion: null,
+        isUnknown: true,
+        assumedVersion: null,
+      })
+      .where(and(eq(upgrades.deviceId, device.id), eq(upgrades.active, false), isThere)),
+  ])
   return moved.length > 0
 }
 

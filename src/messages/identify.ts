@@ -70,7 +70,7 @@ const SENDERS_SQL = `
 const TASKS_SQL = `
   SELECT product_id, id, module, rank FROM tasks
   WHERE product_id IN (SELECT d.product_id FROM json_each(?1) j JOIN devices d ON d.access_token = j.value)
-    AND (status IN ('running', 'paused') OR (status = 'scheduled' AND start_at <= ?2))`
+    AND status IN ('running', 'paused', 'scheduled') AND start_at <= ?2`
 
 /** The bridge that a batch came from. */
 export interface BatchOrigin {

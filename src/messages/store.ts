@@ -26,7 +26,10 @@ export async function writeDevices(
   if (gathered.reset && hub !== null) statements.push(resetPresence(db, hub))
   const seen = seenRows(gathered, now)
   if (seen.length > 0) statements.push(updateSeen(db, seen, now))
-  if (gathered.versions.size > 0) statements.push(upsertVersions(db, [...gathered.versions.values()], now))
+  if (gathered.versions.size > 0) {
+    const reports = [...gathered.versions.values()]
+    statements.push(upsertVersions(db, reports, now), makeCertain(db, reports))
+  }
   if (statements.length > 0) await db.batch(statements)
 }
 
@@ -68,16 +71,30 @@ const resetPresence = (db: D1Database, hub: string) =>
 const upsertVersions = (db: D1Database, reports: ReportedVersion[], now: number) =>
   db
     .prepare(
-      `INSERT INTO device_modules (device_id, module, version, reported_at, hub, lease)
-       SELECT j.value ->> 'deviceId', j.value ->> 'module', j.value ->> 'version', ?2,
+      `INSERT INTO device_modules (device_id, module, version, reported_at, product_id, hub, lease)
+       SELECT d.id, j.value ->> 'module', j.value ->> 'version', ?2, d.product_id,
          j.value ->> '$.order.hub', j.value ->> '$.order.lease' FROM json_each(?1) j
-       WHERE EXISTS (SELECT 1 FROM devices WHERE id = j.value ->> 'deviceId')
+       JOIN devices d ON d.id = j.value ->> 'deviceId' WHERE true
        ON CONFLICT (device_id, module) DO UPDATE SET
          rolled_back = iif(version = excluded.version, rolled_back, NULL),
-         version = excluded.version, reported_at = excluded.reported_at,
+         version = excluded.version, reported_at = excluded.reported_at, product_id = excluded.product_id,
          hub = coalesce(excluded.hub, hub), lease = iif(excluded.hub IS NULL, lease, excluded.lease)
        WHERE NOT (hub IS excluded.hub AND coalesce(lease > excluded.lease, 0))
-         AND (version <> excluded.version OR reported_at <= excluded.reported_at - ?3
+         AND (version <> excluded.version OR coalesce(product_id, excluded.product_id) <> excluded.product_id
+           OR reported_at <= excluded.reported_at - ?3
            OR (hub IS excluded.hub AND lease < excluded.lease))`,
     )
     .bind(JSON.stringify(reports), now, REPORTED_AT_EVERY_MS)
+
+/** A report makes certain what the device runs (src/protocol/README.md#certainty), unless it came late. */
+const makeCertain = (db: D1Database, reports: ReportedVersion[]) =>
+  db
+    .prepare(
+      `UPDATE upgrades SET is_unknown = NULL, assumed_version = NULL
+       FROM json_each(?1) j JOIN device_modules m
+         ON m.device_id = j.value ->> 'deviceId' AND m.module = j.value ->> 'module' AND m.version = j.value ->> 'version'
+       WHERE upgrades.device_id = m.device_id AND upgrades.module = m.module
+         AND (upgrades.is_unknown OR upgrades.assumed_version <> m.version)
+         AND NOT (m.hub IS j.value ->> '$.order.hub' AND coalesce(m.lease > j.value ->> '$.order.lease', 0))`,
+    )
+    .bind(JSON.stringify(reports))

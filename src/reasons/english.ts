@@ -48,6 +48,7 @@ export const REASONS = {
   device_package_recalled: 'its package was recalled',
   only_diff_from: 'the package is a diff from {version}',
   only_diffs_from: 'the packages are diffs from {versions}',
+  version_uncertain: 'its version is not certain until it reports',
   busy_with_task: 'busy with task {taskId}',
   slot_changed_hands: 'its slot changed hands',
 
@@ -63,6 +64,7 @@ export const REASONS = {
   wrong_version: 'still reports {version} after {notices} more notices',
   rolled_back: 'reported 100 %, runs {version}',
   rolled_back_failure: 'rolled back: reported 100 %, runs {version}',
+  failed_after_100: 'reported 100 %, then {failure}',
   slot_busy: 'another upgrade is active',
   cancelled_by_operator: 'cancelled by an operator',
   device_deleted: 'device deleted',

@@ -2,6 +2,7 @@ import type { Env } from '../../common/env.ts'
 import { iso } from '../../common/time.ts'
 import { inEnglish, type ReasonCode, reason } from '../../reasons/reason.ts'
 import { DEVICE_FILTER_SQL, filterBindings, filterOf } from '../database/selection.ts'
+import { CERTAIN } from '../database/slots.ts'
 import { estimate } from '../rules/estimate.ts'
 import type { TaskPackage, TaskSpec } from '../rules/task.ts'
 import { type NewTask, resolveTask } from './create-task.ts'
@@ -11,6 +12,7 @@ export const SKIP_CODES = [
   'disabled',
   'already_on_target',
   'wrong_source_version',
+  'version_uncertain',
   'busy',
 ] as const satisfies ReasonCode[]
 type SkipCode = (typeof SKIP_CODES)[number]
@@ -78,6 +80,7 @@ export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
 function outcomeOf(code: SkipCode, { onBusy }: TaskSpec['policy']): string {
   if (code === 'disabled') return 'waits until it is enabled'
   if (code === 'already_on_target') return 'succeeds without a notice'
+  if (code === 'version_uncertain') return 'waits until it reports its version'
   if (code === 'wrong_source_version') return 'waits until it reports a version that a package fits'
   if (onBusy === 'fail') return 'fails: another upgrade is active'
   if (onBusy === 'wait') return 'waits until the other upgrade has ended'
@@ -99,13 +102,13 @@ async function readGroups(db: D1Database, spec: TaskSpec, ids: string[] | null):
     .prepare(
       `SELECT CASE
            WHEN NOT d.enabled THEN 'disabled'
-           WHEN m.version = ?7 THEN 'already_on_target'
-           WHEN NOT ?9 AND m.version IS NULL THEN 'wrong_source_version'
+           WHEN m.version = ?7 AND ${CERTAIN} THEN 'already_on_target'
+           WHEN NOT ?9 AND NOT ${CERTAIN} THEN 'version_uncertain'
            WHEN NOT ?9 AND m.version NOT IN (SELECT value FROM json_each(?8)) THEN 'wrong_source_version'
            WHEN u.active THEN 'busy'
          END AS skip,
-         coalesce(m.version = ?7, 0) AS there,
-         iif(m.version IN (SELECT value FROM json_each(?8)), m.version, NULL) AS source, count(*) AS count
+         coalesce(m.version = ?7 AND ${CERTAIN}, 0) AS there,
+         iif(m.version IN (SELECT value FROM json_each(?8)) AND ${CERTAIN}, m.version, NULL) AS source, count(*) AS count
        FROM devices d
        LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?3
        LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?3

@@ -1,4 +1,5 @@
 import type { DeviceFilter, TaskSpec } from '../rules/task.ts'
+import { CERTAIN } from './slots.ts'
 
 // Which devices a task is for, as queries.
 
@@ -8,6 +9,8 @@ export interface SelectedDevice {
   number: string
   name: string | null
   fromVersion: string | null
+  /** Does it run that version for certain? */
+  isCertain: boolean
 }
 
 /** Ids in one page of a list, and devices in one page of a query. */
@@ -24,13 +27,14 @@ export async function readDevices(
 ): Promise<SelectedDevice[]> {
   const { results } = await db
     .prepare(
-      `SELECT d.id AS deviceId, d.number, d.name, m.version AS fromVersion
+      `SELECT d.id AS deviceId, d.number, d.name, m.version AS fromVersion, ${CERTAIN} AS isCertain
      FROM devices d LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?3
+       LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?3
      WHERE ${DEVICE_FILTER_SQL} AND d.id > ?7 ORDER BY d.id LIMIT ?8`,
     )
     .bind(...filterBindings(spec, ids, filter), after, limit)
-    .all<SelectedDevice>()
-  return results
+    .all<Omit<SelectedDevice, 'isCertain'> & { isCertain: number }>()
+  return results.map((device) => ({ ...device, isCertain: device.isCertain === 1 }))
 }
 
 /** Bindings ?1 to ?6 of a query over devices `d` and their module `m`; see `filterBindings`. */

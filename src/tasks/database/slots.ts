@@ -3,7 +3,7 @@ import type { DeviceAddress, TopicFamily } from '../../protocol/device.ts'
 import type { Reason } from '../../reasons/reason.ts'
 import type { DueDevice, Slot } from '../rules/slot.ts'
 import type { TaskSpec } from '../rules/task.ts'
-import type { UpgradeStatus } from '../rules/upgrade.ts'
+import type { UpgradeStatus, versionAfter } from '../rules/upgrade.ts'
 
 // A page of devices goes to D1 as one JSON parameter, since D1 binds at most 100. Every change is one guarded
 // statement: a repeat, or a change that comes too late, writes nothing.
@@ -37,6 +37,7 @@ interface DueRecord {
   number_is_topic: number
   device_notice_id: number | null
   version: string | null
+  is_certain: number
   task_id: string | null
   rank: string
   active: number
@@ -49,11 +50,15 @@ interface DueRecord {
   waiting_version: string | null
 }
 
+/** Does the device run `m.version` for certain (src/protocol/README.md#certainty)? `d`, `m`, `u`: its rows. */
+export const CERTAIN = `(m.version IS NOT NULL AND coalesce(m.product_id, d.product_id) IS d.product_id
+    AND u.is_unknown IS NOT 1 AND coalesce(u.assumed_version, m.version) = m.version)`
+
 const DUE_DEVICES_SQL = `
   SELECT j.value AS id, d.product_id, d.enabled, d.online, d.number, d.access_token, d.topic_family,
     d.topic_family = 'devices' AND ${numberIsTopic()} AS number_is_topic,
     (SELECT max(last_notice_id) FROM upgrades WHERE device_id = j.value) AS device_notice_id,
-    m.version, u.task_id, u.rank, u.active, u.last_notice_id, u.succeeded_task_id, u.succeeded_rank,
+    m.version, ${CERTAIN} AS is_certain, u.task_id, u.rank, u.active, u.last_notice_id, u.succeeded_task_id, u.succeeded_rank,
     u.doubt_version, u.waiting_task_id, u.waiting_rank,
     (SELECT target_version FROM tasks WHERE id = u.waiting_task_id) AS waiting_version
   FROM json_each(?1) j
@@ -66,9 +71,10 @@ const DUE_DEVICES_SQL = `
 export async function readDueDevices(
   db: D1Database,
   spec: TaskSpec,
+  rank: string,
   deviceIds: string[],
-): Promise<{ product: DueProduct | null; devices: AddressedDevice[] }> {
-  const [products, devices] = await db.batch([
+): Promise<{ product: DueProduct | null; devices: AddressedDevice[]; newerTargets: Map<string, string> }> {
+  const [products, devices, newer] = await db.batch([
     db
       .prepare(
         `SELECT p.frozen_at, p.default_module_param, p.downloads, p.notify_cancel, ${hubOf()} AS hub
@@ -76,6 +82,12 @@ export async function readDueDevices(
       )
       .bind(spec.productId, spec.tenantId),
     db.prepare(DUE_DEVICES_SQL).bind(JSON.stringify(deviceIds), spec.tenantId, spec.module),
+    db
+      .prepare(
+        `SELECT target_version AS version, id FROM tasks
+         WHERE product_id = ?1 AND module = ?2 AND rank > ?3 AND target_version <> ?4 ORDER BY rank`,
+      )
+      .bind(spec.productId, spec.module, rank, spec.targetVersion),
   ])
   const [record] = products!.results as {
     frozen_at: number | null
@@ -94,7 +106,13 @@ export async function readDueDevices(
       }
     : null
   const frozen = product?.frozen ?? true
-  return { product, devices: (devices!.results as DueRecord[]).map((row) => toDueDevice(row, frozen)) }
+  return {
+    product,
+    devices: (devices!.results as DueRecord[]).map((row) => toDueDevice(row, frozen)),
+    newerTargets: new Map(
+      (newer!.results as { version: string; id: string }[]).map((task) => [task.version, task.id]),
+    ),
+  }
 }
 
 function toDueDevice(row: DueRecord, frozen: boolean): AddressedDevice {
@@ -105,6 +123,8 @@ function toDueDevice(row: DueRecord, frozen: boolean): AddressedDevice {
     enabled: row.enabled === 1,
     frozen,
     version: row.version,
+    isCertain: row.is_certain === 1,
+    chosenPackageId: null,
     lastNoticeId: row.device_notice_id ?? 0,
     online: row.online === null ? null : row.online === 1,
     slot,
@@ -201,7 +221,9 @@ export interface Ended {
   attempt: number
   finishedAt: number
   /** A notice went out, and what the device did with it is unknown (src/protocol/README.md#certainty). */
-  isUnknown: boolean
+  isDoubtful: boolean
+  /** What the device runs now (`versionAfter`). */
+  after: ReturnType<typeof versionAfter>
 }
 
 const NEWLY_SUCCEEDED = `j.value ->> 'status' = 'success' AND coalesce(succeeded_rank, '') < ?5`
@@ -226,11 +248,15 @@ export async function settleUpgrades(
            succeeded_rank = iif(${NEWLY_SUCCEEDED}, ?5, succeeded_rank),
            doubt_version = CASE
              WHEN j.value ->> 'status' = 'success' THEN NULL
-             WHEN NOT (j.value ->> 'isUnknown') THEN doubt_version
-             WHEN coalesce(doubt_version, ?4) = ?4 THEN ?4 ELSE '*' END
+             WHEN NOT (j.value ->> 'isDoubtful') THEN doubt_version
+             WHEN coalesce(doubt_version, ?4) = ?4 THEN ?4 ELSE '*' END,
+           is_unknown = CASE j.value ->> 'after' WHEN 'unknown' THEN 1 WHEN 'same' THEN is_unknown WHEN 'assumed' THEN is_unknown END,
+           assumed_version = CASE j.value ->> 'after' WHEN 'assumed' THEN ?4 WHEN 'same' THEN assumed_version END
          FROM json_each(?1) j
          WHERE upgrades.device_id = j.value ->> 'deviceId' AND module = ?2 AND task_id = ?3 AND (
-           active = 1 OR (j.value ->> 'status' = 'success' AND doubt_version IS NOT NULL))
+           active = 1 OR (j.value ->> 'status' = 'success' AND doubt_version IS NOT NULL)
+           OR (j.value ->> 'after' IN ('reported', 'confirmed') AND is_unknown)
+           OR (j.value ->> 'after' = 'reported' AND assumed_version IS NOT NULL))
          RETURNING device_id AS deviceId, waiting_task_id AS taskId`,
       )
       .bind(page, module, spec.id, version, rank),

@@ -128,6 +128,7 @@ function endedAnew(before: Upgrade, after: Upgrade): boolean {
   return (
     before.status !== after.status ||
     before.description !== after.description ||
-    before.rolledBack !== after.rolledBack
+    before.rolledBack !== after.rolledBack ||
+    before.reportedSince !== after.reportedSince
   )
 }

@@ -34,6 +34,7 @@ export async function cancellationsPage(task: TaskContext): Promise<boolean> {
   const { product, devices } = await readDueDevices(
     env.DB,
     spec,
+    task.rank,
     due.map(({ deviceId }) => deviceId),
   )
   const queued = new Map(due.map((cancellation) => [cancellation.deviceId, cancellation]))

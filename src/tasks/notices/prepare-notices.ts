@@ -8,8 +8,8 @@ import { applyPlan } from '../effects/apply-plan.ts'
 import { changeDevice, changeStored, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { type Plan, spend } from '../rules/rollout.ts'
-import { isUnsure } from '../rules/slot.ts'
-import { choosePackage, type TaskPackage } from '../rules/task.ts'
+import { choosePackage, isUnsure } from '../rules/slot.ts'
+import type { TaskPackage } from '../rules/task.ts'
 import type { UpgradeEvent } from '../rules/upgrade.ts'
 import { type DeviceRow, NEXT_PAGE } from '../storage/device-row.ts'
 import { isSendable, sendable, type Turn } from './turn.ts'
@@ -64,7 +64,7 @@ export async function prepareNotices(
     const choice = choices[index]
     const mayGo =
       !isFrozen && choice && isSendable(task, choice.pkg.id) && route.mayGo(row, plan, notices.length)
-    const changed = mayGo ? noteNotice(task, row, device, noticeId, choice.link, leaseUntil, route) : row
+    const changed = mayGo ? noteNotice(task, row, device, noticeId, choice, leaseUntil, route) : row
     if (!mayGo || changed.upgrade === row.upgrade) {
       giveSlotBack(task, row)
       continue
@@ -90,7 +90,7 @@ function noteNotice(
   row: DeviceRow,
   device: AddressedDevice,
   noticeId: number,
-  { expiresAt: linkExpiresAt }: DownloadLink,
+  { pkg, link }: Choice,
   leaseUntil: number,
   { via }: NoticeRoute,
 ): DeviceRow {
@@ -98,10 +98,17 @@ function noteNotice(
     unsure: isUnsure(device.slot, task.spec.targetVersion),
     neverReported: device.version === null,
   }
+  const packageIndex = task.spec.packages.indexOf(pkg)
+  const { expiresAt: linkExpiresAt } = link
   const event: UpgradeEvent =
     via === 'bridge'
-      ? { type: 'offered', offer: { noticeId, leaseUntil, linkExpiresAt, online: device.online }, ...known }
-      : { type: 'handedOut', linkExpiresAt, ...known }
+      ? {
+          type: 'offered',
+          offer: { noticeId, leaseUntil, linkExpiresAt, online: device.online },
+          packageIndex,
+          ...known,
+        }
+      : { type: 'handedOut', packageIndex, linkExpiresAt, ...known }
   const code = via === 'bridge' ? 'notice_offered' : 'notice_handed_out'
   return changeDevice(task, row, event, { code, params: { noticeId: formatNoticeId(noticeId) } })
 }
@@ -164,7 +171,7 @@ async function choose(
   device: AddressedDevice,
 ): Promise<Choice | undefined> {
   const { env, spec, now } = task
-  const pkg = choosePackage(sendable(task), device.version)
+  const pkg = choosePackage(sendable(task), device)
   if (!pkg) return undefined
   const link = await task.link({
     mode: downloadsMode(env, product.downloads),

@@ -29,20 +29,23 @@ export interface Turn {
  * the devices that are left to be sent a notice; null while nothing may be sent at all.
  */
 export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<Turn | null> {
-  const { env, spec, rank, freezes, now, save } = task
+  const { env, spec, rank, storage, freezes, now, save } = task
+  const { product, devices: found, newerTargets } = await readDueDevices(env.DB, spec, rank, deviceIds)
   const me = {
     taskId: spec.id,
     rank,
     productId: spec.productId,
     targetVersion: spec.targetVersion,
     packages: sendable(task),
+    newerTargets,
     onBusy: spec.policy.onBusy,
   }
-  const { product, devices: found } = await readDueDevices(env.DB, spec, deviceIds)
   const devices: AddressedDevice[] = []
   const busy = new Map<string, string[]>()
   let isFrozen = product === null
-  for (const device of found) {
+  for (const looked of found) {
+    const index = storage.readRow(looked.id)?.upgrade.packageIndex ?? null
+    const device = { ...looked, chosenPackageId: index === null ? null : (spec.packages[index]?.id ?? null) }
     const decision = decideSlot(device, me)
     if (decision.type === 'claim') devices.push(device)
     else if (decision.type === 'frozen') isFrozen = true

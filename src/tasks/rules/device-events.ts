@@ -35,9 +35,10 @@ export function progressed(
   event: Extract<UpgradeEvent, { type: 'progress' }>,
   rules: UpgradeRules,
 ): Upgrade {
+  const { step, description } = event
+  if (upgrade.status === 'success' && step < 0) return failedAfterAll(upgrade, step, description)
   // Progress from a device that was sent nothing in this attempt changes nothing.
   if (isEnded(upgrade.status) || upgrade.pushes === 0) return upgrade
-  const { step, description } = event
   const next: Upgrade = {
     ...heard(upgrade, event.viaBridge, rules),
     step,
@@ -81,23 +82,38 @@ function failed(before: Upgrade, next: Upgrade, rules: UpgradeRules): Upgrade {
   return end(next, 'failure', reason(cause, { said: next.description || null }), { cause })
 }
 
+/** −1 … −4 after 100 %, before any report: the image that was taken for good did not last. */
+function failedAfterAll(upgrade: Upgrade, step: number, said: string | null): Upgrade {
+  if (!upgrade.reached100 || upgrade.reportedTarget || upgrade.rolledBack) return upgrade
+  const failure = reason(causeOf(step), { said: said || null })
+  return { ...upgrade, ...because(reason('failed_after_100', { failure })), rolledBack: true }
+}
+
 export function reportedTarget(
   upgrade: Upgrade,
   event: Extract<UpgradeEvent, { type: 'version' }>,
   rules: UpgradeRules,
 ): Upgrade {
-  const next: Upgrade = { ...heard(upgrade, event.viaBridge, rules), reportedTarget: true }
+  const next: Upgrade = {
+    ...heard(upgrade, event.viaBridge, rules),
+    ...reportedVersion(upgrade),
+    reportedTarget: true,
+    reportedSince: true,
+  }
   switch (upgrade.status) {
     case 'pending':
     case 'pushed':
     case 'upgrading':
       return end(next, 'success', upgrade.pushes === 0 ? reason('already_on_target') : null)
     case 'failure':
-      return upgrade.cause === 'timed_out' && event.isHolder ? end(next, 'success', reason('late')) : upgrade
+      return event.isHolder
+        ? end(next, 'success', reason('late'), { rolledBack: false })
+        : reportedAfterEnd(upgrade)
     case 'success':
+      if (upgrade.rolledBack && event.isHolder) return { ...next, ...because(null), rolledBack: false }
       return upgrade.reportedTarget ? upgrade : next
     case 'cancelled':
-      return upgrade
+      return reportedAfterEnd(upgrade)
   }
 }
 
@@ -110,26 +126,39 @@ export function reportedOther(
   if (upgrade.status === 'success') {
     const isRollback = event.isHolder && upgrade.reached100 && !upgrade.reportedTarget && !upgrade.rolledBack
     return isRollback
-      ? { ...upgrade, ...because(reason('rolled_back', { version })), rolledBack: true }
-      : upgrade
+      ? { ...upgrade, ...because(reason('rolled_back', { version })), rolledBack: true, reportedSince: true }
+      : reportedAfterEnd(upgrade)
   }
-  if (isEnded(upgrade.status)) return upgrade
+  if (isEnded(upgrade.status)) return reportedAfterEnd(upgrade)
   const outstanding = isOutstanding(upgrade)
-  const next = seenDuringOffer({ ...heard(upgrade, event.viaBridge, rules), neverReported: false })
+  const next = seenDuringOffer({
+    ...heard(upgrade, event.viaBridge, rules),
+    ...reportedVersion(upgrade),
+    neverReported: false,
+  })
   // It may wait for just this version: a differential package starts from one.
   if (upgrade.status === 'pending') return outstanding ? released(next) : { ...next, owed: 'due' }
   if (rules.confirm === 'version' && upgrade.reached100 && !upgrade.unsure) {
     return end(next, 'failure', reason('rolled_back_failure', { version }), {
       cause: 'rolled_back',
       rolledBack: true,
+      reportedSince: true,
     })
   }
   // A report counts only if it answers a notice: a notice that is owed or on its way answers this report too.
   if (outstanding) return next
   if (upgrade.repushes < rules.mismatchPushes) return { ...next, owed: 'repush' }
   const why = reason('wrong_version', { version, notices: upgrade.repushes })
-  return end(next, 'failure', why, { cause: 'wrong_version' })
+  return end(next, 'failure', why, { cause: 'wrong_version', reportedSince: true })
 }
+
+/** The next notice may choose its package by this report, unless one is on its way already. */
+const reportedVersion = ({ offer, packageIndex }: Upgrade) => ({
+  packageIndex: offer === null ? null : packageIndex,
+})
+
+const reportedAfterEnd = (upgrade: Upgrade): Upgrade =>
+  upgrade.mayHaveNotice && !upgrade.reportedSince ? { ...upgrade, reportedSince: true } : upgrade
 
 export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return upgrade

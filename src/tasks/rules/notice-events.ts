@@ -28,6 +28,7 @@ export function offered(upgrade: Upgrade, event: Extract<UpgradeEvent, { type: '
     offline: false,
     waiting: false,
     ...knownBefore(upgrade, event),
+    packageIndex: upgrade.packageIndex ?? event.packageIndex,
   }
 }
 
@@ -116,5 +117,6 @@ export function handedOut(
     lastMessageAt: rules.now,
     waiting: false,
     ...knownBefore(upgrade, event),
+    packageIndex: upgrade.packageIndex ?? event.packageIndex,
   }
 }

@@ -1,7 +1,6 @@
 /** The slot: one active upgrade per device and module (src/protocol/README.md#slots). Pure. */
 
 import { type Reason, reason } from '../../reasons/reason.ts'
-import { choosePackage } from './task.ts'
 
 /** A device's slot as D1 has it. */
 export interface Slot {
@@ -27,6 +26,10 @@ export interface DueDevice {
   frozen: boolean
   /** The module's version as last reported; null before the first report. */
   version: string | null
+  /** Does it run that version for certain (src/protocol/README.md#certainty)? */
+  isCertain: boolean
+  /** The package of the notices that went out in this attempt since its last report; null if none did. */
+  chosenPackageId: string | null
   slot: Slot | null
 }
 
@@ -36,7 +39,9 @@ export interface Contender {
   productId: string
   targetVersion: string
   /** The packages that may be sent, with the version that a differential one starts from; null for a full one. */
-  packages: readonly { sourceVersion: string | null }[]
+  packages: readonly { id: string; sourceVersion: string | null }[]
+  /** Newer tasks of the product and module, by the version that they upgrade to. */
+  newerTargets: ReadonlyMap<string, string>
   onBusy: 'replace' | 'wait' | 'fail'
 }
 
@@ -71,18 +76,36 @@ export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
     return { type: 'superseded', by: slot.waitingTaskId }
   }
   if (slot?.active && !isMine) return { type: 'busy', holder: slot.taskId }
-  if (device.version === me.targetVersion && !isMine) return { type: 'alreadyOnTarget' }
-  if (!choosePackage(me.packages, device.version)) return { type: 'hold', by: noneFits(me.packages) }
+  const isOnTarget = device.version === me.targetVersion
+  const newer = device.isCertain && !isOnTarget ? me.newerTargets.get(device.version ?? '') : undefined
+  if (newer !== undefined) return { type: 'superseded', by: newer }
+  if (isOnTarget && device.isCertain && !isMine) return { type: 'alreadyOnTarget' }
+  if (!choosePackage(me.packages, device)) return { type: 'hold', by: noneFits(me.packages, device) }
   return { type: 'claim' }
 }
 
-function noneFits(packages: Contender['packages']): Reason {
+function noneFits(packages: Contender['packages'], { isCertain }: DueDevice): Reason {
   const sources = packages.flatMap(({ sourceVersion }) => sourceVersion ?? [])
   const [version] = sources
   if (version === undefined) return reason('device_package_recalled')
+  if (!isCertain) return reason('version_uncertain')
   return sources.length === 1
     ? reason('only_diff_from', { version })
     : reason('only_diffs_from', { versions: sources.join(', ') })
+}
+
+/**
+ * The package for a device: the one that it was told of in this attempt; else the diff that starts from the version that
+ * it certainly runs, else the full one. Undefined if none fits: a diff on another version than its source can brick it.
+ */
+export function choosePackage<T extends { id: string; sourceVersion: string | null }>(
+  packages: readonly T[],
+  { version, isCertain, chosenPackageId }: Pick<DueDevice, 'version' | 'isCertain' | 'chosenPackageId'>,
+): T | undefined {
+  const full = packages.find(({ sourceVersion }) => sourceVersion === null)
+  if (chosenPackageId !== null) return packages.find(({ id }) => id === chosenPackageId) ?? full
+  const diff = packages.find(({ sourceVersion }) => sourceVersion !== null && sourceVersion === version)
+  return (isCertain ? diff : undefined) ?? full
 }
 
 /** May progress belong to an upgrade to another version (src/protocol/README.md#certainty)? */

@@ -129,25 +129,12 @@ export const NO_COUNTS: TaskCounts = {
   cancelled: 0,
 }
 
-/**
- * The package for a device that runs `version`: the diff that starts from it, else the full one; undefined if none fits,
- * since a diff on another version than its source can brick the device.
- */
-export const choosePackage = <T extends { sourceVersion: string | null }>(
-  packages: readonly T[],
-  version: string | null,
-): T | undefined =>
-  packages.find(({ sourceVersion }) => sourceVersion !== null && sourceVersion === version) ??
-  packages.find(({ sourceVersion }) => sourceVersion === null)
-
 /** Devices that the task still has something to do for. */
 export const unfinished = (counts: TaskCounts) => counts.pending + counts.pushed + counts.upgrading
 
 /**
- * Orders tasks by newness, as text: the later `startAt`, then the later created (src/protocol/README.md#slots). Two tasks
- * never have the same rank.
+ * Orders tasks by newness, as text: the later created is the newer, whenever it starts (src/protocol/README.md#slots).
+ * Two tasks never have the same rank.
  */
-export function taskRank(task: { id: string; startAt: number; createdAt: number }): string {
-  const digits = (ms: number) => String(ms).padStart(14, '0')
-  return `${digits(task.startAt)}.${digits(task.createdAt)}.${task.id}`
-}
+export const taskRank = ({ id, createdAt }: { id: string; createdAt: number }): string =>
+  `${String(createdAt).padStart(14, '0')}.${id}`

@@ -7,6 +7,7 @@ import {
   end,
   fetched,
   isEnded,
+  isRetriable,
   isWaiting,
   nextAttempt,
   present,
@@ -99,7 +100,7 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
         ? end(upgrade, 'failure', reason('slot_busy'), { cause: 'busy' })
         : upgrade
     case 'retried':
-      return upgrade.status === 'failure' || upgrade.status === 'cancelled' ? nextAttempt(upgrade) : upgrade
+      return isRetriable(upgrade) ? nextAttempt(upgrade) : upgrade
     case 'retriedItself':
       return upgrade.status === 'failure' && upgrade.retryAt !== null
         ? { ...nextAttempt(upgrade), autoRetries: upgrade.autoRetries + 1 }

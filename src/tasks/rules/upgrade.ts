@@ -93,6 +93,10 @@ export interface Upgrade {
   /** It was told, or spoke, through a bridge in this attempt: the bridge's silence must not count as the device's. */
   viaBridge: boolean
   reached100: boolean
+  /** It reported a version after it ended, or ended by a report: what it runs is certain. */
+  reportedSince: boolean
+  /** Which of the task's packages the notices of this attempt name, since the device last reported; null before. */
+  packageIndex: number | null
   reportedTarget: boolean
   rolledBack: boolean
   /** Progress may belong to another version's upgrade (src/protocol/README.md#certainty). */
@@ -117,13 +121,20 @@ export type UpgradeEvent =
   | {
       type: 'offered'
       offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'turnedUp'>
+      packageIndex: number
       unsure: boolean
       neverReported: boolean
     }
   | { type: 'sent'; noticeId: number }
   | { type: 'taken' | 'offline' | 'returned'; noticeId: number }
   | { type: 'leaseExpired' }
-  | { type: 'handedOut'; linkExpiresAt: number; unsure: boolean; neverReported: boolean }
+  | {
+      type: 'handedOut'
+      packageIndex: number
+      linkExpiresAt: number
+      unsure: boolean
+      neverReported: boolean
+    }
   | { type: 'progress'; step: number; description: string | null; viaBridge: boolean }
   /** `isHolder`: no other task took the slot since this one had it. */
   | { type: 'version'; version: string; isHolder: boolean; viaBridge: boolean }
@@ -193,6 +204,8 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   lastMessageAt: null,
   viaBridge: false,
   reached100: false,
+  reportedSince: false,
+  packageIndex: null,
   reportedTarget: false,
   rolledBack: false,
   unsure: false,
@@ -209,12 +222,18 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
 export const nextAttempt = (upgrade: Upgrade): Upgrade => ({
   ...FRESH_ATTEMPT,
   attempt: upgrade.attempt + 1,
-  failedBefore: upgrade.status === 'failure' && (upgrade.reachedAt !== null || upgrade.failedBefore),
+  failedBefore:
+    (upgrade.status === 'failure' || upgrade.rolledBack) &&
+    (upgrade.reachedAt !== null || upgrade.failedBefore),
   epoch: upgrade.epoch,
 })
 
 export const isEnded = (status: UpgradeStatus) =>
   status === 'success' || status === 'failure' || status === 'cancelled'
+
+/** May an operator have it tried again? */
+export const isRetriable = ({ status, rolledBack }: Upgrade) =>
+  status === 'failure' || status === 'cancelled' || (status === 'success' && rolledBack)
 
 /** Pending or Pushed: nothing has begun on the device. */
 export const isWaiting = (upgrade: Upgrade) => upgrade.status === 'pending' || upgrade.status === 'pushed'
@@ -275,4 +294,15 @@ export function end(
     mayHaveNotice: upgrade.pushes > 0 || upgrade.offer !== null,
     ...more,
   }
+}
+
+/**
+ * What an ended upgrade says of the version that the device runs now (src/protocol/README.md#certainty). `same`: what
+ * it ran before. `confirmed`: the target, as it reported. `reported`: what it reported since. `assumed`: the target, by
+ * 100 %. `unknown`: a notice went out.
+ */
+export function versionAfter(upgrade: Upgrade): 'same' | 'confirmed' | 'reported' | 'assumed' | 'unknown' {
+  if (upgrade.reportedSince) return upgrade.reportedTarget ? 'confirmed' : 'reported'
+  if (!upgrade.mayHaveNotice || codeOf(upgrade.cause) !== null) return 'same'
+  return upgrade.status === 'success' ? 'assumed' : 'unknown'
 }

@@ -41,6 +41,8 @@ export interface TaskMessage {
  * device that is not in the task is skipped: the message is for another task, or the device joins this one later.
  */
 export function deliver(task: TaskContext, messages: TaskMessage[]): void {
+  // Before its start a task does nothing: a device that reports the target meanwhile is found on it then.
+  if (task.run.startedAt === null) return
   const byDevice = Map.groupBy(messages, (message) => message.deviceId)
   const rows = new Map(task.storage.readRowsOf([...byDevice.keys()]).map((row) => [row.deviceId, row]))
   for (const [deviceId, group] of byDevice) {

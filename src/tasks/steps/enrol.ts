@@ -1,4 +1,4 @@
-import { filterOf, readDevices, SELECTION_PAGE_SIZE } from '../database/selection.ts'
+import { filterOf, readDevices, SELECTION_PAGE_SIZE, type SelectedDevice } from '../database/selection.ts'
 import { waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
@@ -17,11 +17,11 @@ export async function enrolPage(task: TaskContext): Promise<void> {
   const { devices, next } = await readPage(task, cursor)
   // If the task started meanwhile, enrolment begins again from the first page; if it was cancelled, it is over.
   if (run.enrolment?.cursor !== cursor) return
-  const isFirst = (device: NewDevice) => device.fromVersion === spec.targetVersion
+  const isThere = (device: SelectedDevice) => device.isCertain && device.fromVersion === spec.targetVersion
   // A device on the target ends at once, and is part of no wave's sample.
   takeIn(
     task,
-    devices.map((device) => ({ ...device, wave: isFirst(device) ? 0 : null })),
+    devices.map((device) => ({ ...device, wave: isThere(device) ? 0 : null, isDue: false })),
   )
   run.enrolment = next === null ? null : { cursor: next }
   if (run.enrolment === null) {
@@ -110,7 +110,7 @@ const isOver = ({ status, ended, endCursor }: TaskContext['run']) =>
   status === 'finished' || status === 'cancelled' || ended || endCursor !== null
 
 /** The very first device falls into the first wave, whatever its place; the others by the waves' shares. */
-function join(task: TaskContext, devices: NewDevice[]): void {
+function join(task: TaskContext, devices: SelectedDevice[]): void {
   const { run, spec } = task
   if (isOver(run)) return
   const percents = wavePercents(spec.policy)
@@ -127,7 +127,7 @@ function join(task: TaskContext, devices: NewDevice[]): void {
 async function readPage(
   task: TaskContext,
   cursor: string,
-): Promise<{ devices: NewDevice[]; next: string | null }> {
+): Promise<{ devices: SelectedDevice[]; next: string | null }> {
   const { selection } = task.spec
   if ('listed' in selection) {
     const page = cursor === '' ? 0 : Number(cursor)
@@ -146,8 +146,5 @@ async function readPage(
   return { devices, next: devices.length < SELECTION_PAGE_SIZE || !last ? null : last.deviceId }
 }
 
-const selectDevices = async (
-  { env, spec }: TaskContext,
-  which: Parameters<typeof readDevices>[2],
-): Promise<NewDevice[]> =>
-  (await readDevices(env.DB, spec, which)).map((device) => ({ ...device, wave: null, isDue: false }))
+const selectDevices = ({ env, spec }: TaskContext, which: Parameters<typeof readDevices>[2]) =>
+  readDevices(env.DB, spec, which)

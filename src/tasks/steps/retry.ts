@@ -3,7 +3,7 @@ import { type AddressedDevice, readDueDevices } from '../database/slots.ts'
 import { changeStored } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { sendable } from '../notices/turn.ts'
-import type { UpgradeStatus } from '../rules/upgrade.ts'
+import { isRetriable, type UpgradeStatus } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { type Answer, hasEnded, type Refusal, refuse } from './operator-calls.ts'
 import { settleDevices } from './settle.ts'
@@ -33,7 +33,7 @@ export async function retryDevices(
   if ('deviceId' in which) {
     const row = storage.readRow(which.deviceId)
     if (!row) return { refused: refuse('device.not_in_task', 'The device is not in this task.') }
-    if (row.upgrade.status !== 'failure' && row.upgrade.status !== 'cancelled') {
+    if (!isRetriable(row.upgrade)) {
       return { refused: refuse('device.not_failed', `The device's upgrade is ${row.upgrade.status}.`) }
     }
     retried = await retryPage(task, [row], skipped)
@@ -41,7 +41,7 @@ export async function retryDevices(
     const statuses: UpgradeStatus[] = which.includeCancelled ? ['failure', 'cancelled'] : ['failure']
     let after = ''
     for (let pages = 0; pages < MAX_RETRY_PAGES; pages++) {
-      const rows = storage.readStatuses(statuses, after, RETRY_PAGE_SIZE)
+      const rows = storage.readRetriable(statuses, after, RETRY_PAGE_SIZE)
       if (rows.length === 0) break
       retried += await retryPage(task, rows, skipped)
       after = rows.at(-1)!.deviceId
@@ -80,6 +80,7 @@ async function retryPage(
   const { devices } = await readDueDevices(
     task.env.DB,
     task.spec,
+    task.rank,
     rows.map((row) => row.deviceId),
   )
   if (whyNoRetry(task)) return 0

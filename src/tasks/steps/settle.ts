@@ -1,7 +1,7 @@
 import { type Ended, settleUpgrades } from '../database/slots.ts'
 import { slotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { isEnded } from '../rules/upgrade.ts'
+import { isEnded, versionAfter } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 
 const SETTLE_PAGE_SIZE = 500
@@ -57,6 +57,7 @@ function toEnded(row: DeviceRow): Ended | undefined {
     rolledBack,
     attempt,
     finishedAt: row.updatedAt,
-    isUnknown: mayHaveNotice && (status === 'cancelled' || cause === 'timed_out'),
+    after: versionAfter(row.upgrade),
+    isDoubtful: mayHaveNotice && (status === 'cancelled' || cause === 'timed_out'),
   }
 }

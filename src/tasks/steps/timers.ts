@@ -60,6 +60,7 @@ async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outsid
   const { product, devices } = await readDueDevices(
     task.env.DB,
     task.spec,
+    task.rank,
     needed.map(({ deviceId }) => deviceId),
   )
   return {

@@ -216,6 +216,16 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         JSON.stringify(statuses),
         limit,
       ),
+    /** The same, and Successes that were rolled back. */
+    readRetriable: (statuses: UpgradeStatus[], after: string, limit: number) =>
+      readRows(
+        `SELECT * FROM devices WHERE device_id > ? AND (
+           status IN (SELECT value FROM json_each(?)) OR (status = 'success' AND state ->> 'rolledBack'))
+         ORDER BY device_id LIMIT ?`,
+        after,
+        JSON.stringify(statuses),
+        limit,
+      ),
     list: ({ status, search, after, limit }: DeviceListQuery) =>
       readRows(
         `SELECT * FROM devices WHERE device_id > ?1 AND (?2 IS NULL OR status = ?2)

@@ -194,8 +194,7 @@ class Player {
         await system.visit(({ task }) => task.retry({ includeCancelled: what === 'retryAll' }))
         if (model.status === 'cancelled' || isPastEnd) return
         for (const device of model.devices) {
-          const isRetried =
-            device.status === 'failure' || (what === 'retryAll' && device.status === 'cancelled')
+          const isRetried = mayBeRetried(device) || (what === 'retryAll' && device.status === 'cancelled')
           if (isRetried) model.change(device, () => model.retry(device, false))
         }
     }
@@ -206,7 +205,7 @@ class Player {
     if (what === 'retry') {
       await system.visit(({ task }) => task.retry({ deviceId: device.id }))
       const isOpen = model.status !== 'cancelled' && !(model.endAt !== null && model.now >= model.endAt)
-      if (isOpen && (device.status === 'failure' || device.status === 'cancelled')) {
+      if (isOpen && (mayBeRetried(device) || device.status === 'cancelled')) {
         model.change(device, () => model.retry(device, false))
       }
       return
@@ -344,3 +343,7 @@ class Player {
     fleet.takeNotices()
   }
 }
+
+/** Failed, or rolled back after 100 %. */
+const mayBeRetried = ({ status, rolledBack }: Device) =>
+  status === 'failure' || (status === 'success' && rolledBack)

@@ -50,7 +50,6 @@ const fresh = () => ({
   at100: false,
   saidTarget: false,
   rolledBack: false,
-  timedOut: false,
   retryAt: null as number | null,
   autoRetries: 0,
   epoch: null as number | null,
@@ -216,7 +215,6 @@ export class Reference {
       offer: null,
       gone: false,
       retryAt: null,
-      timedOut: by === 'timeout',
     })
   }
 
@@ -233,6 +231,7 @@ export class Reference {
   }
 
   progress(d: Device, step: number): void {
+    if (step < 0 && d.status === 'success' && d.at100 && !d.saidTarget) d.rolledBack = true
     if (ended(d) || d.pushes === 0) return
     const linksExpired =
       d.link <= this.now ||
@@ -258,10 +257,11 @@ export class Reference {
   }
 
   version(d: Device, isTarget: boolean): void {
-    const isLate = d.status === 'failure' && d.timedOut
-    if (isTarget && (!ended(d) || isLate || (d.status === 'success' && !d.saidTarget))) {
+    const isNews = d.status === 'success' && (!d.saidTarget || d.rolledBack)
+    if (isTarget && (!ended(d) || d.status === 'failure' || isNews)) {
       this.heard(d, true)
       d.saidTarget = true
+      d.rolledBack = false
       if (d.status !== 'success') this.end(d, 'success')
       return
     }
@@ -381,7 +381,7 @@ export class Reference {
   retry(d: Device, bySelf: boolean): void {
     const autoRetries = bySelf ? d.autoRetries + 1 : 0
     const { attempt, epoch } = d
-    const failedBefore = d.status === 'failure' && isReached(d)
+    const failedBefore = (d.status === 'failure' || d.rolledBack) && isReached(d)
     Object.assign(d, fresh(), { attempt: attempt + 1, autoRetries, failedBefore, epoch, holdsSlot: false })
     if (this.status === 'finished') this.status = 'running'
   }

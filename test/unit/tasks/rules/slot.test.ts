@@ -2,6 +2,7 @@ import { expect, it } from 'vitest'
 import { reason } from '../../../../src/reasons/reason.ts'
 import {
   type Contender,
+  choosePackage,
   type DueDevice,
   decideSlot,
   isUnsure,
@@ -14,7 +15,8 @@ const me: Contender = {
   rank: '5',
   productId: 'lamp',
   targetVersion: 'v2',
-  packages: [{ sourceVersion: null }],
+  packages: [{ id: 'full', sourceVersion: null }],
+  newerTargets: new Map(),
   onBusy: 'replace',
 }
 
@@ -38,6 +40,8 @@ const device = (slot: Partial<Slot> | null, more: Partial<DueDevice> = {}): DueD
   enabled: true,
   frozen: false,
   version: 'v1',
+  isCertain: true,
+  chosenPackageId: null,
   slot: slot && slotOf(slot),
   ...more,
 })
@@ -92,7 +96,7 @@ it('a device that already runs the target needs no notice, unless another task i
 })
 
 it('a differential package never goes to a device on another version than its source', () => {
-  const diff = { ...me, packages: [{ sourceVersion: 'v1' }] }
+  const diff = { ...me, packages: [{ id: 'diff', sourceVersion: 'v1' }] }
   expect(decideSlot(device(null), diff)).toEqual({ type: 'claim' })
   for (const version of ['v0', null]) {
     expect(decideSlot(device(null, { version }), diff)).toMatchObject({ type: 'hold' })
@@ -108,9 +112,33 @@ it('a device is unsure only if a notice of another version may have reached it',
   expect(isUnsure(slotOf({ doubtVersion: '*' }), 'v2')).toBe(true)
 })
 
-it('tasks rank by their start, then by their creation', () => {
-  const rank = (startAt: number, createdAt: number) => taskRank({ id: 'x', startAt, createdAt })
-  expect(rank(1_000_000_000_000, 9) < rank(1_000_000_000_001, 1)).toBe(true)
-  expect(rank(1, 1) < rank(1, 2)).toBe(true)
-  expect(rank(999, 1) < rank(1000, 1)).toBe(true)
+it('the later created of two tasks is the newer', () => {
+  const rank = (createdAt: number) => taskRank({ id: 'x', createdAt })
+  expect(rank(1_000_000_000_000) < rank(1_000_000_000_001)).toBe(true)
+  expect(rank(999) < rank(1000)).toBe(true)
+})
+
+it('a device whose version is uncertain gets the full package, or waits', () => {
+  const uncertain = { isCertain: false }
+  const diff = { ...me, packages: [{ id: 'diff', sourceVersion: 'v1' }] }
+  expect(decideSlot(device(null, uncertain), diff)).toEqual({ type: 'hold', by: reason('version_uncertain') })
+  const both = [
+    { id: 'diff', sourceVersion: 'v1' },
+    { id: 'full', sourceVersion: null },
+  ]
+  expect(choosePackage(both, device(null, uncertain))).toMatchObject({ id: 'full' })
+  expect(choosePackage(both, device(null))).toMatchObject({ id: 'diff' })
+  expect(choosePackage(both, device(null, { chosenPackageId: 'diff', ...uncertain }))).toMatchObject({
+    id: 'diff',
+  })
+  expect(choosePackage([both[1]!], device(null, { chosenPackageId: 'diff' }))).toMatchObject({ id: 'full' })
+})
+
+it('a device is on the target, or beyond it, only if its version is certain', () => {
+  expect(decideSlot(device(null, { version: 'v2', isCertain: false }), me)).toEqual({ type: 'claim' })
+  const newer = { ...me, newerTargets: new Map([['v3', 'newer']]) }
+  expect(decideSlot(device(null, { version: 'v3' }), newer)).toEqual({ type: 'superseded', by: 'newer' })
+  expect(decideSlot(device(null, { version: 'v3', isCertain: false }), newer)).toEqual({ type: 'claim' })
+  const mine = { active: true, taskId: 'me', rank: '5' }
+  expect(decideSlot(device(mine, { version: 'v3' }), newer)).toEqual({ type: 'superseded', by: 'newer' })
 })

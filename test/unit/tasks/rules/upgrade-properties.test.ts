@@ -17,6 +17,7 @@ const doubts = { unsure: fc.boolean(), neverReported: fc.boolean() }
 const event: fc.Arbitrary<UpgradeEvent> = fc.oneof(
   fc.record({
     type: fc.constant('offered' as const),
+    packageIndex: fc.constant(0),
     offer: fc.record({
       noticeId,
       leaseUntil: fc.integer({ min: 0, max: 1000 }),
@@ -29,6 +30,7 @@ const event: fc.Arbitrary<UpgradeEvent> = fc.oneof(
   fc.record({ type: fc.constantFrom('taken' as const, 'offline' as const, 'returned' as const), noticeId }),
   fc.record({
     type: fc.constant('handedOut' as const),
+    packageIndex: fc.constant(0),
     linkExpiresAt: fc.integer({ min: 0, max: 1000 }),
     ...doubts,
   }),

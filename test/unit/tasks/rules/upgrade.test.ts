@@ -23,6 +23,7 @@ const rules = (more: Partial<UpgradeRules> = {}): UpgradeRules => ({
 const sure = { unsure: false, neverReported: false }
 const offered = (noticeId: number, more = {}): UpgradeEvent => ({
   type: 'offered',
+  packageIndex: 0,
   offer: { noticeId, leaseUntil: T0 + MINUTE, linkExpiresAt: T0 + HOUR, online: null },
   ...sure,
   ...more,
@@ -87,7 +88,7 @@ describe('the notice', () => {
   })
 
   it('a notice handed out over HTTPS makes the device Pushed at once', () => {
-    const handedOut = { type: 'handedOut', linkExpiresAt: T0 + HOUR, ...sure } as const
+    const handedOut = { type: 'handedOut', packageIndex: 0, linkExpiresAt: T0 + HOUR, ...sure } as const
     expect(evolve([handedOut])).toMatchObject({ status: 'pushed', pushes: 1 })
   })
 
@@ -149,6 +150,7 @@ describe('progress', () => {
     const late = T0 + 2 * HOUR
     const fresh: UpgradeEvent = {
       type: 'offered',
+      packageIndex: 0,
       offer: { noticeId: 2, leaseUntil: late + MINUTE, linkExpiresAt: late + HOUR, online: null },
       ...sure,
     }
@@ -233,7 +235,7 @@ describe('a version report', () => {
     expect(evolve([...told(), progress(100), version('v3', false)]).rolledBack).toBe(false)
   })
 
-  it('a report of the target makes a timed-out device a Success, "late", unless a later upgrade took the slot', () => {
+  it('a report of the target makes a failed device a Success, "late", unless a later upgrade took the slot', () => {
     const timedOut = evolve([...told(), progress(10), { type: 'silent' }])
     expect(timedOut).toMatchObject({
       status: 'failure',
@@ -245,8 +247,11 @@ describe('a version report', () => {
       reason: reason('late'),
       description: 'late',
     })
-    expect(evolve([version('v2', false)], {}, timedOut)).toBe(timedOut)
-    expect(evolve([...told(), progress(-1), version('v2')]).status).toBe('failure')
+    expect(evolve([version('v2', false)], {}, timedOut)).toEqual({ ...timedOut, reportedSince: true })
+    expect(evolve([...told(), progress(-2), version('v2')])).toMatchObject({
+      status: 'success',
+      reason: reason('late'),
+    })
   })
 })
 
@@ -333,7 +338,7 @@ describe('an Upgrading device that is owed a re-push and asks while the task is 
 
 describe('a re-push that is on its way when the device asks over HTTPS', () => {
   it('a re-push on its way is counted once if the device also gets it over HTTPS', () => {
-    const handedOut: UpgradeEvent = { type: 'handedOut', linkExpiresAt: T0 + HOUR, ...sure }
+    const handedOut: UpgradeEvent = { type: 'handedOut', packageIndex: 0, linkExpiresAt: T0 + HOUR, ...sure }
     const onItsWay = evolve([version('v1'), offered(2), sent(2)], {}, evolve(told()))
     expect(onItsWay).toMatchObject({ pushes: 2, repushes: 1 })
     expect(evolve([handedOut], {}, onItsWay)).toMatchObject({ pushes: 3, repushes: 1, offer: null })

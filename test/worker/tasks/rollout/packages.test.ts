@@ -80,8 +80,11 @@ describe('tasks of several packages', () => {
     ])
     expect(await countsOf(task)).toEqual({ total: 1000, pending: 450, pushed: 550 })
     const [other, unknown] = [fleet.devices[600]!, fleet.devices[900]!]
-    for (const device of [other, unknown]) {
-      expect((await task.device(device)).waitingFor).toBe('the packages are diffs from v1, v2')
+    for (const [device, why] of [
+      [other, 'the packages are diffs from v1, v2'],
+      [unknown, 'its version is not certain until it reports'],
+    ] as const) {
+      expect((await task.device(device)).waitingFor).toBe(why)
       expect((await over(device)('GET', '/device/v1/upgrade')).body.params).toEqual({})
     }
     // A hundred of them report the source version of a diff, and get that diff.

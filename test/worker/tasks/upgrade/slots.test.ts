@@ -228,19 +228,6 @@ describe('an older task', () => {
     expect(await lab.unexpected()).toEqual([])
     expect((await older.device(device)).pushes).toBe(1)
   })
-
-  it('of two tasks the older is the one that starts earlier, whichever was created first', async () => {
-    const { lab, device } = await oneDevice()
-    const startAt = new Date(Date.now() + 60 * MINUTE).toISOString()
-    const later = await lab.upgradeTo('v3', { startAt })
-    await later.reaches(device, 'pending')
-    expect(await slotOf(device)).toBe(null)
-    const sooner = await lab.upgradeTo('v2')
-    expect((await lab.push(device)).notice.params.version).toBe('v2')
-    moveClock(61 * MINUTE)
-    expect((await lab.push(device)).notice.params.version).toBe('v3')
-    expect((await sooner.device(device)).description).toBe(`replaced by ${later.id}`)
-  })
 })
 
 it('of three tasks that start at once, the newest gets every device', async () => {

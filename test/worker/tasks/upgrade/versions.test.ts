@@ -104,7 +104,9 @@ describe('a version report after 100 %', () => {
     expect(history.body.items).toMatchObject([{ taskId: task.id, status: 'success', rolledBack: true }])
     await lab.bridge.post([reports(device, 'v2')])
     const later = await lab.admin.call('GET', `/api/v1/devices/${device.id}`)
-    expect(later.body.modules).toEqual([{ module: 'default', version: 'v2', reportedAt: expect.any(String) }])
+    expect(later.body.modules).toEqual([
+      { module: 'default', version: 'v2', reportedAt: expect.any(String), certain: true, assumed: null },
+    ])
   })
 
   it('another version reported after the target version is no rollback', async () => {
