@@ -56,7 +56,7 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   only_diffs_from: '各差分包的源版本为 {versions}',
   version_uncertain: '设备上报版本之前，其版本不确定',
   busy_with_task: '正被任务 {taskId} 占用',
-  slot_changed_hands: '升级占用刚被其他任务取得',
+  slot_changed_hands: '准备通知时设备或升级占用发生了变化',
   // How a device's upgrade ended
   already_on_target: '已是目标版本',
   unverified: '未经确认',

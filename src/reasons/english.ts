@@ -50,7 +50,7 @@ export const REASONS = {
   only_diffs_from: 'the packages are diffs from {versions}',
   version_uncertain: 'its version is not certain until it reports',
   busy_with_task: 'busy with task {taskId}',
-  slot_changed_hands: 'its slot changed hands',
+  slot_changed_hands: 'it or its slot changed while its notice was prepared',
 
   // ---- How a device's upgrade ended
   already_on_target: 'already on the target version',

@@ -153,20 +153,34 @@ const toSlot = (taskId: string, row: DueRecord): Slot => ({
   waitingVersion: row.waiting_version,
 })
 
+/** A notice that is about to go out, and what was true of its device when the package was chosen. */
+export interface SlotClaim {
+  deviceId: string
+  noticeId: number
+  version: string | null
+  isCertain: boolean
+}
+
 /**
  * Takes the slots for the task, or keeps them, with the id of the notice that is about to go out. Returns the devices
- * that it got: only free slots, if no newer task succeeded or waits there, and never with a smaller notice id.
+ * that it got: only free slots, if no newer task succeeded or waits there, and never with a smaller notice id. This is
+ * the last look at the device: it is still enabled and of the product, which is not frozen, and runs what was read.
  */
 export async function claimSlots(
   db: D1Database,
   spec: TaskSpec,
   rank: string,
-  notices: { deviceId: string; noticeId: number }[],
+  notices: SlotClaim[],
 ): Promise<Set<string>> {
   const { results } = await db
     .prepare(
       `INSERT INTO upgrades (device_id, module, tenant_id, task_id, rank, active, target_version, last_notice_id)
-       SELECT j.value ->> 'deviceId', ?2, ?3, ?4, ?5, 1, ?6, j.value ->> 'noticeId' FROM json_each(?1) j WHERE true
+       SELECT d.id, ?2, ?3, ?4, ?5, 1, ?6, j.value ->> 'noticeId' FROM json_each(?1) j
+         JOIN devices d ON d.id = j.value ->> 'deviceId' AND d.tenant_id = ?3 AND d.product_id = ?7 AND d.enabled = 1
+         JOIN products p ON p.id = d.product_id AND p.frozen_at IS NULL
+         LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?2
+         LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?2
+       WHERE m.version IS j.value ->> 'version' AND ${CERTAIN} = (j.value ->> 'isCertain')
        ON CONFLICT (device_id, module) DO UPDATE SET
          task_id = excluded.task_id, rank = excluded.rank, active = 1, target_version = excluded.target_version,
          last_notice_id = excluded.last_notice_id,
@@ -174,12 +188,21 @@ export async function claimSlots(
          waiting_rank = iif(waiting_task_id = excluded.task_id, NULL, waiting_rank)
        WHERE last_notice_id <= excluded.last_notice_id AND CASE
          WHEN active = 1 THEN task_id = excluded.task_id
-         ELSE coalesce(succeeded_rank, '') <= excluded.rank AND coalesce(waiting_rank, '') <= excluded.rank
+         ELSE coalesce(succeeded_rank, '') <= excluded.rank
+           AND coalesce(waiting_rank, '') <= excluded.rank
            AND (last_notice_id < excluded.last_notice_id OR task_id = excluded.task_id)
        END
        RETURNING device_id`,
     )
-    .bind(JSON.stringify(notices), spec.module, spec.tenantId, spec.id, rank, spec.targetVersion)
+    .bind(
+      JSON.stringify(notices),
+      spec.module,
+      spec.tenantId,
+      spec.id,
+      rank,
+      spec.targetVersion,
+      spec.productId,
+    )
     .all<{ device_id: string }>()
   return new Set(results.map((row) => row.device_id))
 }

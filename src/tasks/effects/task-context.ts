@@ -19,6 +19,8 @@ export interface TaskContext {
   link: Linker
   /** How often the product was frozen since the object was loaded: a notice prepared before a freeze is not sent. */
   freezes: number
+  /** Of the notices being prepared, the devices that said something new since: they are looked at again. */
+  outdated: Set<Set<string>>
   /** Milliseconds since 1970. */
   now: () => number
   /** Writes `run`. It commits together with the rows that were written since the last `await`. */

@@ -21,7 +21,7 @@ export async function handOut(task: TaskContext, deviceId: string): Promise<Noti
   )
   save()
   const route = byHttps(task)
-  // Twice: a slot that its holder yields on the first look is free on the second.
+  // Twice: a slot that its holder yields on the first look is free on the second, and what has changed is read anew.
   for (let look = 0; look < 2; look++) {
     const row = storage.readRow(deviceId)
     if (!row || (row.upgrade.owed === 'no' && row.upgrade.offer === null)) return null
@@ -32,7 +32,7 @@ export async function handOut(task: TaskContext, deviceId: string): Promise<Noti
     const hub = hubStub(task.env, turn.product.hub)
     const { firstNoticeId } = await hub.prepare(1, lastNoticeId(turn.devices), null)
     const [prepared] = await prepareNotices(task, turn, turn.devices, firstNoticeId, route)
-    return prepared?.notice ?? null
+    if (prepared) return prepared.notice
   }
   return null
 }

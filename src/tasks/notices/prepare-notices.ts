@@ -17,8 +17,8 @@ import { isSendable, sendable, type Turn } from './turn.ts'
 // The one way from a device whose turn it is to a notice: its slot, the package that fits, the link, one more look at
 // what is true now, and what the notice changes. A bridge's page and a single HTTPS request both go through here.
 
-/** A slot that was lost between the look and the claim is looked at again after this. */
-const SLOT_LOST_LOOK_AGAIN_MS = 5_000
+/** A device or slot that changed between the look and the claim is looked at again after this. */
+const CHANGED_LOOK_AGAIN_MS = 5_000
 /** The task owns a notice until a broker took it; after this it goes out again under the same id. */
 export const LEASE_MS = 60_000
 
@@ -39,7 +39,8 @@ export interface PreparedNotice {
 /**
  * Prepares the notices of these devices and writes them down: if the object dies after that, a bridge's lease runs out
  * and the notice goes out again. A device that ended while its slot was being claimed gives the slot back; a notice that
- * may not go any more (the task paused, the product froze, the package was recalled, the rate is used up) stays owed.
+ * may not go any more (the device has changed since it was looked at, the task paused, the product froze, the package
+ * was recalled, the rate is used up) stays owed.
  */
 export async function prepareNotices(
   task: TaskContext,
@@ -48,20 +49,39 @@ export async function prepareNotices(
   firstNoticeId: number,
   route: NoticeRoute,
 ): Promise<PreparedNotice[]> {
-  const claimed = await claim(task, devices, firstNoticeId)
-  const choices: (Choice | undefined)[] = []
-  for (const { device } of claimed) choices.push(await choose(task, turn.product, device))
-  // No `await` from here on: what is looked at is what is written.
+  const outdated = new Set<string>()
+  task.outdated.add(outdated)
+  try {
+    const choices = new Map<string, Choice>()
+    for (const device of devices) {
+      const choice = await choose(task, turn.product, device)
+      if (choice) choices.set(device.id, choice)
+    }
+    // The last `await`: what is looked at from then on is what is written.
+    const claimed = await claim(task, devices, firstNoticeId)
+    return noteNotices(task, turn, claimed, (id) => (outdated.has(id) ? undefined : choices.get(id)), route)
+  } finally {
+    task.outdated.delete(outdated)
+  }
+}
+
+function noteNotices(
+  task: TaskContext,
+  turn: Turn,
+  claimed: Claimed[],
+  choiceOf: (deviceId: string) => Choice | undefined,
+  route: NoticeRoute,
+): PreparedNotice[] {
   const { storage, run, spec, now, save } = task
   const plan = applyPlan(task)
   const isFrozen = turn.freezes !== task.freezes
   const notices: PreparedNotice[] = []
   const firstOffers: DeviceRow[] = []
   const leaseUntil = now() + LEASE_MS
-  for (const [index, { device, noticeId }] of claimed.entries()) {
+  for (const { device, noticeId } of claimed) {
     const row = storage.readRow(device.id)
     if (!row || !device.address) continue
-    const choice = choices[index]
+    const choice = choiceOf(device.id)
     const mayGo =
       !isFrozen && choice && isSendable(task, choice.pkg.id) && route.mayGo(row, plan, notices.length)
     const changed = mayGo ? noteNotice(task, row, device, noticeId, choice, leaseUntil, route) : row
@@ -145,12 +165,17 @@ async function claim(
     env.DB,
     spec,
     rank,
-    wanted.map(({ device, noticeId }) => ({ deviceId: device.id, noticeId })),
+    wanted.map(({ device: { id: deviceId, version, isCertain }, noticeId }) => ({
+      deviceId,
+      noticeId,
+      version,
+      isCertain,
+    })),
   )
   const by = reason('slot_changed_hands')
   for (const { device } of wanted) {
     if (got.has(device.id)) continue
-    const held = { type: 'held', until: now() + SLOT_LOST_LOOK_AGAIN_MS, by, waiting: false } as const
+    const held = { type: 'held', until: now() + CHANGED_LOOK_AGAIN_MS, by, waiting: false } as const
     changeStored(task, device.id, held, { code: 'waits', params: { reason: by } })
   }
   save()

@@ -298,6 +298,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
         rank: taskRank(spec),
         link: createLinker(this.env),
         freezes: 0,
+        outdated: new Set(),
         now: () => Date.now(),
         save: () => storage.writeRun(run),
       }

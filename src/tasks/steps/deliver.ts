@@ -51,6 +51,9 @@ export function deliver(task: TaskContext, messages: TaskMessage[]): void {
       if (group.some(({ event }) => event.type === 'version')) noteNewcomers(task, [deviceId])
       continue
     }
+    if (group.some(({ event }) => event.type === 'version')) {
+      for (const outdated of task.outdated) outdated.add(deviceId)
+    }
     let changed = row
     let lookAt = 0
     for (const message of group) {
