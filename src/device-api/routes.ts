@@ -6,7 +6,7 @@ import { tooLarge } from '../common/errors.ts'
 import { createRouter, json, problems } from '../http/openapi.ts'
 import type { AppEnv } from '../http/principal.ts'
 import { limitAddress } from '../http/rate-limit.ts'
-import { MAX_PAYLOAD_BYTES, type UplinkKind } from '../protocol/device.ts'
+import { buildNothingDue, MAX_PAYLOAD_BYTES, type UplinkKind } from '../protocol/device.ts'
 import { authenticateDevice } from './authenticate.ts'
 import { dueNotice, receiveFromDevice } from './device-api.ts'
 
@@ -67,6 +67,8 @@ export const deviceApiRoutes = createRouter()
       await limitAddress(c)
       const { module, id } = c.req.valid('query')
       const sender = await authenticateDevice(c.env, c.req.header('authorization'))
+      // Hono answers HEAD as it answers GET. It hands nothing out, and a notice has no length to tell before it is made.
+      if (c.req.method === 'HEAD') return c.json(buildNothingDue(id ?? ''), 200)
       return c.json(await dueNotice(c.env, sender, module?.trim() || null, id ?? ''), 200)
     },
   )

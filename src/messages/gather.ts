@@ -170,6 +170,8 @@ export function gatherMessage(
   const json = readJson(payload)
   if (!json.ok) return json
   const deviceId = sender.id
+  const { isDamaged } = json
+  const said = { deviceId, ...mark, ...(isDamaged && { isDamaged }) }
   switch (kind) {
     case 'inform': {
       const report = readVersionReport(json.value)
@@ -178,7 +180,7 @@ export function gatherMessage(
       gathered.versions.set(`${deviceId} ${module}`, { deviceId, module, version, order: mark.order })
       for (const { taskId, isHolder } of concernedTasks(sender, module)) {
         const event = { type: 'version', version, isHolder, viaBridge } as const
-        tell(gathered, index, taskId, { deviceId, ...mark, event })
+        tell(gathered, index, taskId, { ...said, event })
       }
       return report
     }
@@ -188,7 +190,7 @@ export function gatherMessage(
       const { step, description, module } = progress.value
       const taskId = taskOfProgress(sender, module)
       const event = { type: 'progress', step, description, viaBridge } as const
-      if (taskId) tell(gathered, index, taskId, { deviceId, ...mark, event })
+      if (taskId) tell(gathered, index, taskId, { ...said, event })
       return progress
     }
     case 'request': {

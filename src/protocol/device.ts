@@ -3,6 +3,8 @@
  * shared with the bridge. Lenient in what is read, exact in what is written.
  */
 
+import { ExactNumber, readDeviceJson, trim } from './device-json.ts'
+
 /** The shape of tokens and usernames, and of device numbers that can be a topic level. */
 export const TOPIC_NAME = /^[A-Za-z0-9_-]{1,64}$/
 
@@ -93,34 +95,37 @@ export type Unreadable =
   | 'not_json'
   | 'not_json_object'
   | 'no_version'
+  | 'version_is_fraction'
   | 'version_too_long'
   | 'no_step'
   | 'module_not_text'
   | 'module_too_long'
 
-export type Read<T> = { ok: true; value: T } | { ok: false; code: Unreadable }
+/** `isDamaged`: it was no JSON, and was read field by field. */
+export type Read<T> = { ok: true; value: T; isDamaged?: true } | { ok: false; code: Unreadable }
 
 const unreadable = (code: Unreadable) => ({ ok: false as const, code })
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
-
-/** The payload as a JSON object; other JSON is no message. */
+/** The payload as a JSON object, its numbers as `ExactNumber`; other JSON is no message. */
 export function readJson(payload: Uint8Array): Read<Record<string, unknown>> {
   if (payload.byteLength > MAX_PAYLOAD_BYTES) return unreadable('message_too_large')
-  try {
-    const value: unknown = JSON.parse(utf8.decode(payload))
-    return isObject(value) ? { ok: true, value } : unreadable('not_json_object')
-  } catch {
-    return unreadable('not_json')
-  }
+  const json = readDeviceJson(payload)
+  if (!json) return unreadable('not_json')
+  const { value, isDamaged } = json
+  if (!isObject(value)) return unreadable('not_json_object')
+  return { ok: true, value, ...(isDamaged && { isDamaged }) }
 }
 
-/** `{"id","params":{"version","module"}}`; the same without `params` is read too. */
+/**
+ * `{"id","params":{"version","module"}}`; the same without `params` is read too. An integer is a version, a fraction is
+ * none: 1.10 would become 1.1.
+ */
 export function readVersionReport(message: Record<string, unknown>): Read<VersionReport> {
   const params = paramsOf(message)
-  const version = typeof params.version === 'string' ? params.version.trim() : ''
+  const version = textOf(params.version) ?? ''
   if (version === '') return unreadable('no_version')
-  if (version.length > MAX_VERSION_LENGTH) return unreadable('version_too_long')
+  if (typeof params.version !== 'string' && !INTEGER.test(version)) return unreadable('version_is_fraction')
+  if (lengthOf(version) > MAX_VERSION_LENGTH) return unreadable('version_too_long')
   const module = readModule(params.module)
   return module.ok ? { ok: true, value: { version, module: module.value ?? DEFAULT_MODULE } } : module
 }
@@ -132,10 +137,8 @@ export function readProgress(message: Record<string, unknown>): Read<Progress> {
   if (step === undefined) return unreadable('no_step')
   const module = readModule(params.module)
   if (!module.ok) return module
-  const description =
-    typeof params.desc === 'string' || typeof params.desc === 'number'
-      ? cut(withoutLinks(String(params.desc)))
-      : null
+  const said = textOf(params.desc)
+  const description = said === undefined ? null : cut(withoutLinks(said).replace(CONTROLS, ' '))
   return { ok: true, value: { step, description, module: module.value } }
 }
 
@@ -147,15 +150,18 @@ export function readRequest(message: Record<string, unknown>): Read<UpgradeReque
 /** The message's own id if an answer can repeat it, else empty: a bad id never makes a message invalid. */
 export function readMessageId(message: Record<string, unknown>): string {
   const { id } = message
-  if (typeof id !== 'string' && typeof id !== 'number') return ''
-  const text = String(id)
-  return text.length <= MAX_MESSAGE_ID_LENGTH ? text : ''
+  const text = typeof id === 'string' ? id : textOf(id)
+  return text !== undefined && lengthOf(text) <= MAX_MESSAGE_ID_LENGTH ? text : ''
 }
 
-/** `"100"`, `100`, `99.9` → a whole step; undefined for anything but 0–100 and −1 … −4. */
+const INTEGER = /^-?\d+$/
+const DECIMAL = /^-?\d+(?:\.\d*)?$/
+
+/** `"100"`, `100`, `99.9`, `"5 %"` → a whole step; undefined for anything but 0–100 and −1 … −4 in plain decimals. */
 function readStep(value: unknown): number | undefined {
-  const text = typeof value === 'string' ? value.trim() : value
-  if (text === '' || (typeof text !== 'string' && typeof text !== 'number')) return undefined
+  const said = textOf(value) ?? ''
+  const text = said.endsWith('%') ? said.slice(0, -1).trimEnd() : said
+  if (!DECIMAL.test(text)) return undefined
   const step = Math.trunc(Number(text)) + 0 // +0: no negative zero
   return step >= -4 && step <= 100 ? step : undefined
 }
@@ -163,16 +169,28 @@ function readStep(value: unknown): number | undefined {
 /** Null if the message names no module. */
 function readModule(value: unknown): Read<string | null> {
   if (value === undefined || value === null) return { ok: true, value: null }
-  if (typeof value !== 'string' && typeof value !== 'number') return unreadable('module_not_text')
-  const module = String(value).trim()
-  if (module.length > MAX_MODULE_LENGTH) return unreadable('module_too_long')
+  const module = textOf(value)
+  if (module === undefined) return unreadable('module_not_text')
+  if (lengthOf(module) > MAX_MODULE_LENGTH) return unreadable('module_too_long')
   return { ok: true, value: module === '' ? null : module }
 }
 
 const paramsOf = (message: Record<string, unknown>) => (isObject(message.params) ? message.params : message)
 
+const CONTROLS = /\p{Cc}/gu
+
+/** Strings without what is around them, numbers as they were written; undefined for anything else. */
+function textOf(value: unknown): string | undefined {
+  if (value instanceof ExactNumber) return value.text
+  if (typeof value === 'number') return String(value)
+  return typeof value === 'string' ? trim(value) : undefined
+}
+
+/** In code points, as the API counts. */
+const lengthOf = (text: string) => Array.from(text).length
+
 const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof ExactNumber)
 
 /** Whatever a description has beyond this is neither searched for links nor kept. */
 const MAX_READ_DESCRIPTION_LENGTH = 2048

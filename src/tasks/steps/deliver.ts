@@ -18,6 +18,8 @@ export interface TaskMessage {
   key: string
   /** Its place among what the bridge hands over; absent if it came another way. */
   order?: BridgeOrder | undefined
+  /** It was no JSON, and was read field by field. */
+  isDamaged?: true
   event:
     | Extract<
         UpgradeEvent,
@@ -74,11 +76,11 @@ export function deliver(task: TaskContext, messages: TaskMessage[]): void {
 function take(
   task: TaskContext,
   row: DeviceRow,
-  { key, order, event }: TaskMessage & { event: DeviceEvent },
+  { key, order, isDamaged, event }: TaskMessage & { event: DeviceEvent },
 ): DeviceRow {
   if ('noticeId' in event && row.upgrade.status === 'cancelled') return cancellationAnswered(task, row, event)
   const always = event.type === 'progress' || event.type === 'version'
-  const changed = changeDevice(task, row, event, { ...toNote(event), key, always })
+  const changed = changeDevice(task, row, event, { ...toNote(event, isDamaged), key, always })
   return changed === row || !order ? changed : { ...changed, heard: order }
 }
 
@@ -99,14 +101,15 @@ export function noteNewcomers({ run, spec, queues }: TaskContext, deviceIds: str
 
 type DeviceEvent = Exclude<TaskMessage['event'], { type: 'disconnected' }>
 
-function toNote(event: DeviceEvent): { code: EventCode; params: Params } {
+function toNote(event: DeviceEvent, isDamaged?: true): { code: EventCode; params: Params } {
   switch (event.type) {
     case 'progress': {
       const { step, description: said } = event
-      return { code: 'progress', params: said === null ? { step } : { step, said } }
+      const code = isDamaged ? 'damaged_progress' : 'progress'
+      return { code, params: said === null ? { step } : { step, said } }
     }
     case 'version':
-      return { code: 'version', params: { version: event.version } }
+      return { code: isDamaged ? 'damaged_version' : 'version', params: { version: event.version } }
     case 'subscribed':
     case 'connected':
       return { code: event.type, params: {} }

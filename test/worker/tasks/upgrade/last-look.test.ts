@@ -8,13 +8,15 @@ afterEach(() => vi.restoreAllMocks())
 function meanwhile(happens: () => Promise<unknown>): void {
   const { prepare } = BridgeHub.prototype
   let isFirst = true
-  vi.spyOn(BridgeHub.prototype, 'prepare').mockImplementation(async function (this: BridgeHub, ...args) {
+  const late = async function (this: BridgeHub, ...args: Parameters<typeof prepare>) {
     if (isFirst) {
       isFirst = false
       await happens()
     }
     return prepare.apply(this, args)
-  })
+  }
+  // A task calls it over RPC, where everything is a promise.
+  vi.spyOn(BridgeHub.prototype, 'prepare').mockImplementation(late as unknown as typeof prepare)
 }
 
 async function succeeds(answer: Promise<{ status: number; body: unknown }>): Promise<void> {
