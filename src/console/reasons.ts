@@ -16,6 +16,7 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   text: '{text}',
   // Why a task sends nothing
   task_cancelled: '任务已取消',
+  no_devices_found: '任务开始时没有匹配的设备',
   task_finished: '任务已完成',
   end_reached: '任务已到截止时间',
   starts_at: '任务将于 {at} 开始',
@@ -98,6 +99,13 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   unknown_device: '未知设备',
   unknown_task: '未知任务',
   invalid_item: '无效的条目[：{path}：{fault}]',
+  // What whoever makes a task is warned of
+  older_task_cut_short: '任务“{name}”（{taskId}）[，计划于 {startAt} 开始，]不会再送达本任务所升级的设备',
+  leaves_newer_version: '其中 {devices} 台设备运行更新的升级包 {version}，将被换下',
+  module_never_reported: '该产品没有任何设备上报过模块 {module}',
+  no_devices_yet: '目前没有匹配的设备；任务开始时会再次查找',
+  all_at_once: '{devices} 台设备将同时收到通知；若先推送一小批，可在少数设备上验证升级包',
+
   // Why a preview leaves devices out
   disabled: '已停用',
   wrong_source_version: '源版本不符',
@@ -147,6 +155,9 @@ const EVENT_TEXTS: Record<Language, Record<EventCode, readonly [kind: string, de
   en: EVENTS,
   zh: CHINESE_EVENTS,
 }
+
+/** The text with its parameters still in it, for a page that fills it itself. */
+export const reasonTemplate = (code: ReasonCode, language: Language) => REASON_TEXTS[language][code]
 
 /** The parts of a reason's text; parameters that are reasons stay parts. A code of a later release stays a code. */
 export const reasonParts = ({ code, params }: Reason, language: Language): Part[] =>

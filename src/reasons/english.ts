@@ -8,6 +8,7 @@ export const REASONS = {
 
   // ---- Why a task sends nothing
   task_cancelled: 'the task was cancelled',
+  no_devices_found: 'no device matched when the task started',
   task_finished: 'the task is finished',
   end_reached: "the task's end was reached",
   starts_at: 'the task starts at {at}',
@@ -95,6 +96,15 @@ export const REASONS = {
   unknown_device: 'unknown device',
   unknown_task: 'unknown task',
   invalid_item: 'not a valid item[: {path}: {fault}]',
+
+  // ---- What whoever makes a task is warned of
+  older_task_cut_short:
+    'task "{name}" ({taskId})[, scheduled for {startAt},] will not reach the devices that this one upgrades',
+  leaves_newer_version: '{devices} of the devices run {version}, a newer package, and would leave it',
+  module_never_reported: 'no device of the product has ever reported the module {module}',
+  no_devices_yet: 'no device matches yet; the task looks again when it starts',
+  all_at_once:
+    'all {devices} devices are told at once; a first wave would show on a few of them whether the package is good',
 
   // ---- Why a preview leaves devices out
   disabled: 'disabled',

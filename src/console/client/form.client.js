@@ -165,16 +165,32 @@ export async function preview(form) {
   }
 }
 
+/** Of a text `a[, at {at},] b` the brackets stay only if their parameter is there. Times are shown as elsewhere. */
+const warningText = (template, params) =>
+  template &&
+  fill(
+    template.replace(/\[([^\]]*)\]/g, (_, part) => (/\{(\w+)\}/.exec(part)?.[1] in params ? part : '')),
+    { ...params, ...(params.startAt && { startAt: format.format(new Date(params.startAt)) }) },
+  )
+
 /** What the form's task would do, in the page's texts. */
 async function previewLines(form, body) {
-  const { previewText, previewBytes, previewSkipped, previewReasons, previewEnds, previewNotReached } =
-    form.dataset
-  const { devices, willReceive, bytes, skipped, endsAt, notReached } = await call(
+  const {
+    previewText,
+    previewBytes,
+    previewSkipped,
+    previewReasons,
+    previewEnds,
+    previewNotReached,
+    previewWarnings,
+  } = form.dataset
+  const { devices, willReceive, bytes, skipped, endsAt, notReached, warnings } = await call(
     'POST',
     form.dataset.previewApi,
     body,
   )
   const reasons = JSON.parse(previewReasons)
+  const templates = JSON.parse(previewWarnings)
   return [
     fill(previewText, { devices, willReceive }),
     willReceive > 0 && fill(previewBytes, { size: sizeText(bytes) }),
@@ -183,5 +199,6 @@ async function previewLines(form, body) {
     ),
     endsAt && fill(previewEnds, { at: format.format(new Date(endsAt)) }),
     notReached > 0 && fill(previewNotReached, { count: notReached }),
+    ...warnings.map(({ code, message, params }) => `⚠ ${warningText(templates[code], params) ?? message}`),
   ].filter(Boolean)
 }

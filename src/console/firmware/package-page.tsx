@@ -98,7 +98,7 @@ export const PackagePage: FC<Props> = ({ pkg, beside, tasks, cursor }) => {
             <tr>
               <td>{name}</td>
               <td>
-                <TaskBadge of={status} />
+                <TaskBadge of={status} isEmpty={counts.total === 0} />
               </td>
               <td>
                 <CountsBar counts={counts} />

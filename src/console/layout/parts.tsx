@@ -51,8 +51,11 @@ const TASK_LOOKS: Record<TaskStatus, string> = {
   finished: 'good',
   cancelled: '',
 }
-export const TaskBadge: FC<{ of: TaskStatus }> = ({ of }) => (
-  <span class={`badge ${TASK_LOOKS[of]}`}>{usePage().t(`task.${of}`)}</span>
+/** A task that found no devices is no good end. */
+export const TaskBadge: FC<{ of: TaskStatus; isEmpty: boolean }> = ({ of, isEmpty }) => (
+  <span class={`badge ${of === 'finished' && isEmpty ? 'warn' : TASK_LOOKS[of]}`}>
+    {usePage().t(`task.${of}`)}
+  </span>
 )
 
 const BAR_ORDER = ['success', 'failure', 'upgrading', 'pushed', 'cancelled'] as const

@@ -63,7 +63,7 @@ export const RunningTasks: FC<{ tasks: TaskRow[] }> = ({ tasks }) => {
         <div class="task">
           <div class="top">
             <a href={`/tasks/${id}`}>{name}</a>
-            <TaskBadge of={status} />
+            <TaskBadge of={status} isEmpty={counts.total === 0} />
           </div>
           <CountsBar counts={counts} />
           <p class="quiet">

@@ -2,9 +2,10 @@ import type { FC } from 'hono/jsx'
 import type { Package } from '../../packages/package.ts'
 import { reason } from '../../reasons/reason.ts'
 import { SKIP_CODES } from '../../tasks/api/preview.ts'
+import { WARNING_CODES } from '../../tasks/api/warnings.ts'
 import { usePage } from '../layout/page.tsx'
 import { Dialog, Field } from '../layout/parts.tsx'
-import { reasonText } from '../reasons.ts'
+import { reasonTemplate, reasonText } from '../reasons.ts'
 import { NewTaskDevices } from './new-task-devices.tsx'
 import { NewTaskPolicy } from './new-task-policy.tsx'
 
@@ -12,6 +13,7 @@ import { NewTaskPolicy } from './new-task-policy.tsx'
 export const NewTask: FC<{ pkg: Package; beside: Package[] }> = ({ pkg, beside }) => {
   const { t, language } = usePage()
   const reasons = Object.fromEntries(SKIP_CODES.map((code) => [code, reasonText(reason(code), language)]))
+  const warnings = Object.fromEntries(WARNING_CODES.map((code) => [code, reasonTemplate(code, language)]))
   return (
     <Dialog id="new-task" title={t('task.add')}>
       <form
@@ -22,6 +24,7 @@ export const NewTask: FC<{ pkg: Package; beside: Package[] }> = ({ pkg, beside }
         data-preview-bytes={t('task.previewBytes')}
         data-preview-skipped={t('task.previewSkipped')}
         data-preview-reasons={JSON.stringify(reasons)}
+        data-preview-warnings={JSON.stringify(warnings)}
         data-preview-not-reached={t('task.previewNotReached')}
         data-confirm={t('task.createAsk')}
         data-preview-ends={t('task.previewEnds')}

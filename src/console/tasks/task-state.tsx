@@ -13,7 +13,7 @@ export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
     <>
       <div class="top">
         <h1>
-          {task.name} <TaskBadge of={task.status} />
+          {task.name} <TaskBadge of={task.status} isEmpty={task.counts.total === 0} />
         </h1>
         {mayWrite && (
           <div class="row">

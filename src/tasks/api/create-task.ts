@@ -5,6 +5,7 @@ import { resolveDevices, selectionPages } from '../database/selection.ts'
 import type { TaskView } from '../object/task-view.ts'
 import type { DeviceFilter, TaskPolicy, TaskSelection, TaskSpec } from '../rules/task.ts'
 import { taskStub } from './task-stub.ts'
+import { type Warning, warningsOf } from './warnings.ts'
 
 /** What an operator asks for, validated. Times in ms. */
 export interface NewTask {
@@ -28,13 +29,19 @@ const MAX_NAMED = 20
  * Makes a task: its object first, which writes the row in D1, so that no task is ever without its object. The same
  * id again finds the same task.
  */
-export async function createTask(env: Env, task: NewTask): Promise<TaskView> {
+export async function createTask(env: Env, task: NewTask): Promise<TaskView & { warnings: Warning[] }> {
   const { spec, listed } = await resolveTask(env, task)
+  const { devices, warnings } = await warningsOf(env.DB, spec, listed)
+  if (devices === 0 && !spec.policy.dynamic && spec.startAt === spec.createdAt) {
+    const detail =
+      'No device matches. A task that starts now needs one, or `policy.dynamic` to wait for some.'
+    throw new AppError(422, 'task.no_devices', detail)
+  }
   const stub = taskStub(env, task.id)
   if (!(await stub.create(spec, selectionPages(listed ?? [])))) {
     throw conflict('package.not_ready', 'A package of the task was recalled or deleted meanwhile.')
   }
-  return stub.view()
+  return { ...(await stub.view()), warnings }
 }
 
 /** What the task would be, and the ids of the devices that it lists; null if a rule chooses them. */

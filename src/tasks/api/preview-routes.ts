@@ -3,7 +3,7 @@ import { requireRole, tenantOf } from '../../auth/middleware.ts'
 import { newId } from '../../common/ids.ts'
 import { createRouter, json, jsonBody, problems, withKey } from '../../http/openapi.ts'
 import { previewTask, SKIP_CODES } from './preview.ts'
-import { newTaskBody, toNewTask } from './schemas.ts'
+import { newTaskBody, taskWarning, toNewTask } from './schemas.ts'
 
 const count = z.number().int()
 
@@ -37,6 +37,7 @@ const previewAnswer = z
     packages: z.array(
       z.object({ packageId: z.string(), sourceVersion: z.string().nullable(), devices: count, bytes: count }),
     ),
+    warnings: z.array(taskWarning),
   })
   .openapi('TaskPreview')
 

@@ -6,6 +6,7 @@ import { CERTAIN } from '../database/slots.ts'
 import { estimate } from '../rules/estimate.ts'
 import type { TaskPackage, TaskSpec } from '../rules/task.ts'
 import { type NewTask, resolveTask } from './create-task.ts'
+import { pagesOf, type Warning, warningsOf } from './warnings.ts'
 
 /** A device counts once, for the first of these that it is. */
 export const SKIP_CODES = [
@@ -29,6 +30,7 @@ export interface Preview {
   /** What the devices that would be sent a notice would download. */
   bytes: number
   packages: { packageId: string; sourceVersion: string | null; devices: number; bytes: number }[]
+  warnings: Warning[]
 }
 
 /** What the database says of a group of devices: why they would be skipped, or which package they would get. */
@@ -41,12 +43,10 @@ interface Group {
   count: number
 }
 
-/** Ids in one query: its parameter stays below D1's 2 MB. */
-const IDS_PAGE_SIZE = 20_000
-
 /** What a task would do if it were created now. Changes nothing. */
 export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
   const { spec, listed } = await resolveTask(env, task)
+  const { warnings } = await warningsOf(env.DB, spec, listed)
   const groups = (await Promise.all(pagesOf(listed).map((ids) => readGroups(env.DB, spec, ids)))).flat()
   const count = (is: (group: Group) => boolean) =>
     groups.filter(is).reduce((sum, group) => sum + group.count, 0)
@@ -73,6 +73,7 @@ export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
     notReached,
     bytes: packages.reduce((sum, { bytes }) => sum + bytes, 0),
     packages,
+    warnings,
   }
 }
 
@@ -85,15 +86,6 @@ function outcomeOf(code: SkipCode, { onBusy }: TaskSpec['policy']): string {
   if (onBusy === 'fail') return 'fails: another upgrade is active'
   if (onBusy === 'wait') return 'waits until the other upgrade has ended'
   return 'replaces the other upgrade, or waits for its end where the device has begun it'
-}
-
-/** A list goes to the database in pages; a rule in one. */
-function pagesOf(listed: string[] | null): (string[] | null)[] {
-  if (listed === null) return [null]
-  const ids = [...new Set(listed)]
-  return Array.from({ length: Math.ceil(ids.length / IDS_PAGE_SIZE) }, (_, page) =>
-    ids.slice(page * IDS_PAGE_SIZE, (page + 1) * IDS_PAGE_SIZE),
-  )
 }
 
 /** Counted in the database: no device leaves it, however many there are. */

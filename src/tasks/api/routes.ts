@@ -13,6 +13,7 @@ import { allowed } from '../steps/operator-calls.ts'
 import { createTask } from './create-task.ts'
 import { reportCsv } from './report-csv.ts'
 import {
+  newTaskAnswer,
   newTaskBody,
   retryAnswer,
   retryQuery,
@@ -50,7 +51,7 @@ export const taskRoutes = createRouter()
       method: 'post',
       path: '/api/v1/tasks',
       request: { body: jsonBody(newTaskBody) },
-      responses: { 201: json(taskDetail, 'The new task'), ...problems },
+      responses: { 201: json(newTaskAnswer, 'The new task'), ...problems },
     }),
     async (c) => {
       const repeatKey = c.req.header('idempotency-key')

@@ -176,6 +176,12 @@ export const taskDetail = taskAnswer
   })
   .openapi('Task')
 
+export const taskWarning = z
+  .object({ code: z.string(), message: z.string(), params: z.record(z.string(), z.unknown()) })
+  .openapi('TaskWarning')
+
+export const newTaskAnswer = taskDetail.extend({ warnings: z.array(taskWarning) }).openapi('NewTask')
+
 export const taskProgress = z
   .object({
     items: z.array(z.object({ at: z.string(), counts: taskAnswer.shape.counts })),

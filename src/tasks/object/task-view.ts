@@ -1,5 +1,12 @@
 import { iso } from '../../common/time.ts'
-import { type EventCode, eventInEnglish, inEnglish, type Params, type Reason } from '../../reasons/reason.ts'
+import {
+  type EventCode,
+  eventInEnglish,
+  inEnglish,
+  type Params,
+  type Reason,
+  reason,
+} from '../../reasons/reason.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { planRollout } from '../rules/rollout.ts'
@@ -107,7 +114,9 @@ export interface DevicePage {
 export function taskView({ spec, run, journal, now }: TaskContext): TaskView {
   const isOver = run.status === 'finished' || run.status === 'cancelled'
   const { closedBecause } = planRollout(spec, run, now())
-  const waiting = isOver ? null : (closedBecause ?? (now() < run.blockedUntil ? run.blockedBy : null))
+  const isEmpty = run.status === 'finished' && run.counts.total === 0
+  const open = isOver ? null : (closedBecause ?? (now() < run.blockedUntil ? run.blockedBy : null))
+  const waiting = isEmpty ? reason('no_devices_found') : open
   return {
     id: spec.id,
     productId: spec.productId,
@@ -169,7 +178,7 @@ const eventView = ({ at, code, params, status }: HistoryEvent): EventView => ({
 })
 
 function summary({ spec }: TaskContext, row: DeviceRow): DeviceSummary {
-  const { status, step, description, reason, cause, pushes, attempt, rolledBack } = row.upgrade
+  const { status, step, description, reason: because, cause, pushes, attempt, rolledBack } = row.upgrade
   return {
     deviceId: row.deviceId,
     number: row.number,
@@ -180,7 +189,7 @@ function summary({ spec }: TaskContext, row: DeviceRow): DeviceSummary {
     status,
     step,
     description,
-    because: reason,
+    because,
     code: codeOf(cause),
     cause,
     pushes,

@@ -56,6 +56,7 @@ describe('previews of tasks', () => {
         notReached: 0,
         bytes: 14 * 'firmware v2'.length,
         packages: [{ packageId, sourceVersion: null, devices: 14, bytes: 14 * 'firmware v2'.length }],
+        warnings: [expect.objectContaining({ code: 'older_task_cut_short' })],
       },
     ])
     expect(await rows()).toEqual(before)
