@@ -4,6 +4,7 @@ import { concernedTasks } from '../messages/concerned.ts'
 import { type Gathered, gatherMessage, newGathered } from '../messages/gather.ts'
 import type { Sender } from '../messages/identify.ts'
 import { keepRejections } from '../messages/keep-rejections.ts'
+import { knownModule } from '../messages/modules.ts'
 import { writeDevices } from '../messages/store.ts'
 import { tellTasks } from '../messages/tell-tasks.ts'
 import { buildNothingDue, DEFAULT_MODULE, type Notice, type UplinkKind } from '../protocol/device.ts'
@@ -34,13 +35,17 @@ export async function receiveFromDevice(
     await keep(env, gathered, sender, kind, payload, reason('sender_disabled'), now)
     throw disabled()
   }
-  const read = gatherMessage(gathered, 0, sender, kind, payload, { key, viaBridge: false })
-  if (!read.ok) {
-    const why = reason(read.code)
+  const why = gatherMessage(gathered, 0, sender, kind, payload, {
+    from: TOPICS[kind],
+    key,
+    viaBridge: false,
+  })
+  if (why !== null) {
     await keep(env, gathered, sender, kind, payload, why, now)
-    const status = read.code === 'not_json' ? 400 : 422
+    const status = why.code === 'not_json' ? 400 : 422
     throw new AppError(status, 'message.unreadable', `The message cannot be read: ${inEnglish(why)}.`)
   }
+  await keepRejections(env, gathered, now)
   gathered.seen.set(sender.id, { sender, heard: true })
   await writeDevices(env.DB, gathered, null, now)
   await tellTasks(env, gathered)
@@ -53,10 +58,11 @@ export async function receiveFromDevice(
 export async function dueNotice(
   env: Env,
   sender: Sender,
-  module: string | null,
+  name: string | null,
   id: string,
 ): Promise<Notice | ReturnType<typeof buildNothingDue>> {
   if (!sender.enabled) throw disabled()
+  const module = name === null ? null : (knownModule(sender, name)?.module ?? name)
   const concerned = module === null ? defaultFirst(sender) : concernedTasks(sender, module)
   for (const { taskId } of concerned) {
     const notice = await taskStub(env, taskId).handOut(sender.id)

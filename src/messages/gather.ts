@@ -2,7 +2,6 @@ import { Buffer } from 'node:buffer'
 import type { BatchItem, ItemResult } from '../protocol/bridge.ts'
 import {
   parseDownlinkTopic,
-  type Read,
   readJson,
   readProgress,
   readRequest,
@@ -17,6 +16,7 @@ import type { TaskMessage } from '../tasks/steps/deliver.ts'
 import { concernedTasks, taskOfProgress } from './concerned.ts'
 import { fingerprint } from './fingerprint.ts'
 import type { Sender } from './identify.ts'
+import { knownModule, type MeantModule, moduleOfProgress, moduleOfReport } from './modules.ts'
 
 /** A device that asks over MQTT what is due. */
 export interface Ask {
@@ -47,6 +47,8 @@ export interface ReportedVersion {
 
 /** Where a message came from: `key` tells a repeat from a new message, `order` an older from a newer one. */
 export interface Origin {
+  /** The topic or the call. */
+  from: string
   key: string
   order?: BridgeOrder | undefined
   viaBridge: boolean
@@ -110,14 +112,15 @@ function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext)
   const index = gathered.results.length
   const { seq, lease } = item
   const order = seq === undefined || lease === undefined ? undefined : { hub: context.hub, lease, seq }
-  const origin: Origin = { key: keyOf(item), order, viaBridge: true }
+  const from = item.kind === 'message' ? item.topic : ''
+  const origin: Origin = { from, key: keyOf(item), order, viaBridge: true }
   // Received before another bridge took over: it no longer says which devices are connected, or where they listen.
   const isLate = lease !== undefined && lease < (context.lease ?? 0)
   if (item.kind === 'sent' || item.kind === 'taken') {
     if (!context.taskIds.has(item.notice.task)) return reason('unknown_task')
     const type = item.kind === 'sent' ? 'sent' : item.result
     const event = { type, noticeId: Number(item.notice.id) } as const
-    tell(gathered, index, item.notice.task, { deviceId: item.notice.device, ...origin, event })
+    tell(gathered, index, item.notice.task, { deviceId: item.notice.device, key: origin.key, order, event })
     return null
   }
   if (item.kind === 'presence' && isLate) return null
@@ -152,55 +155,78 @@ function readPublished(
   const topic = uplinkTopic(topicName)
   if (!topic) return reason('not_uplink_topic')
   if (!sender.enabled) return reason('sender_disabled')
-  const read = gatherMessage(gathered, index, sender, topic.kind, payload, origin)
-  if (!read.ok) return reason(read.code)
+  const why = gatherMessage(gathered, index, sender, topic.kind, payload, origin)
+  if (why !== null) return why
   note(gathered, sender, { ...(!isLate && { family: topic.family }), heard: true })
   return null
 }
 
-/** Reads one message of a device and notes the tasks that it concerns. The same code for MQTT and HTTPS. */
+/**
+ * Reads one message of a device and notes the tasks that it concerns. The same code for MQTT and HTTPS. Returns why the
+ * message is refused; null if it is taken. Progress of no known upgrade is taken, and kept like a rejection.
+ */
 export function gatherMessage(
   gathered: Gathered,
   index: number,
   sender: Sender,
   kind: UplinkKind,
   payload: Uint8Array,
-  { viaBridge, ...mark }: Origin,
-): Read<unknown> {
+  { from, viaBridge, ...mark }: Origin,
+): Reason | null {
   const json = readJson(payload)
-  if (!json.ok) return json
+  if (!json.ok) return reason(json.code)
   const deviceId = sender.id
   const { isDamaged } = json
   const said = { deviceId, ...mark, ...(isDamaged && { isDamaged }) }
   switch (kind) {
     case 'inform': {
       const report = readVersionReport(json.value)
-      if (!report.ok) return report
-      const { version, module } = report.value
+      if (!report.ok) return reason(report.code)
+      const { version } = report.value
+      const meant = moduleOfReport(sender, report.value.module)
+      if ('code' in meant) return meant
+      const { module } = meant
       gathered.versions.set(`${deviceId} ${module}`, { deviceId, module, version, order: mark.order })
       for (const { taskId, isHolder } of concernedTasks(sender, module)) {
         const event = { type: 'version', version, isHolder, viaBridge } as const
-        tell(gathered, index, taskId, { ...said, event })
+        tell(gathered, index, taskId, { ...said, ...namedOf(meant), event })
       }
-      return report
+      return null
     }
     case 'progress': {
       const progress = readProgress(json.value)
-      if (!progress.ok) return progress
-      const { step, description, module } = progress.value
-      const taskId = taskOfProgress(sender, module)
+      if (!progress.ok) return reason(progress.code)
+      const { step, description } = progress.value
+      const meant = moduleOfProgress(sender, progress.value.module)
+      const isUnknown = meant !== null && 'code' in meant
+      const taskId = isUnknown ? undefined : taskOfProgress(sender, meant?.module ?? null)
       const event = { type: 'progress', step, description, viaBridge } as const
-      if (taskId) tell(gathered, index, taskId, { ...said, event })
-      return progress
+      if (taskId) tell(gathered, index, taskId, { ...said, ...namedOf(meant), event })
+      else {
+        const why = isUnknown ? meant : reason('no_upgrade')
+        keepUnmatched(gathered, { sender, topic: from, payload, reason: why, key: mark.key })
+      }
+      return null
     }
     case 'request': {
       const request = readRequest(json.value)
-      if (!request.ok) return request
-      const { id: requestId, module } = request.value
+      if (!request.ok) return reason(request.code)
+      const { id: requestId, module: name } = request.value
+      const module = name === null ? null : (knownModule(sender, name)?.module ?? name)
       gathered.asks.push({ item: index, sender, requestId, module, key: mark.key })
-      return request
+      return null
     }
   }
+}
+
+const namedOf = (meant: MeantModule | Reason | null) =>
+  meant !== null && 'named' in meant && meant.named !== undefined ? { named: meant.named } : {}
+
+/** No message is taken without a trace. */
+function keepUnmatched({ rejected, rejectedCounts }: Gathered, message: RejectedMessage): void {
+  const { code } = message.reason
+  rejected.push(message)
+  rejectedCounts[code] = (rejectedCounts[code] ?? 0) + 1
 }
 
 function gatherPresence(
@@ -208,7 +234,7 @@ function gatherPresence(
   index: number,
   sender: Sender,
   { event, topic }: { event: 'connected' | 'disconnected' | 'subscribed'; topic?: string | undefined },
-  { viaBridge: _, ...mark }: Origin,
+  { from: _from, viaBridge: _viaBridge, ...mark }: Origin,
 ): void {
   const online = event !== 'disconnected'
   const family = event === 'subscribed' ? parseDownlinkTopic(topic ?? '')?.family : undefined

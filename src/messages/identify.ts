@@ -1,5 +1,5 @@
 import { hubOf, inScopeOf, numberIsTopic } from '../hub/scope.ts'
-import type { DeviceAddress, TopicFamily } from '../protocol/device.ts'
+import { DEFAULT_MODULE, type DeviceAddress, type TopicFamily } from '../protocol/device.ts'
 
 /** A device's slot, as far as it says which task a message concerns. */
 export interface HeldSlot {
@@ -28,6 +28,12 @@ export interface Sender extends DeviceAddress {
   hub: string
   slots: HeldSlot[]
   tasks: RunningTask[]
+  /** The product's word for `default`; null if it has none. */
+  defaultModuleParam: string | null
+  /** Modules that the device reported. */
+  ownModules: Set<string>
+  /** Those, and the modules of its slots and of its product's packages and tasks. */
+  modules: Set<string>
 }
 
 /** One row per slot of a device; a device without a slot has one row, too. */
@@ -49,6 +55,14 @@ interface SenderRecord {
   rank: string
   active: number
   waiting_task_id: string | null
+  default_module_param: string | null
+  has_default: number
+}
+
+interface ModuleRecord {
+  device_id: string | null
+  product_id: string
+  module: string
 }
 
 interface TaskRecord {
@@ -61,7 +75,8 @@ interface TaskRecord {
 const SENDERS_SQL = `
   SELECT d.id, d.tenant_id, d.product_id, d.number, d.access_token, d.password_hash, d.enabled, d.topic_family,
     d.online, d.last_seen_at, d.topic_family = 'devices' AND ${numberIsTopic()} AS number_is_topic, ${hubOf()} AS hub,
-    u.module, u.task_id, u.rank, u.active, u.waiting_task_id
+    u.module, u.task_id, u.rank, u.active, u.waiting_task_id, p.default_module_param,
+    EXISTS (SELECT 1 FROM device_modules WHERE device_id = d.id AND module = '${DEFAULT_MODULE}') AS has_default
   FROM json_each(?1) j JOIN devices d ON d.access_token = j.value JOIN products p ON p.id = d.product_id
     LEFT JOIN upgrades u ON u.device_id = d.id
   WHERE ?2 IS NULL OR ${inScopeOf('?2')}`
@@ -71,6 +86,16 @@ const TASKS_SQL = `
   SELECT product_id, id, module, rank FROM tasks
   WHERE product_id IN (SELECT d.product_id FROM json_each(?1) j JOIN devices d ON d.access_token = j.value)
     AND status IN ('running', 'paused', 'scheduled') AND start_at <= ?2`
+
+/** The modules beside `default` that these devices reported, and that their products have packages for. */
+const MODULES_SQL = `
+  SELECT d.id AS device_id, d.product_id, m.module FROM json_each(?1) j
+    JOIN devices d ON d.access_token = j.value
+    JOIN device_modules m ON m.device_id = d.id AND m.module <> '${DEFAULT_MODULE}'
+  UNION ALL
+  SELECT DISTINCT NULL, product_id, module FROM packages
+  WHERE product_id IN (SELECT d.product_id FROM json_each(?1) j JOIN devices d ON d.access_token = j.value)
+    AND module <> '${DEFAULT_MODULE}'`
 
 /** The bridge that a batch came from. */
 export interface BatchOrigin {
@@ -91,9 +116,10 @@ export async function identify(
   now: number,
 ): Promise<{ senders: Map<string, Sender>; taskIds: Set<string> }> {
   const usernameList = JSON.stringify(usernames)
-  const [senders, running, tasks] = await db.batch([
+  const [senders, running, modules, tasks] = await db.batch([
     db.prepare(SENDERS_SQL).bind(usernameList, origin?.hub ?? null),
     db.prepare(TASKS_SQL).bind(usernameList, now),
+    db.prepare(MODULES_SQL).bind(usernameList),
     db
       .prepare(
         `SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR tenant_id = ?2)`,
@@ -101,12 +127,18 @@ export async function identify(
       .bind(JSON.stringify(taskIds), origin?.tenantId ?? null),
   ])
   return {
-    senders: toSenders(senders!.results as SenderRecord[], running!.results as TaskRecord[]),
+    senders: toSenders(
+      senders!.results as SenderRecord[],
+      running!.results as TaskRecord[],
+      modules!.results as ModuleRecord[],
+    ),
     taskIds: new Set((tasks!.results as { id: string }[]).map(({ id }) => id)),
   }
 }
 
-function toSenders(rows: SenderRecord[], tasks: TaskRecord[]): Map<string, Sender> {
+function toSenders(rows: SenderRecord[], tasks: TaskRecord[], modules: ModuleRecord[]): Map<string, Sender> {
+  const ownModules = Map.groupBy(modules, ({ device_id }) => device_id)
+  const packageModules = Map.groupBy(ownModules.get(null) ?? [], ({ product_id }) => product_id)
   const tasksOf = new Map<string, RunningTask[]>()
   for (const { product_id, id, module, rank } of tasks) {
     const others = tasksOf.get(product_id)
@@ -117,8 +149,18 @@ function toSenders(rows: SenderRecord[], tasks: TaskRecord[]): Map<string, Sende
   for (const row of rows) {
     const known = senders.get(row.access_token)
     const sender = known ?? toSender(row, tasksOf.get(row.product_id) ?? [])
-    if (!known) senders.set(row.access_token, sender)
+    if (!known) {
+      senders.set(row.access_token, sender)
+      for (const { module } of ownModules.get(row.id) ?? []) sender.ownModules.add(module)
+      const theirs = [
+        ...(ownModules.get(row.id) ?? []),
+        ...(packageModules.get(row.product_id) ?? []),
+        ...sender.tasks,
+      ]
+      for (const { module } of theirs) sender.modules.add(module)
+    }
     if (row.module === null) continue
+    sender.modules.add(row.module)
     sender.slots.push({
       module: row.module,
       taskId: row.task_id,
@@ -144,4 +186,7 @@ const toSender = (row: SenderRecord, tasks: RunningTask[]): Sender => ({
   hub: row.hub,
   slots: [],
   tasks,
+  defaultModuleParam: row.default_module_param,
+  ownModules: new Set(row.has_default === 1 ? [DEFAULT_MODULE] : []),
+  modules: new Set(),
 })

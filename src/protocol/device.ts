@@ -266,10 +266,15 @@ export function buildNotice(
 }
 
 /** Tells a device that its upgrade was cancelled (src/protocol/README.md#messages). Sent if the product says so. */
-export const buildCancellation = (noticeId: number, version: string, module: string) => ({
+export const buildCancellation = (
+  noticeId: number,
+  version: string,
+  module: string,
+  defaultModuleParam: string | null,
+) => ({
   id: formatNoticeId(noticeId),
   code: 410 as const,
-  params: { version, module },
+  params: { version, module: (module === DEFAULT_MODULE ? defaultModuleParam : null) ?? module },
 })
 
 /** The answer when nothing is due: the request's id and no parameters. */

@@ -59,7 +59,9 @@ export async function cancellationsPage(task: TaskContext): Promise<boolean> {
     spec.module,
     messages.map(({ deviceId, noticeId }) => ({ deviceId, noticeId })),
   )
-  const frames = messages.flatMap(({ device, noticeId }) => offerCancellation(task, device, noticeId))
+  const frames = messages.flatMap(({ device, noticeId }) =>
+    offerCancellation(task, product, device, noticeId),
+  )
   const taken = frames.length === 0 ? 0 : await hub.offer(frames, spec.id)
   for (const { notice } of frames.slice(taken)) {
     queues.postponeCancellation(notice.device, Number(notice.id), now() + NO_CREDIT_TRY_AGAIN_MS)
@@ -85,6 +87,7 @@ const isCancelled = ({ storage }: TaskContext, deviceId: string) =>
 
 function offerCancellation(
   task: TaskContext,
+  { defaultModuleParam }: DueProduct,
   { id, address }: AddressedDevice,
   noticeId: number,
 ): NoticeFrame[] {
@@ -99,7 +102,9 @@ function offerCancellation(
       notice: { task: spec.id, device: id, id: formatNoticeId(noticeId) },
       username: address.accessToken,
       topic: downlinkTopic(address),
-      payload: JSON.stringify(buildCancellation(noticeId, spec.targetVersion, spec.module)),
+      payload: JSON.stringify(
+        buildCancellation(noticeId, spec.targetVersion, spec.module, defaultModuleParam),
+      ),
       // No longer than the notice that it takes back can wait for the device.
       expiresInSeconds: spec.policy.downloadTtlSeconds ?? downloadTtlSeconds(env),
     },

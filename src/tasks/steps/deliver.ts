@@ -20,6 +20,8 @@ export interface TaskMessage {
   order?: BridgeOrder | undefined
   /** It was no JSON, and was read field by field. */
   isDamaged?: true
+  /** What the device called the module, if that is another name than ours. */
+  named?: string
   event:
     | Extract<
         UpgradeEvent,
@@ -76,11 +78,11 @@ export function deliver(task: TaskContext, messages: TaskMessage[]): void {
 function take(
   task: TaskContext,
   row: DeviceRow,
-  { key, order, isDamaged, event }: TaskMessage & { event: DeviceEvent },
+  { key, order, event, ...how }: TaskMessage & { event: DeviceEvent },
 ): DeviceRow {
   if ('noticeId' in event && row.upgrade.status === 'cancelled') return cancellationAnswered(task, row, event)
   const always = event.type === 'progress' || event.type === 'version'
-  const changed = changeDevice(task, row, event, { ...toNote(event, isDamaged), key, always })
+  const changed = changeDevice(task, row, event, { ...toNote(event, how), key, always })
   return changed === row || !order ? changed : { ...changed, heard: order }
 }
 
@@ -101,15 +103,22 @@ export function noteNewcomers({ run, spec, queues }: TaskContext, deviceIds: str
 
 type DeviceEvent = Exclude<TaskMessage['event'], { type: 'disconnected' }>
 
-function toNote(event: DeviceEvent, isDamaged?: true): { code: EventCode; params: Params } {
+function toNote(
+  event: DeviceEvent,
+  { isDamaged, named }: Pick<TaskMessage, 'isDamaged' | 'named'> = {},
+): { code: EventCode; params: Params } {
+  const module: Params = named === undefined ? {} : { named }
   switch (event.type) {
     case 'progress': {
       const { step, description: said } = event
       const code = isDamaged ? 'damaged_progress' : 'progress'
-      return { code, params: said === null ? { step } : { step, said } }
+      return { code, params: { step, ...(said !== null && { said }), ...module } }
     }
     case 'version':
-      return { code: isDamaged ? 'damaged_version' : 'version', params: { version: event.version } }
+      return {
+        code: isDamaged ? 'damaged_version' : 'version',
+        params: { version: event.version, ...module },
+      }
     case 'subscribed':
     case 'connected':
       return { code: event.type, params: {} }

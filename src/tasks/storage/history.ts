@@ -93,6 +93,7 @@ const detailOf = (event: HistoryEvent): Detail =>
 
 function toDetail(code: EventCode, params: Params): Detail {
   if (typeof params.text === 'string') return params.text
+  if (params.named !== undefined) return params
   if (isProgress(code)) return params.said === undefined ? `${params.step}` : `${params.step} ${params.said}`
   const only = ONLY_PARAMETER[code]
   if (only !== undefined) return params[only] === undefined ? null : String(params[only])

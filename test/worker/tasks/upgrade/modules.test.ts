@@ -1,115 +1,106 @@
 import { describe, expect, it } from 'vitest'
-import { type LabDevice, makeLab, over, progresses, reports, requests, says, subscribes } from '../../lab.ts'
-import { makeBridge } from '../../lab-bridge.ts'
+import { type Lab, type LabDevice, makeLab, over, progresses, reports, requests } from '../../lab.ts'
+import { until } from '../../lab-clock.ts'
 
-describe('two modules of one device', () => {
-  it('two modules of a device are upgraded at once, and progress without a module is for the whole firmware', async () => {
-    const lab = await makeLab(1)
+const detailOf = async (lab: Lab, device: LabDevice) =>
+  (await lab.admin.call('GET', `/api/v1/devices/${device.id}`)).body
+const rejectionsOf = async (lab: Lab, device: LabDevice): Promise<{ items: { code: string }[] }> =>
+  (await lab.admin.call('GET', `/api/v1/devices/${device.id}/rejections`)).body
+const modulesOf = async (lab: Lab, device: LabDevice) =>
+  (await detailOf(lab, device)).modules.map(({ module }: { module: string }) => module)
+
+describe('a product’s word for the whole firmware is understood both ways', () => {
+  async function pushed() {
+    const lab = await makeLab(1, { defaultModuleParam: 'main', notifyCancel: true })
     const [device] = lab.devices as [LabDevice]
-    await lab.bridge.post([reports(device, 'v1'), reports(device, 'm1', 'MCU')])
-    const whole = await lab.upgradeTo('v2')
-    const first = await lab.push(device)
-    await lab.bridge.post([progresses(device, 5)])
-    expect(await whole.device(device)).toMatchObject({ status: 'upgrading', step: 5, module: 'default' })
-    const part = await lab.upgradeTo('m2', {}, { module: 'MCU' })
-    const second = await lab.push(device)
-    expect(first.notice.params).not.toHaveProperty('module')
-    expect(second.notice.params).toMatchObject({ module: 'MCU', version: 'm2' })
-    await lab.bridge.post([progresses(device, 20), progresses(device, 30, { module: 'MCU' })])
-    expect(await whole.device(device)).toMatchObject({ step: 20 })
-    expect(await part.device(device)).toMatchObject({ step: 30, status: 'upgrading', fromVersion: 'm1' })
-    await lab.bridge.post([reports(device, 'm2', 'MCU')])
-    expect((await part.device(device)).status).toBe('success')
-    expect((await whole.device(device)).status).toBe('upgrading')
-    await lab.unexpected()
-    await lab.bridge.post([progresses(device, 100, { module: null })])
-    expect((await whole.device(device)).status).toBe('success')
-    await lab.unexpected()
-    // Both have ended, and a report without a module is still for the whole firmware.
-    await lab.bridge.post([reports(device, 'v1')])
-    expect(await whole.device(device)).toMatchObject({ rolledBack: true })
-    expect(await part.device(device)).toMatchObject({ rolledBack: false })
+    await lab.bridge.post([reports(device, 'v1', 'main')])
+    expect(await modulesOf(lab, device)).toEqual(['default'])
+    const task = await lab.upgradeTo('v2')
+    const { notice } = await lab.push(device)
+    expect(notice.params.module).toBe('main')
+    return { lab, device, task }
+  }
+
+  it('progress and reports that name it belong to the upgrade', async () => {
+    const { lab, device, task } = await pushed()
+    await lab.bridge.post([progresses(device, 50, { module: 'main' })])
+    expect((await task.device(device)).status).toBe('upgrading')
+    await lab.bridge.post([progresses(device, 100, { module: 'main' }), reports(device, 'v2', 'main')])
+    expect((await task.device(device)).status).toBe('success')
+    expect(await modulesOf(lab, device)).toEqual(['default'])
   })
 
-  it("progress without a module is for the device's one active upgrade", async () => {
+  it('over HTTPS too, and a request that names it gets its notice', async () => {
+    const { device, task } = await pushed()
+    expect((await over(device)('GET', '/device/v1/upgrade?module=main')).body.params).toMatchObject({
+      module: 'main',
+    })
+    await over(device)('POST', '/device/v1/progress', { step: '-1', module: 'main' })
+    expect((await task.device(device)).status).toBe('failure')
+  })
+
+  it('a cancellation names it', async () => {
+    const { lab, device, task } = await pushed()
+    await task.post('/cancel')
+    const { notice } = await lab.bridge.notice(device)
+    expect(notice).toMatchObject({ code: 410, params: { version: 'v2', module: 'main' } })
+  })
+})
+
+describe('a module that nothing has', () => {
+  it('is found without regard to case, and the history says what the device called it', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
-    const part = await lab.upgradeTo('m2', {}, { module: 'MCU' })
+    const task = await lab.addTask(await lab.addPackage('v2', { module: 'MCU' }))
     await lab.push(device)
-    await lab.bridge.post([says(device, 'ota/device/progress', { step: '100', desc: 'done' })])
-    expect(await part.device(device)).toMatchObject({ status: 'success', description: 'done' })
+    await lab.bridge.post([progresses(device, 50, { module: 'mcu' })])
+    expect((await task.device(device)).status).toBe('upgrading')
+    const { events } = (await lab.admin.call('GET', `/api/v1/tasks/${task.id}/devices/${device.id}`)).body
+    expect(events.at(-1)).toMatchObject({ kind: 'progress', detail: '50 at 50 (module mcu)' })
+    await lab.bridge.post([reports(device, 'v2', 'mcu')])
+    expect((await task.device(device)).status).toBe('success')
+    expect(await modulesOf(lab, device)).toEqual(['MCU'])
   })
 
-  it('a device may ask for one module, or for whatever is due', async () => {
-    const lab = await makeLab(1, { defaultModuleParam: 'main' }, 0)
-    const [device] = lab.devices as [LabDevice]
-    const part = await lab.upgradeTo('m2', {}, { module: 'MCU' })
-    await part.reaches(device, 'pending')
-    const get = async (query: string) => (await over(device)('GET', `/device/v1/upgrade${query}`)).body.params
-    expect(await get('?module=WIFI')).toEqual({})
-    expect(await get('?module=default')).toEqual({})
-    expect(await get('')).toMatchObject({ module: 'MCU' })
-    const whole = await lab.upgradeTo('v2')
-    await whole.reaches(device, 'pending')
-    expect(await get('')).toMatchObject({ version: 'v2', module: 'main' })
-    expect(await get('?module=MCU')).toMatchObject({ version: 'm2', module: 'MCU' })
-  })
-})
-
-describe('a differential package', () => {
-  it('a differential package goes only to a device on its source version, as soon as the device reports that version', async () => {
-    const lab = await makeLab(3)
-    const [onSource, other, never] = lab.devices as [LabDevice, LabDevice, LabDevice]
-    await lab.bridge.post([reports(onSource, 'v1'), reports(other, 'v0')])
-    const task = await lab.upgradeTo('v2', {}, { kind: 'diff', sourceVersion: 'v1', signMethod: 'MD5' })
-    const { notice } = await lab.push(onSource)
-    expect(notice.params).toMatchObject({
-      isDiff: 1,
-      signMethod: 'MD5',
-      sign: expect.stringMatching(/^[0-9a-f]{32}$/),
-    })
-    await lab.bridge.post([subscribes(other), subscribes(never), requests(other, '4'), reports(other, 'v0')])
-    expect((await over(never)('GET', '/device/v1/upgrade')).body.params).toEqual({})
-    expect(await lab.unexpected()).toEqual([])
-    expect((await task.device(other)).waitingFor).toBe('the package is a diff from v1')
-    await lab.bridge.post([reports(other, 'v1')])
-    await lab.push(other)
-    await lab.bridge.post([reports(never, 'v1')])
-    await lab.push(never)
-  })
-})
-
-describe('numbers that cannot be topics', () => {
-  it('a device whose number cannot be a topic gets its notices on the first topic family', async () => {
-    const lab = await makeLab(1)
-    const { body } = await lab.admin.call('POST', '/api/v1/devices', {
-      productId: lab.productId,
-      number: 'no 1/#',
-    })
-    const device = { id: body.id, number: body.number, token: body.accessToken }
-    await lab.bridge.post([says(device, 'ota/devices/inform', { params: { version: 'v1' } })])
-    await lab.upgradeTo('v2')
-    expect((await lab.push(device)).frame.topic).toBe(`ota/device/inform/${device.token}`)
-  })
-
-  it('a number that two devices of one bridge share is no topic, while devices of different bridges may share one', async () => {
+  it('in progress it means the one upgrade under way', async () => {
     const lab = await makeLab(1)
     const [device] = lab.devices as [LabDevice]
-    const make = async (bridge: string) => {
-      const product = await lab.admin.call('POST', '/api/v1/products', { name: bridge, bridge })
-      const body = { productId: product.body.id, number: device.number }
-      expect((await lab.admin.call('POST', '/api/v1/devices', body)).status).toBe(201)
-    }
-    await lab.bridge.post([says(device, 'ota/devices/inform', { params: { version: 'v1' } })])
-    await makeBridge(lab.admin.tenantId, 'second')
-    await make('second')
-    await lab.upgradeTo('v2')
-    expect((await lab.push(device)).frame.topic).toBe(`ota/devices/inform/${device.number}`)
-    await make('default')
-    await lab.bridge.post([
-      reports(device, 'v1'),
-      says(device, 'ota/devices/inform', { params: { version: 'v1' } }),
+    const task = await lab.upgradeTo('v2')
+    await lab.push(device)
+    await lab.bridge.post([progresses(device, -4, { module: 'firmware' })])
+    expect(await task.device(device)).toMatchObject({ status: 'failure', code: -4 })
+  })
+
+  it('in progress without any upgrade the message is taken, counted and shown', async () => {
+    const lab = await makeLab(1)
+    const [device] = lab.devices as [LabDevice]
+    const taken = await lab.bridge.post([
+      progresses(device, -4, { module: 'firmware' }),
+      progresses(device, -4),
     ])
-    expect((await lab.push(device)).frame.topic).toBe(`ota/device/inform/${device.token}`)
+    expect(taken).toMatchObject([{ status: 'taken' }, { status: 'taken' }])
+    expect((await over(device)('POST', '/device/v1/progress', { step: -4 })).status).toBe(200)
+    await lab.bridge.idleFor(2 * 60_000)
+    await until('the rejections', async () => (await rejectionsOf(lab, device)).items.length === 3)
+    const codes = (await rejectionsOf(lab, device)).items.map(({ code }) => code)
+    expect(new Set(codes)).toEqual(new Set(['unknown_module', 'no_upgrade']))
+  })
+
+  it('in a report it is a new module, of which a device has 32', async () => {
+    const lab = await makeLab(2)
+    const [device, other] = lab.devices as [LabDevice, LabDevice]
+    const names = Array.from({ length: 40 }, (_, index) => `m${index}`)
+    const results = await lab.bridge.post(names.map((name) => reports(device, 'v1', name)))
+    expect(results.filter(({ status }) => status === 'rejected')).toMatchObject(
+      Array.from({ length: 8 }, () => ({ code: 'too_many_modules' })),
+    )
+    expect(await modulesOf(lab, device)).toHaveLength(32)
+    const again = await lab.bridge.post([reports(device, 'v2', 'm0'), reports(device, 'v2', 'one more')])
+    expect(again.map(({ status }) => status)).toEqual(['taken', 'rejected'])
+    expect((await over(device)('POST', '/device/v1/inform', { version: 'v1', module: 'x' })).status).toBe(422)
+    expect(await lab.bridge.post([reports(other, 'v1', 'm0'), requests(other, '1', 'x')])).toMatchObject([
+      { status: 'taken' },
+      { status: 'taken' },
+    ])
   })
 })
