@@ -118,6 +118,7 @@ const TEXTS = {
     '新增 {created}，已有 {updated}，拒绝 {rejectedCount}',
   ],
   'device.importLine': ['Line {line}: {reason}', '第 {line} 行：{reason}'],
+  'device.importIgnored': ['Columns that mean nothing here: {columns}', '未识别的列：{columns}'],
   'device.importDone': [
     'Imported: {created} new, {updated} known.',
     '已导入：新增 {created}，已有 {updated}。',

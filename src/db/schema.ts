@@ -249,7 +249,7 @@ export const tasks = sqliteTable(
     pausedBecause: text({ mode: 'json' }).$type<Reason>(),
     startAt: integer().notNull(),
     endAt: integer(),
-    /** Orders tasks by newness: the later `startAt`, of equal ones the later created (src/protocol/README.md#slots). */
+    /** Orders tasks by newness: the later created is newer (src/protocol/README.md#slots). */
     rank: text().notNull(),
     /** As of the last write-back; the object has the current ones. */
     counts: text({ mode: 'json' }).notNull(),

@@ -17,6 +17,8 @@ export interface ImportResult {
   updated: number
   rejected: RejectedRow[]
   rejectedCount: number
+  /** Columns or keys that mean nothing here, the first 50. */
+  ignoredColumns: string[]
 }
 
 /**
@@ -32,7 +34,8 @@ export async function importDevices(
   now: number,
   tellChanged: ((deviceIds: string[]) => Promise<void>) | null,
 ): Promise<ImportResult> {
-  const result: ImportResult = { created: 0, updated: 0, rejected: [], rejectedCount: 0 }
+  const result = { created: 0, updated: 0, rejected: [] as RejectedRow[], rejectedCount: 0 }
+  const ignored = new Set<string>()
   const firstUse = { number: new Map<string, number>(), token: new Map<string, number>() }
   let page: ImportRow[] = []
   let pageLength = 0
@@ -60,7 +63,7 @@ export async function importDevices(
   }
 
   try {
-    for await (const row of format === 'csv' ? readCsv(body) : readNdjson(body)) {
+    for await (const row of format === 'csv' ? readCsv(body, ignored) : readNdjson(body, ignored)) {
       rowCount += 1
       if (rowCount > MAX_IMPORT_ROWS) throw tooManyRows(row.line)
       const fault = isRejected(row) ? row : repeatsEarlierRow(firstUse, row)
@@ -79,7 +82,7 @@ export async function importDevices(
   }
   await flush()
   result.rejected.sort((a, b) => a.line - b.line)
-  return result
+  return { ...result, ignoredColumns: [...ignored] }
 }
 
 const tooManyRows = (line: number) =>

@@ -13,6 +13,7 @@ const importAnswer = z
     updated: z.number().int().openapi({ description: 'Includes rows that changed nothing' }),
     rejected: z.array(z.object({ line: z.number().int(), reason: z.string() })),
     rejectedCount: z.number().int(),
+    ignoredColumns: z.array(z.string()).openapi({ description: 'Columns or keys that mean nothing here' }),
   })
   .openapi('ImportResult')
 
@@ -24,7 +25,8 @@ export const deviceImportRoutes = createRouter().openapi(
     security: withKey,
     middleware: requireRole('operator'),
     description:
-      'A CSV with a header (`number`, `name`, `access_token`, `tags`, in any order; tags are separated by `;` or `|`), ' +
+      'A CSV with a header (`number`, `name`, `access_token`, `tags`, in any order, separated by commas, semicolons or tabs; ' +
+      'tags are separated by `;` or `|`), UTF-8 or UTF-16, ' +
       'or one JSON object a line (`number`, `name`, `accessToken`, `tags`) as `application/x-ndjson`. A row whose ' +
       'number the product has updates that device in the fields that the row has; an empty cell clears a name or the tags. ' +
       `At most ${MAX_IMPORT_ROWS} rows and lines of 64 KiB; at most ${MAX_LISTED_REJECTIONS} rejected rows are ` +
@@ -49,6 +51,7 @@ export const deviceImportRoutes = createRouter().openapi(
   async (c) => {
     const { productId, trial } = c.req.valid('query')
     const format = formatOf(c.req.header('content-type') ?? '')
+    if (!/^(identity)?$/i.test(c.req.header('content-encoding') ?? '')) throw mediaTypeError()
     const product = await findProduct(openDb(c.env.DB), tenantOf(c), productId)
     if (!product) throw notFound('product')
     const body = c.req.raw.body ?? new Blob([]).stream()
@@ -60,8 +63,16 @@ export const deviceImportRoutes = createRouter().openapi(
 /** CSV unless the type says otherwise, since clients that stream a file often send a generic type or none. */
 function formatOf(contentType: string): 'csv' | 'ndjson' {
   if (/^application\/(x-ndjson|ndjson|jsonl|x-jsonlines)\b/i.test(contentType)) return 'ndjson'
-  if (/^(application\/json|multipart\/)/i.test(contentType)) {
-    throw new AppError(415, 'request.media_type', 'Send text/csv or application/x-ndjson.')
+  // `curl -d` sends the form's type, and drops line ends.
+  if (/^(application\/json|multipart\/|application\/x-www-form-urlencoded)/i.test(contentType)) {
+    throw mediaTypeError()
   }
   return 'csv'
 }
+
+const mediaTypeError = () =>
+  new AppError(
+    415,
+    'request.media_type',
+    "Send the file itself as text/csv or application/x-ndjson: curl -H 'Content-Type: text/csv' --data-binary @devices.csv URL",
+  )

@@ -31,8 +31,13 @@ export const fieldErrors = (error: ZodError): FieldError[] =>
 
 // ---- Fields ---------------------------------------------------------------------------------------------
 
-/** Text of at most `max` UTF-16 units; the 422 says the limit. Empty is fine. */
-export const text = (max: number) => z.string().max(max, `must be at most ${max} characters`)
+/** At most `max` characters (code points), as devices' messages count too. */
+const isAtMost = (max: number) => (text: string) => text.length <= max || Array.from(text).length <= max
+const tooLong = (max: number) => `must be at most ${max} characters`
+
+/** Text of at most `max` characters; the 422 says the limit. Empty is fine. */
+export const text = (max: number) =>
+  z.string().refine(isAtMost(max), tooLong(max)).openapi({ maxLength: max })
 
 /** Trimmed text of 1 to `max` characters without control characters: names, numbers, tags, versions. */
 export const label = (max: number) =>
@@ -40,8 +45,9 @@ export const label = (max: number) =>
     .string()
     .trim()
     .min(1, 'must not be empty')
-    .max(max, `must be at most ${max} characters`)
+    .refine(isAtMost(max), tooLong(max))
     .regex(/^\P{Cc}*$/u, 'must not contain control characters')
+    .openapi({ maxLength: max })
 
 export const name = label(128)
 export const description = text(1024)

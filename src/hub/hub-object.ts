@@ -82,8 +82,8 @@ export class BridgeHub extends DurableObject<Env> {
   // ---- For the tasks ------------------------------------------------------------------------------------
 
   /**
-   * Returns ids for `want` notices, each greater than `above`, and the credit that there is for them. If it falls
-   * short, the return address is called as soon as there is more; null for a notice that needs no bridge.
+   * Returns ids for `want` notices, as far as there is credit for them, each greater than `above`. If the credit falls
+   * short, the return address is called as soon as there is more; null for notices that need no bridge.
    */
   prepare(want: number, above: number, returnAddress: string | null): Preparation {
     const credit = this.#credit()
@@ -94,7 +94,8 @@ export class BridgeHub extends DurableObject<Env> {
       Math.floor(Date.now() / 1000),
       above + 1,
     )
-    kv.put('nextNoticeId', firstNoticeId + want)
+    const count = returnAddress === null ? want : Math.min(want, credit)
+    if (count > 0) kv.put('nextNoticeId', firstNoticeId + count)
     return { credit, firstNoticeId }
   }
 

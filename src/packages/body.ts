@@ -10,8 +10,40 @@ export interface RawBody {
   length: number
 }
 
-/** Returns the raw body of a request: 411 without a length, 422 if it is empty, 413 over `MAX_BODY_BYTES`. */
-export function rawBody(c: Context): RawBody {
+/** Media types of bodies that carry a file in a wrapping, or are none. */
+const WRAPPED = /^(?:multipart\/.*|application\/json|text\/json|.*\+json)$/
+/** What `curl -d` and `--data-binary` send. */
+const FORM = 'application/x-www-form-urlencoded'
+
+/**
+ * Refuses a body that is not the file itself: 415. A ready package never changes, so what a form or a compression put
+ * around the file would go to devices. `isProven`: the digest that came with it shows whether it is the file.
+ */
+function requireRaw(c: Context, isProven: boolean): void {
+  const encoding = c.req.header('content-encoding')?.trim().toLowerCase() ?? ''
+  if (encoding !== '' && encoding !== 'identity') {
+    throw notRaw(`The file goes up as it is, without Content-Encoding (${encoding.slice(0, 20)}).`)
+  }
+  const type = (c.req.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase()
+  if (WRAPPED.test(type)) throw notRaw(`The body is the file itself, not ${type.slice(0, 40)}.`)
+  if (type === FORM && !isProven) {
+    throw notRaw('`curl -d` drops line ends. A body of this type needs X-Content-SHA256.')
+  }
+}
+
+const notRaw = (why: string) =>
+  new AppError(
+    415,
+    'upload.not_raw',
+    `${why} Send it with: curl -T firmware.bin -H 'Authorization: Bearer …' URL`,
+  )
+
+/**
+ * Returns the raw body of a request: 415 if it is not the file itself, 411 without a length, 422 if it is empty, 413 over
+ * `MAX_BODY_BYTES`.
+ */
+export function rawBody(c: Context, { isProven = false } = {}): RawBody {
+  requireRaw(c, isProven)
   const header = c.req.header('content-length')
   const stream = c.req.raw.body
   if (header === undefined || !/^\d{1,15}$/.test(header)) {

@@ -1,9 +1,10 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { auditDone } from '../audit/audit.ts'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
-import { AppError, conflict, notFound } from '../common/errors.ts'
+import { AppError, conflict, invalid, notFound } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
+import { inexactNumber } from '../http/exact-numbers.ts'
 import { createRouter, idParam, json, jsonBody, listQuery, page, problems, withKey } from '../http/openapi.ts'
 import { findProduct } from '../products/store.ts'
 import { rawBody } from './body.ts'
@@ -45,6 +46,10 @@ export const packageRoutes = createRouter()
     }),
     async (c) => {
       const tenantId = tenantOf(c)
+      const inexact = inexactNumber(await c.req.text(), 'extData')
+      if (inexact !== undefined) {
+        throw invalid([{ path: inexact, message: 'cannot be kept exactly as a number; send it as text' }])
+      }
       const pkg = toNewPackage(c.req.valid('json'), { id: newId('pkg'), tenantId, createdAt: Date.now() })
       const db = openDb(c.env.DB)
       if (!(await insertDraft(db, pkg))) {
@@ -112,7 +117,9 @@ export const packageRoutes = createRouter()
       ...writes,
       method: 'put',
       path: '/api/v1/packages/{id}/file',
-      description: 'Raw bytes with Content-Length, at most 100 MB. A package that is ready never changes.',
+      description:
+        'Raw bytes with Content-Length, at most 100 MB. A package that is ready never changes, so a body that may not be ' +
+        'the file itself is a 415: forms, JSON, Content-Encoding, and `curl -d` without X-Content-SHA256.',
       request: {
         params: idParam,
         query: z.object({ filename: filename.optional() }),
@@ -126,10 +133,11 @@ export const packageRoutes = createRouter()
       const db = openDb(c.env.DB)
       const pkg = await findPackage(db, ref)
       if (pkg?.state !== 'draft') throw notDraftError(pkg)
+      const sha256 = c.req.valid('header')['x-content-sha256']
       const receiving = receiveFile(db, c.env.PACKAGES, pkg, {
-        body: rawBody(c),
+        body: rawBody(c, { isProven: sha256 !== undefined }),
         filename: c.req.valid('query').filename ?? null,
-        sha256: c.req.valid('header')['x-content-sha256'],
+        sha256,
       })
       // The work goes on if the client goes away, since it must not stop between the bucket and the database.
       c.executionCtx.waitUntil(

@@ -54,6 +54,7 @@ export const REASONS = {
   slot_changed_hands: 'it or its slot changed while its notice was prepared',
 
   // ---- How a device's upgrade ended
+  told_just_now: 'told just now; it is told again if it stays silent',
   already_on_target: 'already on the target version',
   unverified: 'unverified',
   late: 'late',
@@ -134,12 +135,13 @@ export const EVENTS = {
   late_version: ['late version', '{version}'],
   subscribed: ['subscribed', null],
   connected: ['connected', null],
-  asked: ['asked', '{via}'],
+  asked: ['asked', '{via}[ × {count}]'],
   download_began: ['download began', '[from {sourceVersion}]'],
   download_resumed: ['download goes on', '[from {sourceVersion}]'],
   download_completed: ['download completed', '[from {sourceVersion}]'],
   gone: ['gone after the notice', null],
   timed_out: ['timed out', null],
+  reminded: ['reminded', null],
   waits: ['waits', '{reason}'],
   enabled: ['enabled', null],
   slot_freed: ['slot freed', '[{taskId}]'],

@@ -84,7 +84,7 @@ it('each unreadable message is rejected and kept for operators', async () => {
   const unreadable: [topic: string, message: unknown, reason: string][] = [
     ['ota/device/inform', '{"params":', 'not JSON'],
     ['ota/device/inform', [1, 2], 'not a JSON object'],
-    ['ota/device/inform', { params: { version: 11 } }, 'no usable version'],
+    ['ota/device/inform', { params: { version: ['v1'] } }, 'no usable version'],
     ['ota/device/inform', { params: { version } }, 'version longer than 64 characters'],
     ['ota/device/progress', { step: 'half' }, 'no usable step'],
     ['ota/device/progress', { step: 101 }, 'no usable step'],

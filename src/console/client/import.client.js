@@ -13,8 +13,12 @@ export async function importFile(form, isTrial) {
   }
   const preview = $('[data-preview]', form)
   preview.replaceChildren()
+  const { ignoredColumns } = result
   for (const text of [
     fill(form.dataset.summary, result),
+    ...(ignoredColumns.length > 0
+      ? [fill(form.dataset.ignored, { columns: ignoredColumns.join(', ') })]
+      : []),
     ...result.rejected.slice(0, 50).map((row) => fill(form.dataset.line, row)),
   ]) {
     const line = document.createElement('p')

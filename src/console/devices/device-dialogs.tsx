@@ -36,6 +36,7 @@ export const Import: FC<{ products: Product[]; chosen: string | undefined }> = (
         data-import="/api/v1/devices/import"
         data-summary={t('device.importSummary')}
         data-line={t('device.importLine')}
+        data-ignored={t('device.importIgnored')}
         data-done={t('device.importDone')}
       >
         <Field label={t('product.one')}>

@@ -18,7 +18,8 @@ const COLUMNS = [
   'cause',
 ] as const satisfies (keyof DeviceSummary)[]
 
-const PAGE_SIZE = 1000
+/** A million devices are 200 calls, of the 1,000 that a request may make. */
+const PAGE_SIZE = 5000
 
 /** A task's devices as CSV (RFC 4180), a page at a time as the reader takes it. */
 export function reportCsv(readPage: (after: string, limit: number) => Promise<DevicePage>): ReadableStream {

@@ -229,6 +229,7 @@ export const taskDeviceDetail = taskDeviceAnswer
 export const retryAnswer = z.object({
   retried: count,
   skipped: z.array(z.object({ code: z.string(), reason: z.string(), count })),
+  more: z.literal(true).optional().openapi({ description: 'The same call again goes on with the rest' }),
 })
 
 export const taskListQuery = listQuery.extend({

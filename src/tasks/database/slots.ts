@@ -163,7 +163,7 @@ export interface SlotClaim {
 
 /**
  * Takes the slots for the task, or keeps them, with the id of the notice that is about to go out. Returns the devices
- * that it got: only free slots, if no newer task succeeded or waits there, and never with a smaller notice id. This is
+ * that it got: only free slots, if no newer task succeeded or waits there, and no notice of any module had a greater id. This is
  * the last look at the device: it is still enabled and of the product, which is not frozen, and runs what was read.
  */
 export async function claimSlots(
@@ -181,6 +181,8 @@ export async function claimSlots(
          LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?2
          LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?2
        WHERE m.version IS j.value ->> 'version' AND ${CERTAIN} = (j.value ->> 'isCertain')
+         AND NOT EXISTS (SELECT 1 FROM upgrades other WHERE other.device_id = d.id AND other.module <> ?2
+           AND other.last_notice_id >= j.value ->> 'noticeId')
        ON CONFLICT (device_id, module) DO UPDATE SET
          task_id = excluded.task_id, rank = excluded.rank, active = 1, target_version = excluded.target_version,
          last_notice_id = excluded.last_notice_id,

@@ -5,7 +5,7 @@ import { transition } from '../rules/transition.ts'
 import { codeOf, isEnded, type Upgrade, type UpgradeEvent, type UpgradeRules } from '../rules/upgrade.ts'
 import { placeOf, waveOfPlace } from '../rules/waves.ts'
 import { type DeviceRow, NEXT_PAGE, owedAt } from '../storage/device-row.ts'
-import type { HistoryEvent } from '../storage/history.ts'
+import { type HistoryEvent, withEvent } from '../storage/history.ts'
 import type { TaskContext } from './task-context.ts'
 import { queueWebhookEvent } from './webhook-events.ts'
 
@@ -45,7 +45,7 @@ export function changeDevice(task: TaskContext, row: DeviceRow, event: UpgradeEv
     outbox: endedAnew(before, after) ? NEXT_PAGE : row.outbox,
     fromVersion: event.type === 'version' && after.status === 'pending' ? event.version : row.fromVersion,
     // A device that waits for the same thing as before has no new event.
-    events: isHeldAsBefore(event, before) ? row.events : [...row.events, past],
+    events: isHeldAsBefore(event, before) ? row.events : withEvent(row.events, past),
   }
   noteEnd(task, next, before)
   return next

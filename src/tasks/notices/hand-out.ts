@@ -4,12 +4,14 @@ import { applyPlan } from '../effects/apply-plan.ts'
 import { changeStored, waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
+import { owesRepush } from '../rules/upgrade.ts'
+import type { DeviceRow } from '../storage/device-row.ts'
 import { lastNoticeId, type NoticeRoute, prepareNotices } from './prepare-notices.ts'
 import { takeTurn } from './turn.ts'
 
 /**
  * The due notice for a device that asks over HTTPS; null if none is due here (src/protocol/README.md#states). An
- * Upgrading device gets it also while the task is paused, and whatever the rate, of which it takes its part.
+ * Upgrading device gets it also while the task is paused, and whatever the rate.
  */
 export async function handOut(task: TaskContext, deviceId: string): Promise<Notice | null> {
   const { storage, save } = task
@@ -41,6 +43,10 @@ const byHttps = (task: TaskContext): NoticeRoute => ({
   via: 'https',
   mayGo: (row, { open, asks, quota }) => {
     if (row.upgrade.status === 'upgrading') return asks
-    return open && quota > 0 && isWaveOpen(task.run, waveOf(task, row))
+    return open && (quota > 0 || !draws(row)) && isWaveOpen(task.run, waveOf(task, row))
   },
+  draws,
 })
+
+/** A device that asks again and again is handed the same notice, which the rate has counted. */
+const draws = ({ upgrade }: DeviceRow) => upgrade.pushes === 0 || owesRepush(upgrade)

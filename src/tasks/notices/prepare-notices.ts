@@ -7,7 +7,7 @@ import { type AddressedDevice, claimSlots, type DueProduct } from '../database/s
 import { applyPlan } from '../effects/apply-plan.ts'
 import { changeDevice, changeStored, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { type Plan, spend } from '../rules/rollout.ts'
+import { linkSeconds, type Plan, spend } from '../rules/rollout.ts'
 import { choosePackage, isUnsure } from '../rules/slot.ts'
 import type { TaskPackage } from '../rules/task.ts'
 import type { UpgradeEvent } from '../rules/upgrade.ts'
@@ -27,6 +27,8 @@ export interface NoticeRoute {
   via: 'bridge' | 'https'
   /** May this device's notice go now, after `sent` others of the page? */
   mayGo: (row: DeviceRow, plan: Plan, sent: number) => boolean
+  /** Does it draw on the rate? */
+  draws: (row: DeviceRow) => boolean
 }
 
 export interface PreparedNotice {
@@ -52,9 +54,11 @@ export async function prepareNotices(
   const outdated = new Set<string>()
   task.outdated.add(outdated)
   try {
+    const { env, spec, now } = task
+    const seconds = linkSeconds(spec, spec.policy.downloadTtlSeconds ?? downloadTtlSeconds(env), now())
     const choices = new Map<string, Choice>()
     for (const device of devices) {
-      const choice = await choose(task, turn.product, device)
+      const choice = await choose(task, turn.product, device, seconds)
       if (choice) choices.set(device.id, choice)
     }
     // The last `await`: what is looked at from then on is what is written.
@@ -76,6 +80,7 @@ function noteNotices(
   const plan = applyPlan(task)
   const isFrozen = turn.freezes !== task.freezes
   const notices: PreparedNotice[] = []
+  let drawn = 0
   const firstOffers: DeviceRow[] = []
   const leaseUntil = now() + LEASE_MS
   for (const { device, noticeId } of claimed) {
@@ -92,11 +97,12 @@ function noteNotices(
     if (route.via === 'bridge' && isFirst(row)) firstOffers.push(changed)
     else writeDevice(task, changed)
     const notice = buildNotice(noticeId, choice.pkg, choice.link.url, turn.product.defaultModuleParam)
+    if (route.draws(row)) drawn++
     notices.push({ device, notice, linkExpiresAt: choice.link.expiresAt })
   }
   storage.offered.add(firstOffers, leaseUntil)
   if (notices.length > 0) {
-    run.spentUpTo = spend(spec, run, notices.length, now())
+    run.spentUpTo = spend(spec, run, drawn, now())
     // The Worker's links stop while the task pauses; how the latest notices were linked decides.
     run.linksStop = downloadsMode(task.env, turn.product.downloads) === 'worker'
   }
@@ -150,7 +156,10 @@ interface Claimed {
 export const lastNoticeId = (devices: AddressedDevice[]) =>
   Math.max(0, ...devices.map((device) => device.lastNoticeId))
 
-/** Takes the slots of these devices; returns those that it got. A notice that goes out again keeps its id. */
+/**
+ * Takes the slots of these devices; returns those that it got. A notice that goes out again keeps its id, unless the
+ * device was sent another one since, for another module.
+ */
 async function claim(
   task: TaskContext,
   devices: AddressedDevice[],
@@ -159,7 +168,7 @@ async function claim(
   const { env, spec, rank, storage, now, save } = task
   const wanted = devices.map((device, index): Claimed => {
     const again = storage.readRow(device.id)?.upgrade.offer?.noticeId
-    return { device, noticeId: again === device.slot?.lastNoticeId && again ? again : firstNoticeId + index }
+    return { device, noticeId: again === device.lastNoticeId ? again : firstNoticeId + index }
   })
   const got = await claimSlots(
     env.DB,
@@ -194,6 +203,7 @@ async function choose(
   task: TaskContext,
   product: DueProduct,
   device: AddressedDevice,
+  ttlSeconds: number,
 ): Promise<Choice | undefined> {
   const { env, spec, now } = task
   const pkg = choosePackage(sendable(task), device)
@@ -204,7 +214,7 @@ async function choose(
     deviceId: device.id,
     packageIndex: spec.packages.indexOf(pkg),
     storageKey: pkg.storageKey,
-    ttlSeconds: spec.policy.downloadTtlSeconds ?? downloadTtlSeconds(env),
+    ttlSeconds,
     now: now(),
   })
   return { pkg, link }

@@ -53,6 +53,7 @@ const BY_BRIDGE: NoticeRoute = {
   via: 'bridge',
   mayGo: (row, { open, asks, quota }, sent) =>
     sent < quota && (open || (asks && row.upgrade.owed === 'asked')),
+  draws: () => true,
 }
 
 /**

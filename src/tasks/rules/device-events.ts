@@ -20,6 +20,7 @@ import {
 
 /** A subscription this soon after a taken notice gets no notice, and a −2 may still be about the notice before it. */
 const JUST_TOLD_MS = 60_000
+const MAX_REMINDERS = 3
 
 function heard(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
   return {
@@ -75,8 +76,8 @@ function failed(before: Upgrade, next: Upgrade, rules: UpgradeRules): Upgrade {
   const step = next.step as number
   if (step === -2 && linksHadExpired(before, rules)) {
     const stays = { ...heard(before, next.viaBridge, rules), ...because(reason('link_expired')) }
-    if (isOutstanding(stays)) return stays
-    if (before.repushes < rules.mismatchPushes) return { ...stays, owed: 'repush' }
+    if (isOutstanding(stays, rules.now)) return stays
+    if (before.repushes < rules.mismatchPushes) return { ...released(stays), owed: 'repush' }
   }
   const cause = causeOf(step)
   return end(next, 'failure', reason(cause, { said: next.description || null }), { cause })
@@ -130,7 +131,7 @@ export function reportedOther(
       : reportedAfterEnd(upgrade)
   }
   if (isEnded(upgrade.status)) return reportedAfterEnd(upgrade)
-  const outstanding = isOutstanding(upgrade)
+  const outstanding = isOutstanding(upgrade, rules.now)
   const next = seenDuringOffer({
     ...heard(upgrade, event.viaBridge, rules),
     ...reportedVersion(upgrade),
@@ -147,7 +148,7 @@ export function reportedOther(
   }
   // A report counts only if it answers a notice: a notice that is owed or on its way answers this report too.
   if (outstanding) return next
-  if (upgrade.repushes < rules.mismatchPushes) return { ...next, owed: 'repush' }
+  if (upgrade.repushes < rules.mismatchPushes) return { ...released(next), owed: 'repush' }
   const why = reason('wrong_version', { version, notices: upgrade.repushes })
   return end(next, 'failure', why, { cause: 'wrong_version', reportedSince: true })
 }
@@ -164,15 +165,27 @@ export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
   const next = present(upgrade, rules.now)
   if (!isWaiting(upgrade)) return next
-  if (isOutstanding(upgrade)) return seenDuringOffer(next)
-  return wasJustTold(upgrade, rules) ? next : { ...next, owed: 'due' }
+  if (isOutstanding(upgrade, rules.now)) return seenDuringOffer(next)
+  if (!wasJustTold(upgrade, rules)) return { ...released(next), owed: 'due' }
+  // What it was just sent may have gone into a dead connection. Whatever it says until then shows that it did not.
+  const until = upgrade.lastTakenAt! + JUST_TOLD_MS
+  if (upgrade.lastMessageAt !== null && upgrade.lastMessageAt > upgrade.lastTakenAt!) return next
+  return { ...next, owed: 'due', heldUntil: until, heldBy: reason('told_just_now') }
 }
+
+/** Silent, though it is connected: the notice goes out again, a few times. It may well upgrade later, when it is idle. */
+export const reminded = (upgrade: Upgrade, rules: UpgradeRules): Upgrade =>
+  upgrade.status === 'pushed' && upgrade.reminders < MAX_REMINDERS && !isOutstanding(upgrade, rules.now)
+    ? { ...released(upgrade), owed: 'due', reminders: upgrade.reminders + 1 }
+    : upgrade
 
 export function asked(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return upgrade
   const next = seenDuringOffer(heard(upgrade, viaBridge, rules))
   // A notice that is owed already, or on its way, answers the question.
-  if (upgrade.status !== 'upgrading') return isOutstanding(upgrade) ? next : { ...next, owed: 'due' }
+  if (upgrade.status !== 'upgrading') {
+    return isOutstanding(upgrade, rules.now) ? next : { ...released(next), owed: 'due' }
+  }
   const onItsWay = upgrade.offer !== null && upgrade.owed === 'no'
   if (onItsWay) return next
   return { ...next, owed: 'asked', askedRepush: owesRepush(upgrade) }

@@ -101,11 +101,15 @@ function rateQuota({ policy }: Rules, run: TaskRun, now: number) {
   return { quota: 0, quotaAt: now + Math.ceil(wait) }
 }
 
-/** Up to when (ms since 1970) the rate is used once so many more notices went out. Re-sends draw on it too. */
+/**
+ * Up to when (ms since 1970) the rate is used once so many more notices went out. Re-sends draw on it too. Devices that
+ * are told whatever the rate cost the others no more than a minute.
+ */
 export function spend({ policy }: Rules, run: TaskRun, notices: number, now: number): number {
   const { ratePerMinute } = policy
   if (ratePerMinute === undefined) return run.spentUpTo
-  return now - unspentMs(ratePerMinute, run, now) + notices * spacing(ratePerMinute)
+  const spentUpTo = now - unspentMs(ratePerMinute, run, now) + notices * spacing(ratePerMinute)
+  return Math.min(spentUpTo, now + MINUTE_MS)
 }
 
 // ---- Halt -----------------------------------------------------------------------------------------------
@@ -151,3 +155,18 @@ export const successPercent = ({ waves }: TaskSpec['policy'], index: number) =>
 
 export const hasSucceeded = (policy: TaskSpec['policy'], wave: WaveRun, index: number) =>
   wave.succeeded * 100 >= successPercent(policy, index) * wave.reached
+
+/**
+ * How long a link may live (s): at most `seconds`, and no longer than the window that is open and the task. A device that
+ * asks outside of them has begun before, and goes on.
+ */
+export function linkSeconds(
+  { policy, endAt }: Pick<TaskSpec, 'policy' | 'endAt'>,
+  seconds: number,
+  now: number,
+): number {
+  const window = policy.window && windowAt(policy.window, now)
+  const stops = [window?.open ? window.changesAt : null, endAt !== null && endAt > now ? endAt : null]
+  const left = stops.flatMap((at) => (at === null ? [] : Math.floor((at - now) / 1000)))
+  return Math.max(1, Math.min(seconds, ...left))
+}

@@ -33,6 +33,8 @@ export interface TaskRun {
   waves: WaveRun[]
   /** Devices up to here had their first turn, as far as their wave is open; null when all had. */
   sendCursor: string | null
+  /** The last device of a bulk retry that was too large for one call; the next call goes on after it. */
+  retryAfter?: string | null
   /** The rate is used up to this time (ms). */
   spentUpTo: number
   /** Reached devices that settled, and failed, since an operator last accepted the failures so far. */

@@ -1,5 +1,5 @@
 import { reason } from '../../reasons/reason.ts'
-import { asked, progressed, reportedOther, reportedTarget, subscribed } from './device-events.ts'
+import { asked, progressed, reminded, reportedOther, reportedTarget, subscribed } from './device-events.ts'
 import { answered, handedOut, offered, owedAgain, sent } from './notice-events.ts'
 import {
   type AutoRetry,
@@ -74,6 +74,8 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
       return upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone
         ? { ...upgrade, gone: true }
         : upgrade
+    case 'reminded':
+      return reminded(upgrade, rules)
     case 'asked':
       return asked(upgrade, event.viaBridge, rules)
     case 'held':

@@ -72,6 +72,8 @@ export interface Upgrade {
   offer: Offer | null
   /** No session subscribes for it, as the bridge last said. */
   offline: boolean
+  /** Notices that went out because a connected device kept silent after one, in this attempt. */
+  reminders: number
   /** Notices of this attempt that went out; from the first on, progress counts. */
   pushes: number
   /** Of these, the ones that a wrong version or an expired link caused: at most `mismatchPushes`. */
@@ -144,6 +146,8 @@ export type UpgradeEvent =
   /** It fetches a package through the Worker: `download` as `Upgrade.downloads` has it. */
   | { type: 'fetched'; download: string }
   | { type: 'gone' }
+  /** Connected, and silent since its notice for the device timeout. */
+  | { type: 'reminded' }
   /** Something that stands in the history only. */
   | { type: 'late' }
   | { type: 'asked'; viaBridge: boolean }
@@ -193,6 +197,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   heldBy: null,
   offer: null,
   offline: false,
+  reminders: 0,
   pushes: 0,
   repushes: 0,
   lastTakenAt: null,
@@ -239,7 +244,12 @@ export const isRetriable = ({ status, rolledBack }: Upgrade) =>
 export const isWaiting = (upgrade: Upgrade) => upgrade.status === 'pending' || upgrade.status === 'pushed'
 
 /** A notice is owed or on its way: what the device says now does not answer it yet. */
-export const isOutstanding = (upgrade: Upgrade) => upgrade.owed !== 'no' || upgrade.offer !== null
+export const isOutstanding = (upgrade: Upgrade, now: number) =>
+  (upgrade.owed !== 'no' && !isToldJustNow(upgrade, now)) || upgrade.offer !== null
+
+/** It subscribed right after a notice, which may have gone into a dead connection: it is told again if it stays silent. */
+const isToldJustNow = ({ heldBy, heldUntil }: Upgrade, now: number) =>
+  heldBy?.code === 'told_just_now' && heldUntil !== null && now < heldUntil
 
 /** The notice that is owed answers a wrong version or an expired link. */
 export const owesRepush = ({ owed, askedRepush }: Upgrade) =>

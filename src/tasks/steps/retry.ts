@@ -15,6 +15,8 @@ const MAX_RETRY_PAGES = 100
 export interface RetryAnswer {
   retried: number
   skipped: { code: ReasonCode; reason: string; count: number }[]
+  /** There are more devices than one call looks at: the same call again goes on with the rest. */
+  more?: true
 }
 
 /**
@@ -39,20 +41,22 @@ export async function retryDevices(
     retried = await retryPage(task, [row], skipped)
   } else {
     const statuses: UpgradeStatus[] = which.includeCancelled ? ['failure', 'cancelled'] : ['failure']
-    let after = ''
-    for (let pages = 0; pages < MAX_RETRY_PAGES; pages++) {
+    let after: string | null = task.run.retryAfter ?? ''
+    for (let pages = 0; after !== null && pages < MAX_RETRY_PAGES; pages++) {
       const rows = storage.readRetriable(statuses, after, RETRY_PAGE_SIZE)
-      if (rows.length === 0) break
-      retried += await retryPage(task, rows, skipped)
-      after = rows.at(-1)!.deviceId
+      if (rows.length > 0) retried += await retryPage(task, rows, skipped)
+      after = rows.length < RETRY_PAGE_SIZE ? null : rows.at(-1)!.deviceId
     }
+    task.run.retryAfter = after
+    task.save()
   }
   const counted = [...skipped].map(([code, count]) => ({
     code,
     reason: inEnglish({ code, params: {} }),
     count,
   }))
-  return { value: { retried, skipped: counted } }
+  const more = 'includeCancelled' in which && task.run.retryAfter != null
+  return { value: { retried, skipped: counted, ...(more && { more }) } }
 }
 
 /** Also asked after each wait: the task may have been cancelled, or its end have come, meanwhile. */

@@ -34,7 +34,10 @@ export async function settleDevices(task: TaskContext, deviceIds: string[]): Pro
  */
 async function settle(task: TaskContext, rows: DeviceRow[], written: () => void): Promise<void> {
   const ended = rows.flatMap((row) => toEnded(row) ?? [])
-  const freed = ended.length === 0 ? [] : await settleUpgrades(task.env.DB, task.spec, task.rank, ended)
+  const freed: Awaited<ReturnType<typeof settleUpgrades>> = []
+  for (const part of partsOf(ended)) {
+    freed.push(...(await settleUpgrades(task.env.DB, task.spec, task.rank, part)))
+  }
   written()
   const byTask = Map.groupBy(freed, ({ taskId }) => taskId)
   await Promise.allSettled(
@@ -42,6 +45,25 @@ async function settle(task: TaskContext, rows: DeviceRow[], written: () => void)
       slotPeer(task.env, taskId).slotsFreed(group.map(({ deviceId }) => deviceId)),
     ),
   )
+}
+
+/** D1 takes 2 MB as one parameter; what devices said may be most of a page. */
+const MAX_PART_BYTES = 1_000_000
+const utf8 = new TextEncoder()
+
+function partsOf(ended: Ended[]): Ended[][] {
+  const parts: Ended[][] = []
+  let bytes = MAX_PART_BYTES
+  for (const one of ended) {
+    const size = utf8.encode(JSON.stringify(one)).length
+    if (bytes + size > MAX_PART_BYTES) {
+      parts.push([])
+      bytes = 0
+    }
+    parts.at(-1)!.push(one)
+    bytes += size
+  }
+  return parts
 }
 
 /** Undefined for a device that was retried before its outcome was written. */

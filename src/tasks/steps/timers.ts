@@ -122,6 +122,9 @@ function judgeSilence(
   }
   const device = devices.get(row.deviceId)
   if (!device) return 'unvouched'
-  if (device.online === true) return [row, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
+  if (device.online === true) {
+    const reminded = changeDevice(task, row, { type: 'reminded' }, { code: 'reminded' })
+    return [reminded, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
+  }
   return [changeDevice(task, row, { type: 'gone' }, { code: 'gone' }), 0]
 }

@@ -32,12 +32,70 @@ const MAX_EVENTS = 50
 const MAX_BYTES = 8 * 1024
 const MAX_BYTES_OF_UNIT = 3
 
-/** The last 50 events; fewer if they take more than 8 KB. */
+/**
+ * At most 50 events in at most 8 KB: how each of the latest attempts began (its start, first notice and first progress),
+ * and the last ones.
+ */
 export function writeEvents(events: HistoryEvent[]): string {
-  for (let first = Math.max(0, events.length - MAX_EVENTS); ; first++) {
-    const text = toText(events.slice(first))
-    if (fits(text) || first >= events.length - 1) return text
+  let kept = thinned(events, MAX_EVENTS)
+  for (;;) {
+    const text = toText(kept)
+    if (fits(text) || kept.length <= 1) return text
+    kept = thinned(kept, kept.length - 1)
   }
+}
+
+/** Attempts whose beginning is kept. */
+const MAX_BEGINNINGS = 4
+const STARTS: ReadonlySet<EventCode> = new Set(['retried', 'retried_automatically'])
+const NOTICES: ReadonlySet<EventCode> = new Set(['notice_offered', 'notice_sent', 'notice_handed_out'])
+const PROGRESS: ReadonlySet<EventCode> = new Set(['progress', 'damaged_progress'])
+
+/** Leaves out what is oldest of what is no beginning; if there is nothing else, the oldest beginnings. */
+function thinned(events: HistoryEvent[], count: number): HistoryEvent[] {
+  if (events.length <= count) return events
+  const beginnings = beginningsOf(events)
+  let excess = events.length - count
+  const kept = events.filter((_, index) => {
+    if (excess === 0 || beginnings.has(index) || index === events.length - 1) return true
+    excess--
+    return false
+  })
+  return kept.slice(excess)
+}
+
+/** The places of the events by which the latest attempts began. */
+function beginningsOf(events: HistoryEvent[]): Set<number> {
+  const starts = events.flatMap(({ code }, index) => (STARTS.has(code) ? [index] : []))
+  const found = new Set<number>()
+  for (const start of [0, ...starts].slice(-MAX_BEGINNINGS)) {
+    const next = starts.find((other) => other > start) ?? events.length
+    const first = (codes: ReadonlySet<EventCode>) =>
+      events.findIndex(({ code }, index) => index >= start && index < next && codes.has(code))
+    for (const index of [start, first(NOTICES), first(PROGRESS)]) if (index >= 0) found.add(index)
+  }
+  return found
+}
+
+/**
+ * The history with one more event. A device that asks over HTTPS again and again, and is handed the same notice, takes one
+ * line with a count.
+ */
+export function withEvent(events: HistoryEvent[], event: HistoryEvent): HistoryEvent[] {
+  const handed = events.at(-1)?.code === 'notice_handed_out' ? events.at(-1) : undefined
+  const asked = events.at(handed ? -2 : -1)
+  const isSame =
+    event.code === 'asked' &&
+    event.key === undefined &&
+    event.status === undefined &&
+    asked?.code === 'asked' &&
+    asked.key === undefined &&
+    asked.status === undefined &&
+    handed?.status === undefined &&
+    asked.params.via === event.params.via
+  if (!isSame) return [...events, event]
+  const count = Number(asked.params.count ?? 1) + 1
+  return [...events.slice(0, handed ? -2 : -1), { ...event, params: { ...event.params, count } }]
 }
 
 const utf8 = new TextEncoder()
@@ -93,7 +151,7 @@ const detailOf = (event: HistoryEvent): Detail =>
 
 function toDetail(code: EventCode, params: Params): Detail {
   if (typeof params.text === 'string') return params.text
-  if (params.named !== undefined) return params
+  if (params.named !== undefined || params.count !== undefined) return params
   if (isProgress(code)) return params.said === undefined ? `${params.step}` : `${params.step} ${params.said}`
   const only = ONLY_PARAMETER[code]
   if (only !== undefined) return params[only] === undefined ? null : String(params[only])

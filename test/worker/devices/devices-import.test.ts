@@ -64,7 +64,7 @@ it('an import updates a known number, but only the columns that the file has', a
   const productId = await newProduct()
   await send(productId, 'number,name,tags,access_token\n1,one,a,up-1\n2,two,b,up-2\n3,three,c,up-3')
   const again = await send(productId, 'number,name\n1,uno\n2,two\n3,\n4,four')
-  expect(again.body).toEqual({ created: 1, updated: 3, rejected: [], rejectedCount: 0 })
+  expect(again.body).toEqual({ created: 1, updated: 3, rejected: [], rejectedCount: 0, ignoredColumns: [] })
   expect(await rowsOf(productId)).toMatchObject([
     { number: '1', name: 'uno', token: 'up-1', tags: '["a"]' },
     { number: '2', name: 'two', token: 'up-2', tags: '["b"]' },
@@ -166,11 +166,17 @@ it('an import takes 10,000 rows, and the same file again without writing a row',
     updated: 0,
     rejected: [],
     rejectedCount: 0,
+    ignoredColumns: [],
   })
   await env.DB.prepare(
     "CREATE TRIGGER no_update BEFORE UPDATE ON devices BEGIN SELECT RAISE(ABORT, 'written'); END",
   ).run()
-  expect((await send(productId, csv)).body).toMatchObject({ created: 0, updated: 10_000, rejectedCount: 0 })
+  expect((await send(productId, csv)).body).toMatchObject({
+    created: 0,
+    updated: 10_000,
+    rejectedCount: 0,
+    ignoredColumns: [],
+  })
   await env.DB.prepare('DROP TRIGGER no_update').run()
   const renamed = csv.replaceAll('Device', 'Lamp')
   expect((await send(productId, renamed)).body).toMatchObject({ created: 0, updated: 10_000 })

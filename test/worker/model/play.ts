@@ -73,6 +73,7 @@ class Player {
     return {
       notices,
       gone: those(({ gone }) => gone),
+      reminders: new Map([...devices].map(([id, { reminders }]) => [id, reminders])),
       succeeded: those(({ status }) => status === 'success'),
     }
   }
@@ -259,7 +260,7 @@ class Player {
     const { open, asks } = model.plan()
     if (model.frozen) return false
     if (device.status === 'upgrading') return asks
-    return open && model.quota() > 0 && device.wave <= model.openWave
+    return open && (model.quota() > 0 || !model.draws(device)) && device.wave <= model.openWave
   }
 
   compare({ run, devices }: Seen): void {

@@ -45,6 +45,9 @@ const fresh = () => ({
   failedBefore: false,
   gone: false,
   offline: false,
+  /** It subscribed right after a notice: it is told again then, unless it says something. */
+  tellAgainAt: Infinity,
+  reminders: 0,
   link: -Infinity,
   earlierLink: -Infinity,
   at100: false,
@@ -172,7 +175,8 @@ export class Reference {
   quota = () =>
     this.rules.ratePerMinute === undefined ? 1000 : Math.floor(this.unspent() / this.spacing() + 1e-6)
   spend(): void {
-    if (this.rules.ratePerMinute !== undefined) this.spent = this.now - this.unspent() + this.spacing()
+    if (this.rules.ratePerMinute === undefined) return
+    this.spent = Math.min(this.now - this.unspent() + this.spacing(), this.now + MINUTE)
   }
 
   /** The devices that may be sent a notice now if the rate allows it. */
@@ -215,6 +219,7 @@ export class Reference {
       offer: null,
       gone: false,
       retryAt: null,
+      tellAgainAt: Infinity,
     })
   }
 
@@ -227,6 +232,7 @@ export class Reference {
   heard(d: Device, viaBridge: boolean): void {
     this.present(d)
     d.heardAt = this.now
+    d.tellAgainAt = Infinity
     d.viaBridge ||= viaBridge
   }
 
@@ -286,6 +292,7 @@ export class Reference {
     if (outstanding(d)) {
       if (d.offer) d.offer.turnedUp = true
     } else if (this.now - d.takenAt >= MINUTE) d.owed = 'due'
+    else if (d.heardAt <= d.takenAt) d.tellAgainAt = d.takenAt + MINUTE
   }
 
   connected(d: Device): void {
@@ -310,7 +317,7 @@ export class Reference {
 
   offered(d: Device, id: number): void {
     const sentBefore = d.offer?.id === id && d.offer.sent
-    const link = Math.floor(this.now / 1000) * 1000 + this.rules.downloadTtlSeconds * 1000
+    const link = this.newLink()
     d.offer = {
       id,
       lease: this.now + MINUTE,
@@ -325,6 +332,14 @@ export class Reference {
     d.owed = 'no'
     d.offline = false
     this.spend()
+  }
+
+  /** When a link that is made now expires: not after the end of the task. */
+  newLink(): number {
+    const left =
+      this.endAt !== null && this.endAt > this.now ? Math.floor((this.endAt - this.now) / 1000) : Infinity
+    const seconds = Math.max(1, Math.min(this.rules.downloadTtlSeconds, left))
+    return (Math.floor(this.now / 1000) + seconds) * 1000
   }
 
   wentOut(d: Device, link: number, repush: boolean): void {
@@ -365,8 +380,12 @@ export class Reference {
     d.owed = asked ? 'asked' : repush ? 'repush' : 'due'
   }
 
+  /** The same notice again, over HTTPS, is counted once. */
+  draws = (d: Device) => d.pushes === 0 || this.isRepush(d)
+
   handedOut(d: Device): void {
-    const link = Math.floor(this.now / 1000) * 1000 + this.rules.downloadTtlSeconds * 1000
+    if (this.draws(d)) this.spend()
+    const link = this.newLink()
     this.wentOut(
       d,
       link,
@@ -375,7 +394,6 @@ export class Reference {
     this.present(d)
     if (d.status === 'pending') d.status = 'pushed'
     Object.assign(d, { owed: 'no', offer: null, takenAt: this.now, heardAt: this.now })
-    this.spend()
   }
 
   retry(d: Device, bySelf: boolean): void {
@@ -394,11 +412,17 @@ export class Reference {
     return Math.max(heard, d.viaBridge ? this.steadySince : 0) + this.rules.deviceTimeoutMinutes * MINUTE
   }
 
-  lookAtTime(d: Device, isGone: boolean): void {
+  lookAtTime(d: Device, isGone: boolean, reminders: number): void {
+    if (d.tellAgainAt <= this.now) Object.assign(d, { owed: 'due', tellAgainAt: Infinity })
     if (d.offer && d.owed === 'no' && d.offer.lease <= this.now) this.owedAgain(d)
     if (d.retryAt !== null && d.retryAt <= this.now) this.retry(d, true)
     if (d.status === 'upgrading' && this.silentAt(d) <= this.now) this.end(d, 'failure', 'timeout')
     if (d.status !== 'pushed' || d.reachedAt === null || d.gone) return
+    if (reminders > d.reminders) {
+      const isSilent = this.silentAt(d) <= this.now && d.online === true && !outstanding(d)
+      if (!isSilent || reminders > d.reminders + 1 || reminders > 3) throw new Error(`${d.id} was reminded`)
+      Object.assign(d, { reminders, owed: 'due' })
+    }
     const mayBeGone = this.silentAt(d) <= this.now && d.online !== true
     if (isGone && !mayBeGone) throw new Error(`${d.id} is not gone`)
     if (!isGone && mayBeGone && this.now >= d.disconnectedAt + MINUTE) throw new Error(`${d.id} is gone`)
@@ -412,11 +436,12 @@ export class Reference {
   settle(seen: {
     notices: { device: string; id: number }[]
     gone: Set<string>
+    reminders: Map<string, number>
     succeeded: Set<string>
   }): void {
     for (let before = ''; before !== JSON.stringify(this.devices); ) {
       before = JSON.stringify(this.devices)
-      this.passTime(seen.gone)
+      this.passTime(seen)
       this.send(seen)
       this.finish()
     }
@@ -424,7 +449,7 @@ export class Reference {
   }
 
   /** Runs before `send`, since a device that fails by it and is tried again at once may get a notice. */
-  passTime(gone: Set<string>): void {
+  passTime({ gone, reminders }: { gone: Set<string>; reminders: Map<string, number> }): void {
     const isEnd = this.endAt !== null && this.now >= this.endAt
     for (let before = ''; before !== JSON.stringify(this.devices); ) {
       before = JSON.stringify(this.devices)
@@ -433,7 +458,7 @@ export class Reference {
         if (isEnd && (d.status === 'pending' || d.status === 'pushed'))
           this.change(d, () => this.end(d, 'cancelled'))
         if (isEnd || this.status === 'cancelled') d.retryAt = null
-        this.change(d, () => this.lookAtTime(d, gone.has(d.id)))
+        this.change(d, () => this.lookAtTime(d, gone.has(d.id), reminders.get(d.id) ?? 0))
       }
       this.isPastEnd ||= isEnd
       this.plan()

@@ -281,9 +281,15 @@ describe('an unsure device', () => {
 })
 
 describe('a device that turns up', () => {
-  it('a device that subscribes gets the notice again, but not within 60 s of the last one', () => {
+  it('a device that subscribes gets the notice again, within 60 s of the last one only when those are over', () => {
     const pushed = evolve(told())
-    expect(evolve([{ type: 'subscribed' }], { now: T0 + 59_000 }, pushed).owed).toBe('no')
+    const back = evolve([{ type: 'subscribed' }], { now: T0 + 59_000 }, pushed)
+    expect(back).toMatchObject({ owed: 'due', heldUntil: T0 + 60_000, heldBy: { code: 'told_just_now' } })
+    expect(evolve([progress(10)], { now: T0 + 59_500 }, back)).toMatchObject({ owed: 'no', heldUntil: null })
+    expect(evolve([{ type: 'asked', viaBridge: true }], { now: T0 + 59_500 }, back)).toMatchObject({
+      owed: 'due',
+      heldUntil: null,
+    })
     expect(evolve([{ type: 'subscribed' }], { now: T0 + 61_000 }, pushed).owed).toBe('due')
     expect(evolve([{ type: 'asked', viaBridge: true }], { now: T0 + 1000 }, pushed).owed).toBe('due')
   })

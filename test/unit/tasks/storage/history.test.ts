@@ -1,7 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { eventInEnglish, type Params, reason } from '../../../../src/reasons/reason.ts'
-import { type HistoryEvent, readEvents as parse, writeEvents } from '../../../../src/tasks/storage/history.ts'
+import {
+  type HistoryEvent,
+  readEvents as parse,
+  withEvent,
+  writeEvents,
+} from '../../../../src/tasks/storage/history.ts'
 
 const event = (n: number, more: Partial<HistoryEvent> = {}): HistoryEvent => ({
   at: 1_800_000_000_000 + n * 1_000,
@@ -57,6 +62,43 @@ describe("a device's history in its row", () => {
         expect(readEvents(writeEvents(events))).toEqual(events)
       }),
     )
+  })
+
+  it('a long history keeps how each attempt began, and the last events', () => {
+    const attempt = (from: number, start: HistoryEvent[]) => [
+      ...start,
+      event(from + 1, { code: 'notice_offered', params: { noticeId: `${from}` } }),
+      ...Array.from({ length: 100 }, (_, n) => event(from + 2 + n, { params: { step: n } })),
+    ]
+    const retried = event(200, { code: 'retried', params: {} })
+    const read = readEvents(writeEvents([...attempt(0, []), ...attempt(200, [retried])]))
+    expect(read).toHaveLength(50)
+    const beginnings = read.slice(0, 5).map(({ code, params }) => [code, params])
+    expect(beginnings).toEqual([
+      ['notice_offered', { noticeId: '0' }],
+      ['progress', { step: 0 }],
+      ['retried', {}],
+      ['notice_offered', { noticeId: '200' }],
+      ['progress', { step: 0 }],
+    ])
+    expect(read.slice(5).map(({ params }) => params.step)).toEqual(
+      Array.from({ length: 45 }, (_, n) => n + 55),
+    )
+  })
+
+  it('a device that polls takes one line for its questions, and flushes nothing out', () => {
+    let events = [event(0, { code: 'asked', params: { via: 'HTTPS' } })]
+    events.push(event(0, { code: 'notice_handed_out', params: { noticeId: '1' }, status: 'pushed' }))
+    for (let n = 1; n <= 100; n++) {
+      events = withEvent(events, event(n, { code: 'asked', params: { via: 'HTTPS' } }))
+      events = withEvent(events, event(n, { code: 'notice_handed_out', params: { noticeId: `${n}` } }))
+    }
+    expect(readEvents(writeEvents(events)).map(({ code, params }) => [code, params])).toEqual([
+      ['asked', { via: 'HTTPS' }],
+      ['notice_handed_out', { noticeId: '1' }],
+      ['asked', { via: 'HTTPS', count: 100 }],
+      ['notice_handed_out', { noticeId: '100' }],
+    ])
   })
 
   it('a history of 25 progress messages takes less than 800 characters, so that its row stays in one page', () => {
@@ -120,13 +162,13 @@ describe("a device's history in its row", () => {
     const events = Array.from({ length: 60 }, (_, n) => event(n, { key: `key-${n}` }))
     let text = '[]'
     for (const each of events) text = writeEvents([...parse(text), each])
-    expect(readEvents(text)).toEqual(events.slice(-50))
+    expect(readEvents(text)).toEqual([events[0], ...events.slice(-49)])
     expect(text).toBe(writeEvents(events))
   })
 
-  it('a history keeps the last 50 events', () => {
+  it('a history keeps 50 events: its first progress and the last 49', () => {
     const events = Array.from({ length: 80 }, (_, n) => event(n))
-    expect(readEvents(writeEvents(events))).toEqual(events.slice(-50))
+    expect(readEvents(writeEvents(events))).toEqual([events[0], ...events.slice(-49)])
   })
 
   it('a history keeps as many of its last events as 8 KB hold, and at least the last one', () => {
@@ -136,7 +178,7 @@ describe("a device's history in its row", () => {
     const text = writeEvents(events)
     expect(text.length).toBeLessThanOrEqual(8 * 1024)
     const kept = readEvents(text)
-    expect(kept).toEqual(events.slice(-kept.length))
+    expect(kept).toEqual([events[0], ...events.slice(1 - kept.length)])
     expect(kept.length).toBeGreaterThan(10)
     const long = [event(0), event(1, { params: { step: 1, said: 'x'.repeat(10_000) } })]
     expect(readEvents(writeEvents(long))).toEqual(long.slice(1))

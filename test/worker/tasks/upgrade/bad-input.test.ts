@@ -131,7 +131,7 @@ describe('batches', () => {
       ['null', progress, /^not a JSON object$/],
       ['"100"', progress, /^not a JSON object$/],
       [{ params: {} }, inform, /^no usable version$/],
-      [{ params: { version: 5 } }, inform, /^no usable version$/],
+      [{ params: { version: 5.1 } }, inform, /^the version is a fraction/],
       [{ params: { version: '   ' } }, inform, /^no usable version$/],
       [{ params: { version: 'v'.repeat(500) } }, inform, /^version longer than 64 characters$/],
       [{ params: { version: 'v2', module: 'm'.repeat(65) } }, inform, /^module longer/],
