@@ -49,10 +49,10 @@ export async function readWarnings(
     db
       .prepare(
         `SELECT id, name, start_at FROM tasks
-         WHERE tenant_id = ?1 AND product_id = ?2 AND module = ?3 AND id <> ?4 AND target_version <> ?5
-           AND status IN ('scheduled', 'running', 'paused') ORDER BY id LIMIT ?6`,
+         WHERE tenant_id = ?1 AND product_id = ?2 AND module = ?3 AND id <> ?4
+           AND status IN ('scheduled', 'running', 'paused') ORDER BY id LIMIT ?5`,
       )
-      .bind(spec.tenantId, spec.productId, module, spec.id, spec.targetVersion, MAX_OLDER_TASKS),
+      .bind(spec.tenantId, spec.productId, module, spec.id, MAX_OLDER_TASKS),
     db
       .prepare(
         `SELECT EXISTS (SELECT 1 FROM devices d JOIN device_modules m ON m.device_id = d.id AND m.module = ?2
