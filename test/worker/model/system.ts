@@ -185,13 +185,18 @@ export async function makeSystem(
       env.DB.prepare('UPDATE products SET frozen_at = ? WHERE id = ?').bind(at, lab.productId).run(),
     setOnline: (device: string, online: boolean) =>
       env.DB.prepare('UPDATE devices SET online = ? WHERE id = ?').bind(Number(online), device).run(),
+    /** What the Worker writes of a version report: the version is certain then. */
     setVersion: (device: string, version: string) =>
-      env.DB.prepare(
-        `INSERT INTO device_modules (device_id, module, version, reported_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET version = excluded.version`,
-      )
-        .bind(device, MODULE, version, clock.now)
-        .run(),
+      env.DB.batch([
+        env.DB.prepare(
+          `INSERT INTO device_modules (device_id, module, version, reported_at) VALUES (?1, ?2, ?3, ?4)
+           ON CONFLICT DO UPDATE SET version = excluded.version`,
+        ).bind(device, MODULE, version, clock.now),
+        env.DB.prepare(
+          `UPDATE upgrades SET is_unknown = NULL, assumed_version = NULL WHERE device_id = ?1 AND module = ?2
+             AND (is_unknown OR assumed_version IS NOT NULL)`,
+        ).bind(device, MODULE),
+      ]),
     /** The outcomes, active slots, status and counts that D1 has of the task. */
     seeDatabase: async () => {
       const [outcomes, slots, tasks] = await env.DB.batch([
