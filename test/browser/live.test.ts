@@ -68,6 +68,7 @@ describe.skipIf(!hasChromium())('pages that follow what happens', () => {
   it('a lost answer does not create a second task', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product()
+    await operator.device(productId, 'lamp-1')
     const { id: packageId } = await operator.pkg(productId, 'v1.1.0', Buffer.from('firmware'))
     const { page } = await newPage(browser, system.url.origin)
     await signIn(page, operator.key)
