@@ -164,7 +164,8 @@ export interface SlotClaim {
 /**
  * Takes the slots for the task, or keeps them, with the id of the notice that is about to go out. Returns the devices
  * that it got: only free slots, if no newer task succeeded or waits there, and no notice of any module had a greater id. This is
- * the last look at the device: it is still enabled and of the product, which is not frozen, and runs what was read.
+ * the last look at the device: it is still enabled and of the product, which is not frozen, and runs what was read. The
+ * joins keep their order, and the unary plus disables the indexes on tenant and product: each device is looked up by its id.
  */
 export async function claimSlots(
   db: D1Database,
@@ -176,8 +177,9 @@ export async function claimSlots(
     .prepare(
       `INSERT INTO upgrades (device_id, module, tenant_id, task_id, rank, active, target_version, last_notice_id)
        SELECT d.id, ?2, ?3, ?4, ?5, 1, ?6, j.value ->> 'noticeId' FROM json_each(?1) j
-         JOIN devices d ON d.id = j.value ->> 'deviceId' AND d.tenant_id = ?3 AND d.product_id = ?7 AND d.enabled = 1
-         JOIN products p ON p.id = d.product_id AND p.frozen_at IS NULL
+         CROSS JOIN devices d ON d.id = j.value ->> 'deviceId'
+           AND +d.tenant_id = ?3 AND +d.product_id = ?7 AND d.enabled = 1
+         CROSS JOIN products p ON p.id = d.product_id AND p.frozen_at IS NULL
          LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?2
          LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?2
        WHERE m.version IS j.value ->> 'version' AND ${CERTAIN} = (j.value ->> 'isCertain')
