@@ -1,15 +1,20 @@
+import { env } from 'cloudflare:workers'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import { hubName, hubStub } from '../../../../src/hub/hub.ts'
 import { BridgeHub } from '../../../../src/hub/hub-object.ts'
 import { type Lab, type LabDevice, makeLab, over, reports } from '../../lab.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
-/** Lets something happen once, after a task has read its devices and before their notices are made. */
-function meanwhile(happens: () => Promise<unknown>): void {
+/** Lets something happen once, after a task of the lab has read its devices and before their notices are made. */
+function meanwhile({ admin }: Lab, happens: () => Promise<unknown>): void {
   const { prepare } = BridgeHub.prototype
+  const { id } = hubStub(env, hubName(admin.tenantId, 'default'))
   let isFirst = true
   const late = async function (this: BridgeHub, ...args: Parameters<typeof prepare>) {
-    if (isFirst) {
+    // Tasks of other tests have hubs of their own.
+    const { ctx } = this as unknown as { ctx: DurableObjectState }
+    if (isFirst && ctx.id.equals(id)) {
       isFirst = false
       await happens()
     }
@@ -60,7 +65,7 @@ async function anotherProduct(lab: Lab): Promise<string> {
 describe('what is true of a device is looked at again when its notice goes out', () => {
   it('a device that reports another version while its notice is prepared gets no diff from the old one', async () => {
     const { lab, device, start } = await onV1()
-    meanwhile(() => lab.bridge.post([reports(device, 'v1.5')]))
+    meanwhile(lab, () => lab.bridge.post([reports(device, 'v1.5')]))
     const task = await start()
     const { notice } = await lab.push(device)
     expect(notice.params).not.toHaveProperty('isDiff')
@@ -71,7 +76,7 @@ describe('what is true of a device is looked at again when its notice goes out',
     const { lab, device, start } = await onV1(0)
     await start()
     await lab.unexpected()
-    meanwhile(() => lab.bridge.post([reports(device, 'v1.5')]))
+    meanwhile(lab, () => lab.bridge.post([reports(device, 'v1.5')]))
     const notice = await asks(device)
     expect(notice).toMatchObject({ version: 'v2' })
     expect(notice).not.toHaveProperty('isDiff')
@@ -79,7 +84,7 @@ describe('what is true of a device is looked at again when its notice goes out',
 
   it.each(changes)('a device that is %s while its notice is prepared gets none', async (_what, happens) => {
     const at = await onV1()
-    meanwhile(() => happens(at))
+    meanwhile(at.lab, () => happens(at))
     await at.start()
     expect(await at.lab.unexpected()).toEqual([])
   })
