@@ -42,6 +42,7 @@ export async function receiveFromDevice(
   })
   if (why !== null) {
     await keep(env, gathered, sender, kind, payload, why, now)
+    await tellTasks(env, gathered)
     const status = why.code === 'not_json' ? 400 : 422
     throw new AppError(status, 'message.unreadable', `The message cannot be read: ${inEnglish(why)}.`)
   }

@@ -15,7 +15,7 @@ import type { BridgeOrder } from '../tasks/rules/bridge-order.ts'
 import type { TaskMessage } from '../tasks/steps/deliver.ts'
 import { concernedTasks, taskOfProgress } from './concerned.ts'
 import { fingerprint } from './fingerprint.ts'
-import type { Sender } from './identify.ts'
+import type { HeldSlot, Sender } from './identify.ts'
 import { knownModule, type MeantModule, moduleOfProgress, moduleOfReport } from './modules.ts'
 
 /** A device that asks over MQTT what is due. */
@@ -163,9 +163,30 @@ function readPublished(
 
 /**
  * Reads one message of a device and notes the tasks that it concerns. The same code for MQTT and HTTPS. Returns why the
- * message is refused; null if it is taken. Progress of no known upgrade is taken, and kept like a rejection.
+ * message is refused; null if it is taken. Progress of no known upgrade is taken, and kept like a rejection. Whatever the
+ * message says, it shows the tasks that have a slot of the device that the device is there.
  */
 export function gatherMessage(
+  gathered: Gathered,
+  index: number,
+  sender: Sender,
+  kind: UplinkKind,
+  payload: Uint8Array,
+  origin: Origin,
+): Reason | null {
+  const why = readMessage(gathered, index, sender, kind, payload, origin)
+  for (const { taskId } of sender.slots.filter(isWatching)) {
+    if (gathered.toTasks.get(taskId)?.at(-1)?.item === index) continue
+    const { key, order } = origin
+    tell(gathered, index, taskId, { deviceId: sender.id, key, order, event: { type: 'seen' } })
+  }
+  return why
+}
+
+/** Does the slot's task want to know that the device is there? The others hear of the subscription that soon follows. */
+const isWatching = ({ active, isAssumed }: HeldSlot) => active || isAssumed
+
+function readMessage(
   gathered: Gathered,
   index: number,
   sender: Sender,
@@ -240,8 +261,7 @@ function gatherPresence(
   const family = event === 'subscribed' ? parseDownlinkTopic(topic ?? '')?.family : undefined
   note(gathered, sender, { online, heard: online, ...(family && { family }) })
   if (event !== 'subscribed') {
-    // Only a task whose notice the device may have needs this. The others hear of the subscription that soon follows.
-    const holders = new Set(sender.slots.filter(({ active }) => active).map(({ taskId }) => taskId))
+    const holders = new Set(sender.slots.filter(isWatching).map(({ taskId }) => taskId))
     for (const taskId of holders) {
       tell(gathered, index, taskId, { deviceId: sender.id, ...mark, event: { type: event } })
     }

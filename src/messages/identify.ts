@@ -7,6 +7,8 @@ export interface HeldSlot {
   taskId: string
   rank: string
   active: boolean
+  /** Its upgrade ended by 100 %, and the device has not reported its version since. */
+  isAssumed: boolean
   waitingTaskId: string | null
 }
 
@@ -54,6 +56,7 @@ interface SenderRecord {
   task_id: string
   rank: string
   active: number
+  is_assumed: number
   waiting_task_id: string | null
   default_module_param: string | null
   has_default: number
@@ -75,7 +78,7 @@ interface TaskRecord {
 const SENDERS_SQL = `
   SELECT d.id, d.tenant_id, d.product_id, d.number, d.access_token, d.password_hash, d.enabled, d.topic_family,
     d.online, d.last_seen_at, d.topic_family = 'devices' AND ${numberIsTopic()} AS number_is_topic, ${hubOf()} AS hub,
-    u.module, u.task_id, u.rank, u.active, u.waiting_task_id, p.default_module_param,
+    u.module, u.task_id, u.rank, u.active, u.assumed_version IS NOT NULL AS is_assumed, u.waiting_task_id, p.default_module_param,
     EXISTS (SELECT 1 FROM device_modules WHERE device_id = d.id AND module = '${DEFAULT_MODULE}') AS has_default
   FROM json_each(?1) j JOIN devices d ON d.access_token = j.value JOIN products p ON p.id = d.product_id
     LEFT JOIN upgrades u ON u.device_id = d.id
@@ -166,6 +169,7 @@ function toSenders(rows: SenderRecord[], tasks: TaskRecord[], modules: ModuleRec
       taskId: row.task_id,
       rank: row.rank,
       active: row.active === 1,
+      isAssumed: row.is_assumed === 1,
       waitingTaskId: row.waiting_task_id,
     })
   }

@@ -12,7 +12,10 @@ export async function tellTasks(env: Env, gathered: Gathered): Promise<void> {
         await taskStub(env, taskId).deliver(messages.map(({ message }) => message))
       } catch (error) {
         logError('receive.task_failed', { taskId, ...errorFields(error) })
-        for (const { item } of messages) retry(gathered.results, item)
+        for (const { item, message } of messages) {
+          // That a device is there shows again soon enough; its message went to another task.
+          if (message.event.type !== 'seen') retry(gathered.results, item)
+        }
       }
     }),
   )

@@ -18,7 +18,7 @@ import {
 } from '../http/openapi.ts'
 import { workerLinksFault } from '../links/linker.ts'
 import { inEnglish } from '../reasons/reason.ts'
-import { wakeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
+import { unfreezeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
 import { freezeProduct } from './freeze-product.ts'
 import {
   newProductBody,
@@ -174,7 +174,7 @@ export const productRoutes = createRouter()
       const { id } = c.req.valid('param')
       const answer = answerOr404(await setFrozen(openDb(c.env.DB), tenantOf(c), id, null))
       // Also if it was not frozen: a repeat wakes the tasks that a failed call did not.
-      await wakeTasksOfProduct(c.env, id)
+      await unfreezeTasksOfProduct(c.env, id)
       return c.json(answer, 200)
     },
   )

@@ -15,7 +15,8 @@ export const REASONS = {
   task_paused: 'the task is paused',
   paused_by_operator: 'paused by an operator',
   package_recalled: 'package {packageId} ({version}) was recalled',
-  halted: 'halted: {failed} of {settled} settled devices failed ({percent} %, the limit is {limitPercent} %)',
+  halted:
+    'halted: {failed} of {settled} settled devices failed ({percent} %, the limit is {limitPercent} %)[; {unseen} devices said 100 % and have not been seen since; if they sleep longer than {minutes} min, raise the device timeout]',
   outside_window: 'outside its window until [{weekday} {date} ]{time} {timeZone}',
   day_sun: 'Sunday',
   day_mon: 'Monday',
@@ -36,6 +37,11 @@ export const REASONS = {
   wave_needs_first_success:
     'wave {wave} opens when {percent} % of wave {open} succeeded (none was reached yet)',
   wave_needs_success: 'wave {wave} opens when {percent} % of wave {open} succeeded (now {now} %)',
+  wave_needs_reached:
+    'wave {wave} opens when {size} devices of wave {open} were reached (now {reached})[; others make up for the missing ones at {at}]',
+  wave_reaches_nobody: 'wave {wave} waits: the bridge is away, and no device of wave {open} can be reached',
+  wave_needs_seen:
+    'wave {wave} waits: {unseen} devices said 100 % and have not been seen since; if they sleep longer than {minutes} min, raise the device timeout',
   wave_opens_at: 'wave {wave} opens at {at}, if wave {open} stays as good',
   wave_needs_notices: 'wave {wave} opens when all of wave {open} were sent their notice',
   offline_since: 'offline since {at}: it is told when it subscribes, reports or asks',
@@ -140,9 +146,16 @@ export const EVENTS = {
   download_resumed: ['download goes on', '[from {sourceVersion}]'],
   download_completed: ['download completed', '[from {sourceVersion}]'],
   gone: ['gone after the notice', null],
+  gone_after_100: ['gone after 100 %', null],
+  presence_unknown: ['silent; its broker does not tell whether it is connected', null],
+  still_connected: ['still connected after 100 %', null],
+  seen: ['seen', null],
+  device_left: ['deleted or moved', null],
+  timeout_changed: ['device timeout changed', null],
   timed_out: ['timed out', null],
   reminded: ['reminded', null],
   waits: ['waits', '{reason}'],
+  waits_no_more: ['waits no more', null],
   enabled: ['enabled', null],
   slot_freed: ['slot freed', '[{taskId}]'],
   slot_busy: ['busy', '{taskId}'],

@@ -3,6 +3,7 @@ export const WEBHOOK_EVENT_TYPES = [
   'task.started',
   'task.wave_opened',
   'task.halted',
+  'task.stalled',
   'task.finished',
   'device.failed',
   'device.rolled_back',

@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import type { NoticeFrame } from '../../src/protocol/bridge.ts'
-import { type Lab, type LabDevice, type LabTask, makeLab } from './lab.ts'
+import { type Lab, type LabDevice, type LabTask, makeLab, progresses, reports } from './lab.ts'
 import { type Item, sent, taken } from './lab-bridge.ts'
 import { moveClock, until, untilIdle } from './lab-clock.ts'
 
@@ -13,6 +13,8 @@ export interface RolloutFleet extends Lab {
   takeNotices: (result?: 'taken' | 'offline') => Promise<LabDevice[]>
   /** Posts one item for each of the devices. */
   all: (devices: LabDevice[], say: (device: LabDevice) => Item) => Promise<void>
+  /** Says 100 % of each of the devices, and then that it runs the version: only then has it done well. */
+  succeed: (devices: LabDevice[], version?: string) => Promise<void>
   /** Moves the clock and waits until everything that is due then has happened. */
   wait: (ms: number) => Promise<void>
   postAll: (items: Item[]) => Promise<void>
@@ -53,6 +55,9 @@ export async function makeRolloutFleet(
       return all.map((frame) => byId.get(frame.notice.device)!)
     },
     all: (devices, say) => postAll(devices.map(say)),
+    succeed: async (devices, version = 'v2') => {
+      await postAll(devices.flatMap((device) => [progresses(device, 100), reports(device, version)]))
+    },
     wait: async (ms) => {
       await bridge.idleFor(ms)
       await settle()

@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { description, label, listQuery, name, text } from '../../http/openapi.ts'
 import { params, reasonAnswer } from '../../http/reason.ts'
-import { haltOn, ratePerMinute, taskPolicy } from '../rules/task.ts'
+import { deviceTimeoutMinutes, haltOn, ratePerMinute, taskPolicy } from '../rules/task.ts'
 import { UPGRADE_STATES } from '../rules/upgrade.ts'
 import type { NewTask } from './create-task.ts'
 
@@ -87,8 +87,12 @@ export function toNewTask(id: string, tenantId: string, body: z.infer<typeof new
   }
 }
 
-/** Null takes the rule away. */
-const ruleChanges = { ratePerMinute: ratePerMinute.nullish(), haltOn: haltOn.nullish() }
+/** Null takes the rule away; there is always a device timeout. */
+const ruleChanges = {
+  ratePerMinute: ratePerMinute.nullish(),
+  haltOn: haltOn.nullish(),
+  deviceTimeoutMinutes: deviceTimeoutMinutes.optional(),
+}
 
 export const taskChangesBody = z
   .strictObject({
@@ -146,8 +150,10 @@ export const taskAnswer = z
 
 const reached = {
   reached: count.openapi({ description: 'Told while connected, or turned up since' }),
-  succeeded: count.openapi({ description: 'Of these: settled well' }),
-  failed: count.openapi({ description: 'Of these: Failure, gone after the notice, or rolled back' }),
+  succeeded: count.openapi({ description: 'Of these: done well, and seen since' }),
+  failed: count.openapi({ description: 'Of these: Failure, gone, or rolled back' }),
+  unseen: count.openapi({ description: 'Of these: said 100 %, and not seen since' }),
+  gone: count.openapi({ description: 'Of the failed: silent and not connected' }),
 }
 
 export const taskDetail = taskAnswer
@@ -157,6 +163,7 @@ export const taskDetail = taskAnswer
       z.object({
         percent: z.number().openapi({ description: 'Cumulative' }),
         devices: count,
+        size: count.openapi({ description: 'So many are to be reached before the next wave opens' }),
         openedAt: z.string().nullable(),
         ...reached,
       }),

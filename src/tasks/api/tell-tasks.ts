@@ -13,15 +13,13 @@ import { taskStub } from './task-stub.ts'
 const CALLS_AT_ONCE = 20
 const TRIES = 3
 
-/**
- * Tells the product's running tasks to look again now: it was unfrozen, or these devices were enabled. A call that
- * is lost costs only time: tasks look again by themselves.
- */
-export async function wakeTasksOfProduct(
-  env: Env,
-  productId: string,
-  deviceIds: string[] = [],
-): Promise<void> {
+/** Tells the product's running tasks that it was unfrozen. A call that is lost costs only time: they look again by themselves. */
+export async function unfreezeTasksOfProduct(env: Env, productId: string): Promise<void> {
+  await callEach(await findTasksOfProduct(env.DB, productId), (taskId) => taskStub(env, taskId).unfrozen())
+}
+
+/** The same, where these devices were enabled. */
+export async function wakeTasksOfProduct(env: Env, productId: string, deviceIds: string[]): Promise<void> {
   await callEach(await findTasksOfProduct(env.DB, productId), (taskId) =>
     taskStub(env, taskId).wake(deviceIds),
   )

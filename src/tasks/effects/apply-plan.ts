@@ -2,11 +2,13 @@ import { inEnglish, type Reason } from '../../reasons/reason.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { type Plan, planRollout } from '../rules/rollout.ts'
 import { openWave } from '../rules/task-run.ts'
+import { fillWave } from './fill-wave.ts'
 import type { TaskContext } from './task-context.ts'
 import { queueWebhookEvent } from './webhook-events.ts'
 
 /**
- * Carries out what the rules say now about the task itself: it halts the task or opens the next wave. Returns what
+ * Carries out what the rules say now about the task itself: it halts the task, opens the next wave or fills up the open
+ * one. Returns what
  * may be sent after that. Every step that sends calls this first, so that nothing goes out after a halt.
  */
 export function applyPlan(task: TaskContext): Plan {
@@ -15,8 +17,9 @@ export function applyPlan(task: TaskContext): Plan {
     const plan = planRollout(spec, run, now())
     if (plan.halt !== null) halt(task, plan.halt)
     else if (plan.opensWave) openNextWave(task)
+    else if (plan.fills > 0) fillWave(task, plan.fills)
     else {
-      keepGoodSince(task, plan.goodSince)
+      keepSince(task, plan)
       return plan
     }
   }
@@ -39,6 +42,9 @@ export function openNextWave(task: TaskContext): boolean {
   const wave = run.waves[index]
   if (!wave || run.cuts === null) return false
   wave.openedAt = now()
+  run.movedAt = now()
+  run.saidStalled = false
+  run.polled = false
   run.sendCursor = ''
   if (wave.devices === 0 && index > 0 && openNextWave(task)) return true
   if (run.waves.length > 1) {
@@ -49,9 +55,14 @@ export function openNextWave(task: TaskContext): boolean {
   return true
 }
 
-function keepGoodSince({ run, save }: TaskContext, goodSince: number | null): void {
+function keepSince(task: TaskContext, { goodSince, lackingSince, windowSince }: Plan): void {
+  const { run, save } = task
+  if (run.windowSince !== windowSince) {
+    run.windowSince = windowSince
+    save()
+  }
   const wave = run.waves[openWave(run)]
-  if (!wave || wave.goodSince === goodSince) return
-  wave.goodSince = goodSince
+  if (!wave || (wave.goodSince === goodSince && wave.lackingSince === lackingSince)) return
+  Object.assign(wave, { goodSince, lackingSince })
   save()
 }

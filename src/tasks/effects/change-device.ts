@@ -1,6 +1,7 @@
 import { type EventCode, isSameReason, type Params } from '../../reasons/reason.ts'
 import { isWaveOpen, recount } from '../rules/counts.ts'
 import { earliest } from '../rules/rollout.ts'
+import { linksStoppedUntil } from '../rules/stops.ts'
 import { transition } from '../rules/transition.ts'
 import { codeOf, isEnded, type Upgrade, type UpgradeEvent, type UpgradeRules } from '../rules/upgrade.ts'
 import { placeOf, waveOfPlace } from '../rules/waves.ts'
@@ -30,7 +31,7 @@ export function changeDevice(task: TaskContext, row: DeviceRow, event: UpgradeEv
   const before = row.upgrade
   const changed = transition(before, event, rulesOf(task, now))
   if (changed === before && !note.always) return row
-  const after = recount(task.run, waveOf(task, row), before, changed)
+  const after = recount(task.run, waveOf(task, row), before, changed, now)
   const past: HistoryEvent = {
     at: now,
     code,
@@ -60,7 +61,7 @@ const rulesOf = ({ spec, run }: TaskContext, now: number): UpgradeRules => ({
   mismatchPushes: spec.policy.mismatchPushes,
   // After its end the task begins nothing.
   autoRetry: run.endCursor === null ? spec.policy.autoRetry : undefined,
-  linksStopped: run.linksStop && run.status === 'paused',
+  linksStoppedUntil: linksStoppedUntil(run, now),
   now,
 })
 
@@ -97,29 +98,40 @@ export function changeStored(task: TaskContext, deviceId: string, event: Upgrade
 /** `silentAt` (ms since 1970): its silence is to be looked at then, if that is later than its own messages say. */
 export function writeDevice(task: TaskContext, row: DeviceRow, silentAt = 0): void {
   const sendAt = isWaveOpen(task.run, waveOf(task, row)) ? owedAt(row.upgrade) : null
-  // A timer of the attempt that ended is not the timer of its retry.
-  const present = isEnded(row.upgrade.status) ? { ...row, timerAt: null } : row
-  task.storage.writeRow(present, sendAt, timerAt(row.upgrade, timeoutMs(task), silentAt))
+  const at = timerAt(row.upgrade, timeoutMs(task), silentAt)
+  // A timer of the attempt that ended is none of what comes after it.
+  const present = isEnded(row.upgrade.status) && row.timerAt !== at ? { ...row, timerAt: null } : row
+  task.storage.writeRow(present, sendAt, at)
 }
 
 export const timeoutMs = (task: TaskContext) => task.spec.policy.deviceTimeoutMinutes * 60_000
 
 /** When a silent device is to be looked at: its notice's lease, its silence or its retry. */
 function timerAt(upgrade: Upgrade, timeout: number, silentAt: number): number | null {
+  if (upgrade.unseen && !upgrade.gone) {
+    return Math.max(Math.min(stillThereAt(upgrade), lastHeardAt(upgrade) + timeout), silentAt)
+  }
   if (isEnded(upgrade.status)) return upgrade.retryAt
   const lease = upgrade.offer && upgrade.owed === 'no' ? upgrade.offer.leaseUntil : null
   const silence = isSilenceWatched(upgrade) ? Math.max(lastHeardAt(upgrade) + timeout, silentAt) : null
   return earliest(lease, silence)
 }
 
-/** Does the device's silence mean something? It has begun, or it has a notice and was seen since. */
+/** After 100 %: a device that is connected then is still there (src/protocol/README.md#what-gates-count). */
+const STILL_THERE_MS = 5 * 60_000
+
+/** From when on (ms since 1970) its connection shows that the device outlived its 100 %. */
+export const stillThereAt = ({ lastMessageAt }: Upgrade) => (lastMessageAt ?? 0) + STILL_THERE_MS
+
+/** Does the device's silence mean something? It has begun, said 100 %, or has a notice and was seen since. */
 export const isSilenceWatched = (upgrade: Upgrade) =>
   upgrade.status === 'upgrading' ||
+  (upgrade.unseen && !upgrade.gone) ||
   (upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone)
 
 /** The time of its latest message; of a Pushed device that has said nothing, when it got its notice. */
 export const lastHeardAt = ({ status, lastMessageAt, lastTakenAt, reachedAt }: Upgrade) =>
-  status === 'upgrading'
+  status === 'upgrading' || status === 'success'
     ? (lastMessageAt ?? 0)
     : Math.max(lastMessageAt ?? 0, lastTakenAt ?? 0, reachedAt ?? 0)
 

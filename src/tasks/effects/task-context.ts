@@ -21,6 +21,10 @@ export interface TaskContext {
   freezes: number
   /** Of the notices being prepared, the devices that said something new since: they are looked at again. */
   outdated: Set<Set<string>>
+  /** The round in which devices that wait to be told something were last looked at, and where it is to go on. */
+  held: { round: number; cursor: string | null } | null
+  /** A dynamic task has looked for devices that joined, and found none: not before this time again. */
+  joinNotBefore: number
   /** Milliseconds since 1970. */
   now: () => number
   /** Writes `run`. It commits together with the rows that were written since the last `await`. */

@@ -2,7 +2,9 @@ import { applyPlan } from '../effects/apply-plan.ts'
 import { changeDevice, waveOf, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
+import { isTold } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
+import { resendsNow } from './fair-share.ts'
 import { sendTo } from './send-notices.ts'
 import { isKnownFrozen } from './turn.ts'
 
@@ -30,7 +32,10 @@ export async function answerRequests(
     const { owed } = row.upgrade
     return (asks && owed === 'asked') || (open && owed !== 'no' && isWaveOpen(run, waveOf(task, row)))
   }
-  const toSend = rows.filter(isDue).slice(0, quota)
+  const due = rows.filter(isDue)
+  const again = due.filter(({ upgrade }) => isTold(upgrade)).slice(0, resendsNow(task, open, quota))
+  const first = due.filter(({ upgrade }) => !isTold(upgrade))
+  const toSend = [...first, ...again].slice(0, quota)
   await sendTo(
     task,
     toSend.map(({ deviceId }) => deviceId),

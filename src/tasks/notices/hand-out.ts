@@ -4,8 +4,9 @@ import { applyPlan } from '../effects/apply-plan.ts'
 import { changeStored, waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
-import { owesRepush } from '../rules/upgrade.ts'
+import { isTold, owesRepush } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
+import { resendsNow } from './fair-share.ts'
 import { lastNoticeId, type NoticeRoute, prepareNotices } from './prepare-notices.ts'
 import { takeTurn } from './turn.ts'
 
@@ -14,13 +15,15 @@ import { takeTurn } from './turn.ts'
  * Upgrading device gets it also while the task is paused, and whatever the rate.
  */
 export async function handOut(task: TaskContext, deviceId: string): Promise<Notice | null> {
-  const { storage, save } = task
+  const { run, storage, save } = task
   changeStored(
     task,
     deviceId,
     { type: 'asked', viaBridge: false },
     { code: 'asked', params: { via: 'HTTPS' } },
   )
+  // Others of the fleet can be reached without a bridge, even where this one's wave is closed.
+  run.polled ||= storage.readRow(deviceId) !== undefined
   save()
   const route = byHttps(task)
   // Twice: a slot that its holder yields on the first look is free on the second, and what has changed is read anew.
@@ -43,7 +46,8 @@ const byHttps = (task: TaskContext): NoticeRoute => ({
   via: 'https',
   mayGo: (row, { open, asks, quota }) => {
     if (row.upgrade.status === 'upgrading') return asks
-    return open && (quota > 0 || !draws(row)) && isWaveOpen(task.run, waveOf(task, row))
+    const mayDraw = isTold(row.upgrade) ? resendsNow(task, open, quota) > 0 : quota > 0
+    return open && (mayDraw || !draws(row)) && isWaveOpen(task.run, waveOf(task, row))
   },
   draws,
 })

@@ -10,8 +10,9 @@ import type { TaskContext } from '../effects/task-context.ts'
 import { linkSeconds, type Plan, spend } from '../rules/rollout.ts'
 import { choosePackage, isUnsure } from '../rules/slot.ts'
 import type { TaskPackage } from '../rules/task.ts'
-import type { UpgradeEvent } from '../rules/upgrade.ts'
+import { isTold, type UpgradeEvent } from '../rules/upgrade.ts'
 import { type DeviceRow, NEXT_PAGE } from '../storage/device-row.ts'
+import { noteShares } from './fair-share.ts'
 import { isSendable, sendable, type Turn } from './turn.ts'
 
 // The one way from a device whose turn it is to a notice: its slot, the package that fits, the link, one more look at
@@ -80,7 +81,7 @@ function noteNotices(
   const plan = applyPlan(task)
   const isFrozen = turn.freezes !== task.freezes
   const notices: PreparedNotice[] = []
-  let drawn = 0
+  const drawn = { first: 0, again: 0 }
   const firstOffers: DeviceRow[] = []
   const leaseUntil = now() + LEASE_MS
   for (const { device, noticeId } of claimed) {
@@ -97,12 +98,13 @@ function noteNotices(
     if (route.via === 'bridge' && isFirst(row)) firstOffers.push(changed)
     else writeDevice(task, changed)
     const notice = buildNotice(noticeId, choice.pkg, choice.link.url, turn.product.defaultModuleParam)
-    if (route.draws(row)) drawn++
+    if (route.draws(row)) drawn[isTold(row.upgrade) ? 'again' : 'first']++
     notices.push({ device, notice, linkExpiresAt: choice.link.expiresAt })
   }
   storage.offered.add(firstOffers, leaseUntil)
   if (notices.length > 0) {
-    run.spentUpTo = spend(spec, run, drawn, now())
+    run.spentUpTo = spend(spec, run, drawn.first + drawn.again, now())
+    noteShares(task, drawn)
     // The Worker's links stop while the task pauses; how the latest notices were linked decides.
     run.linksStop = downloadsMode(task.env, turn.product.downloads) === 'worker'
   }

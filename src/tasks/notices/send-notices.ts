@@ -2,10 +2,12 @@ import { hubStub } from '../../hub/hub.ts'
 import type { NoticeFrame } from '../../protocol/bridge.ts'
 import { downlinkTopic } from '../../protocol/device.ts'
 import { applyPlan } from '../effects/apply-plan.ts'
-import { changeStored, waveOf } from '../effects/change-device.ts'
+import { changeStored } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { isWaveOpen } from '../rules/counts.ts'
+import type { Plan } from '../rules/rollout.ts'
 import { openWave } from '../rules/task-run.ts'
+import type { DeviceRow } from '../storage/device-row.ts'
+import { inOpenWave, resendsNow } from './fair-share.ts'
 import { lastNoticeId, type NoticeRoute, type PreparedNotice, prepareNotices } from './prepare-notices.ts'
 import { blockForCredit, takeTurn } from './turn.ts'
 
@@ -17,7 +19,7 @@ export async function sendPage(task: TaskContext): Promise<boolean> {
   const { storage, run, now, save } = task
   const plan = applyPlan(task)
   if (now() < run.blockedUntil || plan.quota === 0 || (!plan.open && !plan.asks)) return false
-  const owed = storage.readOwed(now(), !plan.open, plan.quota)
+  const owed = readOwed(task, plan)
   if (owed.length > 0) {
     await sendTo(
       task,
@@ -28,9 +30,7 @@ export async function sendPage(task: TaskContext): Promise<boolean> {
   if (!plan.open || run.cuts === null || run.sendCursor === null) return false
   const cursor = run.sendCursor
   const wave = openWave(run)
-  const { rows, next } = storage.readFresh(cursor, plan.quota, (device) =>
-    isWaveOpen(run, waveOf(task, device)),
-  )
+  const { rows, next } = storage.readFresh(cursor, plan.quota, inOpenWave(task))
   // The rest of the devices is still being taken in.
   const isEnrolling = next === null && run.enrolment !== null
   if (isEnrolling && rows.length === 0) return false
@@ -47,6 +47,15 @@ export async function sendPage(task: TaskContext): Promise<boolean> {
   }
   save()
   return unsent === undefined
+}
+
+/** Whom to send a notice that was owed before. With a rate, first notices get their share of it. */
+function readOwed(task: TaskContext, { open, quota }: Plan): DeviceRow[] {
+  const { storage, spec, now } = task
+  if (spec.policy.ratePerMinute === undefined) return storage.readOwed(now(), !open, quota)
+  const first = open ? storage.readOwed(now(), false, quota, 'first') : []
+  const again = storage.readOwed(now(), !open, resendsNow(task, open, quota), 'again')
+  return [...again, ...first].slice(0, quota)
 }
 
 const BY_BRIDGE: NoticeRoute = {
@@ -76,6 +85,7 @@ export async function sendTo(task: TaskContext, deviceIds: string[]): Promise<st
     const notices = await prepareNotices(task, turn, affordable, firstNoticeId, BY_BRIDGE)
     const taken = notices.length === 0 ? 0 : await hub.offer(toFrames(task, notices), task.spec.id)
     // The hub calls when it has credit again; until then it is not asked again and again.
+    if (taken > 0) noteTaken(task)
     if (taken < notices.length) blockForCredit(task)
     for (const { device, notice } of notices.slice(taken)) {
       const returned = { type: 'returned', noticeId: Number(notice.id) } as const
@@ -84,6 +94,12 @@ export async function sendTo(task: TaskContext, deviceIds: string[]): Promise<st
   }
   task.save()
   return left?.id
+}
+
+/** A bridge is there. */
+function noteTaken({ run }: TaskContext): void {
+  run.creditlessSince = null
+  run.blockedTimes = 0
 }
 
 const toFrames = ({ spec, now }: TaskContext, notices: PreparedNotice[]): NoticeFrame[] =>

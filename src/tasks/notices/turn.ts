@@ -6,15 +6,12 @@ import { changeStored, writeDevice } from '../effects/change-device.ts'
 import { slotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { decideSlot, type SlotDecision } from '../rules/slot.ts'
-import { isEnded, type UpgradeEvent } from '../rules/upgrade.ts'
+import { isEnded, UNTIL_TOLD, type UpgradeEvent } from '../rules/upgrade.ts'
 import { NEXT_PAGE } from '../storage/device-row.ts'
 
-/** A device that waits is also looked at this often, so that a lost call costs only time. */
-const LOOK_AGAIN_MS = 15 * 60_000
-/** An emergency stop is lifted by a call; this is for the call that was lost. */
-const FROZEN_LOOK_AGAIN_MS = 30_000
-/** The hub calls when a bridge has credit again; this is for the call that was lost. */
-const NO_CREDIT_LOOK_AGAIN_MS = 30_000
+const MAX_BLOCKED_MS = 15 * 60_000
+/** The hub calls when a bridge has credit again, and a product is unfrozen by a call: this is for the call that was lost. */
+const BLOCKED_MS = 30_000
 
 export interface Turn {
   product: DueProduct
@@ -29,7 +26,7 @@ export interface Turn {
  * the devices that are left to be sent a notice; null while nothing may be sent at all.
  */
 export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<Turn | null> {
-  const { env, spec, rank, storage, freezes, now, save } = task
+  const { env, spec, run, rank, storage, freezes, save } = task
   const { product, devices: found, newerTargets } = await readDueDevices(env.DB, spec, rank, deviceIds)
   const me = {
     taskId: spec.id,
@@ -55,8 +52,9 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
   }
   // Before the next `await`: a call that comes meanwhile, because the product was unfrozen, lifts it again.
   if (isFrozen) freeze(task)
+  else run.frozen = false
   const fault = product && linksFault(task, product)
-  if (fault) block(task, fault, now() + FROZEN_LOOK_AGAIN_MS)
+  if (fault) block(task, fault)
   save()
   for (const [holder, ids] of busy) {
     // The task may have been cancelled or paused meanwhile: then it takes nothing from another task.
@@ -70,22 +68,33 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
 const linksFault = ({ env }: TaskContext, { downloads }: DueProduct): Reason | null =>
   downloadsMode(env, downloads) === 'worker' ? workerLinksFault(env) : null
 
-/** No notice of this task before `until` (ms since 1970). */
-function block(task: TaskContext, by: Reason, until: number): void {
-  task.run.blockedBy = by
-  task.run.blockedUntil = until
+/** No notice of this task for a while, which doubles each time that it is for the same reason. */
+function block({ run, now }: TaskContext, by: Reason): void {
+  run.blockedTimes = run.blockedBy?.code === by.code ? run.blockedTimes + 1 : 0
+  run.blockedBy = by
+  run.blockedUntil = now() + Math.min(BLOCKED_MS * 2 ** run.blockedTimes, MAX_BLOCKED_MS)
+}
+
+/** Nothing is in the way of notices any more, or is to be looked at again. */
+export function unblock({ run }: TaskContext): void {
+  run.blockedUntil = 0
+  run.blockedTimes = 0
+  run.blockedBy = null
 }
 
 /** The product is frozen: a notice that is being prepared is not sent either. */
 export function freeze(task: TaskContext): void {
   task.freezes++
-  block(task, reason('product_frozen'), task.now() + FROZEN_LOOK_AGAIN_MS)
+  task.run.frozen = true
+  block(task, reason('product_frozen'))
 }
 
 /** The hub calls when a bridge has credit again. */
 export function blockForCredit(task: TaskContext): void {
-  if (!isKnownFrozen(task)) block(task, reason('no_bridge_credit'), task.now() + NO_CREDIT_LOOK_AGAIN_MS)
-  task.save()
+  const { run, now, save } = task
+  run.creditlessSince ??= now()
+  if (!isKnownFrozen(task)) block(task, reason('no_bridge_credit'))
+  save()
 }
 
 /** The packages that were not recalled. */
@@ -98,15 +107,24 @@ export const isSendable = ({ run }: TaskContext, packageId: string) => !run.reca
 export const isKnownFrozen = ({ run, now }: TaskContext) =>
   run.blockedBy?.code === 'product_frozen' && now() < run.blockedUntil
 
+/** A device is about to wait to be told something. */
+function noteHolding(task: TaskContext): void {
+  const { run, storage, now } = task
+  if (storage.readHeld('', 1).length > 0) return
+  run.heldFrom = now()
+  task.held = { round: 0, cursor: null }
+}
+
 type StandingBack = Exclude<SlotDecision, { type: 'claim' | 'frozen' | 'busy' }>
 
 function standBack(task: TaskContext, deviceId: string, decision: StandingBack): void {
-  changeStored(task, deviceId, toEvent(decision, task.now()), toNote(decision))
+  if (decision.type === 'hold') noteHolding(task)
+  changeStored(task, deviceId, toEvent(decision), toNote(decision))
 }
 
-const toEvent = (decision: StandingBack, now: number): UpgradeEvent => {
+const toEvent = (decision: StandingBack): UpgradeEvent => {
   if (decision.type === 'hold') {
-    return { type: 'held', until: now + LOOK_AGAIN_MS, by: decision.by, waiting: false }
+    return { type: 'held', until: UNTIL_TOLD, by: decision.by, waiting: false }
   }
   return decision.type === 'cancel' ? { type: 'cancelled', reason: decision.reason } : decision
 }
@@ -126,7 +144,7 @@ function toNote(decision: StandingBack): { code: EventCode; params: Params } {
 
 /** An older task holds the slots: `onBusy` says what becomes of the devices (src/protocol/README.md#slots). */
 async function meetHolder(task: TaskContext, holder: string, deviceIds: string[]): Promise<void> {
-  const { env, spec, rank, storage, now, save } = task
+  const { env, spec, rank, storage, save } = task
   const { onBusy } = spec.policy
   // A task that only waits asks too: the holder may have been cut off after an end, before it freed the slot.
   const yielded = new Set(
@@ -148,8 +166,9 @@ async function meetHolder(task: TaskContext, holder: string, deviceIds: string[]
   if (kept.length === 0) return
   const displaced = await waitForSlots(env.DB, spec, rank, kept)
   const by = reason('busy_with_task', { taskId: holder })
+  noteHolding(task)
   for (const deviceId of kept) {
-    const held = { type: 'held', until: now() + LOOK_AGAIN_MS, by, waiting: true } as const
+    const held = { type: 'held', until: UNTIL_TOLD, by, waiting: true } as const
     changeStored(task, deviceId, held, { code: 'waits', params: { reason: by } })
     // A device that ended meanwhile waits for nothing: its outcome is written once more, and says so in D1.
     const row = storage.readRow(deviceId)

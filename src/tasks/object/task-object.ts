@@ -7,10 +7,12 @@ import type { Notice } from '../../protocol/device.ts'
 import { type ReasonCode, toReason } from '../../reasons/reason.ts'
 import { writeTaskRow } from '../database/task-row.ts'
 import type { SlotPeer } from '../effects/other-tasks.ts'
+import { recountIfOld } from '../effects/recount-waves.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { answerRequests } from '../notices/answer-requests.ts'
 import { handOut } from '../notices/hand-out.ts'
-import { freeze } from '../notices/turn.ts'
+import { freeze, unblock } from '../notices/turn.ts'
+import { withStop } from '../rules/stops.ts'
 import { type TaskSpec, taskRank } from '../rules/task.ts'
 import { newRun } from '../rules/task-run.ts'
 import { deliver, noteNewcomers, type TaskMessage } from '../steps/deliver.ts'
@@ -197,6 +199,14 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     })
   }
 
+  async unfrozen(): Promise<void> {
+    await this.#call(undefined, (task) => {
+      task.run.frozen = false
+      unblock(task)
+      task.save()
+    })
+  }
+
   async recalled(packageId: string): Promise<void> {
     await this.#call(undefined, (task) => packageRecalled(task, packageId))
   }
@@ -213,7 +223,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
 
   // ---- For the hub and other tasks ----------------------------------------------------------------------
 
-  /** A bridge has credit, the product was unfrozen, or these devices were enabled. */
+  /** A bridge has credit, or these devices were enabled; an earlier release says so too when the product was unfrozen. */
   async wake(deviceIds: string[] = []): Promise<void> {
     await this.#lookAgain(deviceIds, 'enabled')
   }
@@ -261,7 +271,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
 
   async #lookAgain(deviceIds: string[], because: 'slot_freed' | 'enabled'): Promise<void> {
     await this.#call(undefined, (task) => {
-      task.run.blockedUntil = 0
+      unblock(task)
       lookAgain(task, deviceIds, because)
       task.save()
     })
@@ -299,9 +309,15 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
         link: createLinker(this.env),
         freezes: 0,
         outdated: new Set(),
+        held: null,
+        joinNotBefore: 0,
         now: () => Date.now(),
-        save: () => storage.writeRun(run),
+        save: () => {
+          run.stops = withStop(run, Date.now())
+          storage.writeRun(run)
+        },
       }
+      recountIfOld(this.#context)
     }
     return this.#context
   }

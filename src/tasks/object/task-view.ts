@@ -8,11 +8,12 @@ import {
   reason,
 } from '../../reasons/reason.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { reachedTotals } from '../rules/counts.ts'
+import { reachedTotals, waitingBehind } from '../rules/counts.ts'
 import { planRollout } from '../rules/rollout.ts'
 import type { TaskCounts, TaskSpec, TaskStatus } from '../rules/task.ts'
-import type { TaskRun } from '../rules/task-run.ts'
+import { openWave, type TaskRun } from '../rules/task-run.ts'
 import { codeOf, type FailureCause, type UpgradeStatus } from '../rules/upgrade.ts'
+import { waveWaits } from '../rules/wave-waits.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import type { HistoryEvent } from '../storage/history.ts'
 import type { FailureCount } from '../storage/task-journal.ts'
@@ -44,16 +45,22 @@ export interface TaskSummary {
 /** Devices that were told while connected, or seen since; waves and the halt rule count only these. */
 interface Reached {
   reached: number
-  /** Settled well: a Success that was not rolled back. */
+  /** Done well: a Success that was not rolled back, and seen since. */
   succeeded: number
-  /** A Failure, gone after the notice, or rolled back. */
+  /** A Failure, gone, or rolled back. */
   failed: number
+  /** They said 100 % and were not seen since. */
+  unseen: number
+  /** Of the failed: silent and not connected. */
+  gone: number
 }
 
 export interface WaveView extends Reached {
   /** Cumulative. */
   percent: number
   devices: number
+  /** So many are to be reached before the next wave opens. */
+  size: number
   openedAt: string | null
 }
 
@@ -115,7 +122,10 @@ export function taskView({ spec, run, journal, now }: TaskContext): TaskView {
   const isOver = run.status === 'finished' || run.status === 'cancelled'
   const { closedBecause } = planRollout(spec, run, now())
   const isEmpty = run.status === 'finished' && run.counts.total === 0
-  const open = isOver ? null : (closedBecause ?? (now() < run.blockedUntil ? run.blockedBy : null))
+  const next = openWave(run) + 1
+  const wave = next > 0 && waitingBehind(run) > 0 ? waveWaits({ spec, run, now }, next) : null
+  const blocked = now() < run.blockedUntil ? run.blockedBy : null
+  const open = isOver ? null : (closedBecause ?? blocked ?? wave)
   const waiting = isEmpty ? reason('no_devices_found') : open
   return {
     id: spec.id,
@@ -147,8 +157,8 @@ export function taskView({ spec, run, journal, now }: TaskContext): TaskView {
 /** None for a task without waves. */
 const waveViews = (spec: TaskSpec, run: TaskRun): WaveView[] =>
   (spec.policy.waves ?? []).map(({ percent }, index) => {
-    const { devices, openedAt, reached, succeeded, failed } = run.waves[index]!
-    return { percent, devices, openedAt: iso(openedAt), reached, succeeded, failed }
+    const { devices, size, openedAt, reached, succeeded, failed, unseen, gone } = run.waves[index]!
+    return { percent, devices, size, openedAt: iso(openedAt), reached, succeeded, failed, unseen, gone }
   })
 
 export function devicePage(task: TaskContext, query: DeviceListQuery): DevicePage {

@@ -3,9 +3,10 @@ import { type Reason, reason } from '../../reasons/reason.ts'
 import { waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { isWaveOpen } from '../rules/counts.ts'
-import { hasSucceeded, percentOf, planRollout, soakMs, successPercent } from '../rules/rollout.ts'
+import { planRollout } from '../rules/rollout.ts'
 import { openWave, wavePercents } from '../rules/task-run.ts'
 import { isEnded } from '../rules/upgrade.ts'
+import { waveWaits } from '../rules/wave-waits.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 
 /** So many devices ahead of one are counted. */
@@ -32,27 +33,6 @@ export function waitingFor(task: TaskContext, row: DeviceRow): Reason | null {
 /** When the history last says so. */
 const lastTime = ({ events, updatedAt }: DeviceRow, code: 'notice_offline' | 'gone') =>
   iso(events.findLast((event) => event.code === code)?.at ?? updatedAt)
-
-/** Why the wave (from 0) is closed. Waves are numbered from 1 for people. */
-function waveWaits({ spec, run, now }: TaskContext, index: number): Reason {
-  const openIndex = openWave(run)
-  const open = run.waves[openIndex]
-  if (run.cuts === null || !open) return reason('enrolling')
-  const numbers = { wave: index + 1, open: openIndex + 1 }
-  if (index > openIndex + 1) return reason('wave_after_wave', { wave: index + 1, before: index })
-  const { policy } = spec
-  const percent = successPercent(policy, openIndex)
-  if (open.reached === 0) return reason('wave_needs_first_success', { ...numbers, percent })
-  if (!hasSucceeded(policy, open, openIndex)) {
-    const now = percentOf(open.succeeded, open.reached)
-    return reason('wave_needs_success', { ...numbers, percent, now })
-  }
-  if (open.goodSince !== null) {
-    const opensAt = open.goodSince + soakMs(policy, openIndex)
-    return reason('wave_opens_at', { ...numbers, at: iso(Math.max(opensAt, now())) })
-  }
-  return reason('wave_needs_notices', numbers)
-}
 
 function itsTurn(task: TaskContext, { deviceId }: DeviceRow): Reason | null {
   const { spec, run, storage, now } = task

@@ -10,6 +10,7 @@ import {
   owesRepush,
   present,
   released,
+  seenAgain,
   seenDuringOffer,
   type Upgrade,
   type UpgradeEvent,
@@ -38,8 +39,10 @@ export function progressed(
 ): Upgrade {
   const { step, description } = event
   if (upgrade.status === 'success' && step < 0) return failedAfterAll(upgrade, step, description)
+  // The same 100 once more may have been said, or sent again, before the device restarts.
+  if (isEnded(upgrade.status)) return step === 100 ? upgrade : seenAgain(upgrade)
   // Progress from a device that was sent nothing in this attempt changes nothing.
-  if (isEnded(upgrade.status) || upgrade.pushes === 0) return upgrade
+  if (upgrade.pushes === 0) return upgrade
   const next: Upgrade = {
     ...heard(upgrade, event.viaBridge, rules),
     step,
@@ -55,7 +58,7 @@ export function progressed(
   if (rules.confirm === 'version' || (upgrade.unsure && !upgrade.neverReported)) {
     return { ...reached, status: 'upgrading' }
   }
-  return end(reached, 'success', upgrade.unsure ? reason('unverified') : null)
+  return end(reached, 'success', upgrade.unsure ? reason('unverified') : null, { unseen: true })
 }
 
 const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
@@ -66,10 +69,13 @@ const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
  * in its queue, just before or while a fresh one reaches it.
  */
 function linksHadExpired(upgrade: Upgrade, rules: UpgradeRules): boolean {
-  const isPast = (expiresAt: number | null) =>
-    expiresAt !== null && (expiresAt <= rules.now || rules.linksStopped === true)
-  const freshOne = upgrade.offer?.sent || wasJustTold(upgrade, rules)
-  return isPast(upgrade.linkExpiresAt) || (freshOne && isPast(upgrade.earlierLinkExpiresAt))
+  const isPast = (expiresAt: number | null) => expiresAt !== null && expiresAt <= rules.now
+  const freshOne = upgrade.offer?.sent === true || wasJustTold(upgrade, rules)
+  if (isPast(upgrade.linkExpiresAt) || (freshOne && isPast(upgrade.earlierLinkExpiresAt))) return true
+  // Stopped since its last notice, or just before that one.
+  const { linksStoppedUntil: until = null } = rules
+  const since = (upgrade.lastTakenAt ?? rules.now) - (freshOne ? JUST_TOLD_MS : 0)
+  return until !== null && until > since
 }
 
 function failed(before: Upgrade, next: Upgrade, rules: UpgradeRules): Upgrade {
@@ -85,9 +91,9 @@ function failed(before: Upgrade, next: Upgrade, rules: UpgradeRules): Upgrade {
 
 /** −1 … −4 after 100 %, before any report: the image that was taken for good did not last. */
 function failedAfterAll(upgrade: Upgrade, step: number, said: string | null): Upgrade {
-  if (!upgrade.reached100 || upgrade.reportedTarget || upgrade.rolledBack) return upgrade
+  if (!upgrade.reached100 || upgrade.reportedTarget || upgrade.rolledBack) return seenAgain(upgrade)
   const failure = reason(causeOf(step), { said: said || null })
-  return { ...upgrade, ...because(reason('failed_after_100', { failure })), rolledBack: true }
+  return { ...seenAgain(upgrade), ...because(reason('failed_after_100', { failure })), rolledBack: true }
 }
 
 export function reportedTarget(
@@ -112,7 +118,7 @@ export function reportedTarget(
         : reportedAfterEnd(upgrade)
     case 'success':
       if (upgrade.rolledBack && event.isHolder) return { ...next, ...because(null), rolledBack: false }
-      return upgrade.reportedTarget ? upgrade : next
+      return upgrade.reportedTarget ? upgrade : seenAgain(next)
     case 'cancelled':
       return reportedAfterEnd(upgrade)
   }
@@ -127,8 +133,13 @@ export function reportedOther(
   if (upgrade.status === 'success') {
     const isRollback = event.isHolder && upgrade.reached100 && !upgrade.reportedTarget && !upgrade.rolledBack
     return isRollback
-      ? { ...upgrade, ...because(reason('rolled_back', { version })), rolledBack: true, reportedSince: true }
-      : reportedAfterEnd(upgrade)
+      ? {
+          ...seenAgain(upgrade),
+          ...because(reason('rolled_back', { version })),
+          rolledBack: true,
+          reportedSince: true,
+        }
+      : reportedAfterEnd(seenAgain(upgrade))
   }
   if (isEnded(upgrade.status)) return reportedAfterEnd(upgrade)
   const outstanding = isOutstanding(upgrade, rules.now)
@@ -162,7 +173,7 @@ const reportedAfterEnd = (upgrade: Upgrade): Upgrade =>
   upgrade.mayHaveNotice && !upgrade.reportedSince ? { ...upgrade, reportedSince: true } : upgrade
 
 export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
-  if (isEnded(upgrade.status)) return upgrade
+  if (isEnded(upgrade.status)) return seenAgain(upgrade)
   const next = present(upgrade, rules.now)
   if (!isWaiting(upgrade)) return next
   if (isOutstanding(upgrade, rules.now)) return seenDuringOffer(next)
@@ -180,7 +191,7 @@ export const reminded = (upgrade: Upgrade, rules: UpgradeRules): Upgrade =>
     : upgrade
 
 export function asked(upgrade: Upgrade, viaBridge: boolean, rules: UpgradeRules): Upgrade {
-  if (isEnded(upgrade.status)) return upgrade
+  if (isEnded(upgrade.status)) return seenAgain(upgrade)
   const next = seenDuringOffer(heard(upgrade, viaBridge, rules))
   // A notice that is owed already, or on its way, answers the question.
   if (upgrade.status !== 'upgrading') {

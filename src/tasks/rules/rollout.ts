@@ -1,6 +1,7 @@
 import { iso } from '../../common/time.ts'
 import { type Reason, reason } from '../../reasons/reason.ts'
-import type { TaskSpec } from './task.ts'
+import { reachedTotals, waitingBehind } from './counts.ts'
+import { DEFAULT_TOP_UP_MINUTES, type TaskSpec } from './task.ts'
 import { openWave, type TaskRun, type WaveRun } from './task-run.ts'
 import { closedUntil, windowAt } from './window.ts'
 
@@ -22,8 +23,14 @@ export interface Plan {
   halt: Reason | null
   /** The next wave is to open. */
   opensWave: boolean
+  /** So many devices of the waves behind are to be taken into the open one. */
+  fills: number
   /** Since when the open wave meets what opens the next one; null if it does not, or no wave is open. */
   goodSince: number | null
+  /** `TaskRun.windowSince` as it is now. */
+  windowSince: number | null
+  /** `WaveRun.lackingSince` of the open wave as it is now; null if no wave is open. */
+  lackingSince: number | null
 }
 
 /** Notices in one page: enough to keep a bridge busy, few enough for one D1 statement and one frame. */
@@ -44,8 +51,9 @@ type Rules = Pick<TaskSpec, 'startAt' | 'endAt' | 'policy'>
 export function planRollout(spec: Rules, run: TaskRun, now: number): Plan {
   const { status } = run
   const { quota, quotaAt } = rateQuota(spec, run, now)
-  const goodSince = run.waves[openWave(run)]?.goodSince ?? null
-  const shut = { open: false, asks: false, quota, quotaAt, halt: null, opensWave: false, goodSince }
+  const { goodSince, lackingSince } = run.waves[openWave(run)] ?? { goodSince: null, lackingSince: null }
+  const stays = { opensWave: false, fills: 0, goodSince, lackingSince, windowSince: null }
+  const shut = { open: false, asks: false, quota, quotaAt, halt: null, ...stays }
   const closed = (closedBecause: Reason, more: Partial<Plan> = {}): Plan => ({
     ...shut,
     closedBecause,
@@ -71,7 +79,8 @@ export function planRollout(spec: Rules, run: TaskRun, now: number): Plan {
   if (spec.policy.window && window?.open === false) {
     return { ...plan, lookAgainAt, closedBecause: closedUntil(spec.policy.window, now) }
   }
-  return { ...plan, open: true, lookAgainAt, closedBecause: null }
+  const windowSince = spec.policy.window ? (run.windowSince ?? now) : null
+  return { ...plan, open: true, lookAgainAt, closedBecause: null, windowSince }
 }
 
 export function earliest(...times: (number | null)[]): number | null {
@@ -112,16 +121,23 @@ export function spend({ policy }: Rules, run: TaskRun, notices: number, now: num
   return Math.min(spentUpTo, now + MINUTE_MS)
 }
 
+/** Of so many notices now, how many may go out again while first ones wait: with those before, no more than half. */
+export const resendQuota = ({ resendLead }: TaskRun, quota: number) =>
+  Math.max(0, Math.floor((quota + 1 - resendLead) / 2))
+
 // ---- Halt -----------------------------------------------------------------------------------------------
 
 /** Null unless too many of the reached devices that settled have failed. */
-function haltReason({ policy }: Rules, { halt }: TaskRun): Reason | null {
+function haltReason({ policy }: Rules, run: TaskRun): Reason | null {
+  const { halt } = run
   const { haltOn } = policy
   if (!haltOn || halt.settled < haltOn.minFinished) return null
   if (halt.failed * 100 <= haltOn.failurePercent * halt.settled) return null
   const { failed, settled } = halt
   const percent = percentOf(failed, settled)
-  return reason('halted', { failed, settled, percent, limitPercent: haltOn.failurePercent })
+  const { gone, unseen } = reachedTotals(run)
+  const silent = gone > 0 && unseen > 0 ? { unseen, minutes: policy.deviceTimeoutMinutes } : {}
+  return reason('halted', { failed, settled, percent, limitPercent: haltOn.failurePercent, ...silent })
 }
 
 /** To one decimal. */
@@ -129,23 +145,73 @@ export const percentOf = (part: number, whole: number) => Math.round((1000 * par
 
 // ---- Waves ----------------------------------------------------------------------------------------------
 
-/** Does the open wave meet what opens the next one, and since when? */
+/** A notice goes out again after this: a bridge that took none for so long is away. */
+const BRIDGE_AWAY_MS = 60_000
+/** To fill a wave up, all devices are looked through: at most once in so many ms for each of them. */
+const FILL_MS_PER_DEVICE = 0.1
+
+/** For so long no bridge took a notice that it counts as away. */
+export const isBridgeAway = ({ creditlessSince }: TaskRun, now: number) =>
+  creditlessSince !== null && now >= creditlessSince + BRIDGE_AWAY_MS
+
+/** Does the open wave meet what opens the next one, and since when? Does it lack devices? */
 function planWave({ policy }: Rules, run: TaskRun, now: number) {
-  const stays = { opensWave: false, goodSince: null, lookAgainAt: null }
+  const stays = { opensWave: false, fills: 0, goodSince: null, lackingSince: null, lookAgainAt: null }
   const index = openWave(run)
   const next = run.waves[index + 1]
   // No notice goes out before the devices are spread over the waves.
   if (run.cuts === null || !next) return stays
   if (index < 0) return { ...stays, opensWave: true }
   const wave = run.waves[index]!
-  if (wave.reached === 0 || !hasSucceeded(policy, wave, index)) return stays
+  // Notices that wait for a bridge hold up no wave of devices that come over HTTPS.
+  const underWay = isBridgeAway(run, now) ? 0 : wave.underWay
+  const lacks = { ...stays, ...planFill(policy, run, index, underWay, now) }
+  if (wave.reached === 0 || !isComplete(run, wave) || !hasSucceeded(policy, wave, index)) return lacks
   // It soaks from when all devices had their notice; a device that is told again later holds up only the opening.
-  if (wave.goodSince === null && wave.underWay > 0) return stays
+  if (wave.goodSince === null && underWay > 0) return lacks
   const goodSince = wave.goodSince ?? now
   const opensAt = goodSince + soakMs(policy, index)
-  if (now < opensAt) return { goodSince, opensWave: false, lookAgainAt: opensAt }
-  return { goodSince, opensWave: wave.underWay === 0, lookAgainAt: null }
+  if (now < opensAt) return { ...lacks, goodSince, lookAgainAt: opensAt }
+  return { ...lacks, goodSince, opensWave: underWay === 0 }
 }
+
+/** Were as many devices reached as the wave has, or is none left behind that could make up for one? */
+export const isComplete = (run: TaskRun, wave: WaveRun) =>
+  wave.reached >= wave.size || waitingBehind(run) === 0
+
+/**
+ * How many devices the open wave takes from those behind: at once for those that ended unreached, and later for those whose
+ * notice found nobody. While the bridge is away, only if devices come over HTTPS: else nobody can be reached at all.
+ */
+function planFill(policy: TaskSpec['policy'], run: TaskRun, index: number, underWay: number, now: number) {
+  const wave = run.waves[index]!
+  const lacking = wave.size - wave.reached - underWay
+  if (lacking <= 0 || isComplete(run, wave)) return { fills: 0, lackingSince: null, lookAgainAt: null }
+  const lackingSince = wave.lackingSince ?? now
+  const none = { fills: 0, lackingSince, lookAgainAt: null }
+  if (underWay > 0 || (isBridgeAway(run, now) && !run.polled)) return none
+  const ended = wave.size - wave.reached - wave.waiting
+  // At once only if nothing at all is under way.
+  const wanted = ended > 0 && wave.upgrading === 0 ? 0 : lackingSince + topUpMs(policy, index)
+  const notBefore = (wave.filledAt ?? 0) + Math.ceil(run.counts.total * FILL_MS_PER_DEVICE)
+  const fillAt = Math.max(wanted, notBefore)
+  return now < fillAt ? { ...none, lookAgainAt: fillAt } : { ...none, fills: ended > 0 ? ended : lacking }
+}
+
+const STALLED_MS = 24 * 60 * MINUTE_MS
+/** A window has just opened: what it was closed for is no standstill. */
+const WINDOW_STALLED_MS = 60 * MINUTE_MS
+
+/** When to say that the open wave has not moved for a day (ms since 1970); null if no wave waits, or that was said. */
+export function stalledAt({ policy, startAt }: Rules, run: TaskRun, now: number): number | null {
+  const isWaiting = openWave(run) >= 0 && waitingBehind(run) > 0
+  if (!isWaiting || run.saidStalled || run.status !== 'running' || now < startAt) return null
+  if (policy.window && run.windowSince === null) return null
+  return Math.max(run.movedAt + STALLED_MS, (run.windowSince ?? 0) + WINDOW_STALLED_MS)
+}
+
+export const topUpMs = ({ waves }: TaskSpec['policy'], index: number) =>
+  (waves?.[index]?.topUpMinutes ?? DEFAULT_TOP_UP_MINUTES) * MINUTE_MS
 
 export const soakMs = ({ waves }: TaskSpec['policy'], index: number) =>
   (waves?.[index]?.soakMinutes ?? 0) * MINUTE_MS

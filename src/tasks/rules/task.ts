@@ -8,6 +8,8 @@ const percent = z.number().min(0).max(100)
 /** Up to 30 days. */
 const minutes = z.number().min(0).max(43_200)
 
+export const DEFAULT_TOP_UP_MINUTES = 60
+
 const wave = z.strictObject({
   /** Cumulative: of all devices of the task, this wave's and the earlier ones'. */
   percent: percent.gt(0, 'must be more than 0'),
@@ -15,6 +17,8 @@ const wave = z.strictObject({
   successPercent: percent.default(90),
   /** How long that must hold. */
   soakMinutes: minutes.default(0),
+  /** A device whose notice found nobody for so long is made up for by one of a later wave. */
+  topUpMinutes: minutes.default(DEFAULT_TOP_UP_MINUTES),
 })
 
 const waves = z
@@ -38,6 +42,8 @@ export const haltOn = z.strictObject({
 })
 
 export const ratePerMinute = z.number().int().min(1).max(1_000_000)
+
+export const deviceTimeoutMinutes = z.number().int().min(1).max(43_200)
 
 const autoRetry = z.strictObject({
   times: z.number().int().min(0).max(10),
@@ -66,7 +72,7 @@ export const taskPolicy = z.strictObject({
   onBusy: z.enum(['replace', 'wait', 'fail']).default('replace'),
   /** `progress`: 100 % is a Success; `version`: only the version report is (src/protocol/README.md#states). */
   confirm: z.enum(['progress', 'version']).default('progress'),
-  deviceTimeoutMinutes: z.number().int().min(1).max(43_200).default(60),
+  deviceTimeoutMinutes: deviceTimeoutMinutes.default(60),
   /** Notices sent again to a device that reports another version, before it is a Failure. */
   mismatchPushes: z.number().int().min(0).max(10).default(3),
   downloadTtlSeconds: z.number().int().min(1).max(604_800).optional(),

@@ -1,4 +1,4 @@
-import { reason } from '../../reasons/reason.ts'
+import { isSameReason, reason } from '../../reasons/reason.ts'
 import { asked, progressed, reminded, reportedOther, reportedTarget, subscribed } from './device-events.ts'
 import { answered, handedOut, offered, owedAgain, sent } from './notice-events.ts'
 import {
@@ -12,6 +12,7 @@ import {
   nextAttempt,
   present,
   released,
+  seenAgain,
   type Upgrade,
   type UpgradeEvent,
   type UpgradeRules,
@@ -39,8 +40,14 @@ function toBeRetried(failed: Upgrade, { autoRetry, now }: UpgradeRules): Upgrade
 }
 
 /** The device was seen without a message: it connected, or it downloads. */
-const seen = (upgrade: Upgrade, { now }: UpgradeRules): Upgrade =>
-  isEnded(upgrade.status) || upgrade.pushes === 0 ? upgrade : present(upgrade, now)
+function seen(upgrade: Upgrade, { now }: UpgradeRules): Upgrade {
+  if (isEnded(upgrade.status)) return seenAgain(upgrade)
+  return upgrade.pushes === 0 ? upgrade : present(upgrade, now)
+}
+
+/** The silence of an Upgrading device counts from now on. */
+const quietFrom = ({ status, lastMessageAt }: Upgrade, { now }: UpgradeRules) =>
+  status === 'upgrading' ? now : lastMessageAt
 
 function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Upgrade {
   switch (event.type) {
@@ -65,21 +72,30 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
     case 'subscribed':
       return subscribed(upgrade, rules)
     case 'connected':
+    case 'seen':
       return seen(upgrade, rules)
     case 'fetched':
       return fetched(seen(upgrade, rules), event.download)
     case 'late':
       return upgrade
     case 'gone':
-      return upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone
+      return (upgrade.unseen || (upgrade.status === 'pushed' && upgrade.reachedAt !== null)) && !upgrade.gone
         ? { ...upgrade, gone: true }
         : upgrade
+    case 'unheard':
+      return upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone
+        ? { ...upgrade, reachedAt: null }
+        : upgrade
+    case 'left':
+      return upgrade.unseen ? { ...seenAgain(upgrade), reachedAt: null, failedBefore: false } : upgrade
+    case 'timeoutChanged':
+      return upgrade.gone ? { ...upgrade, gone: false } : upgrade
     case 'reminded':
       return reminded(upgrade, rules)
     case 'asked':
       return asked(upgrade, event.viaBridge, rules)
     case 'held':
-      return isEnded(upgrade.status)
+      return isEnded(upgrade.status) || isHeldSo(upgrade, event)
         ? upgrade
         : {
             ...upgrade,
@@ -87,6 +103,11 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
             heldBy: event.by,
             waiting: upgrade.waiting || event.waiting,
           }
+    case 'enabled':
+      // What it did while it was shut out was heard by nobody.
+      return isEnded(upgrade.status)
+        ? upgrade
+        : released({ ...upgrade, lastMessageAt: quietFrom(upgrade, rules) })
     case 'lookAgain':
       return isEnded(upgrade.status) || upgrade.heldUntil === null ? upgrade : released(upgrade)
     case 'alreadyOnTarget':
@@ -122,6 +143,9 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
       return isWaiting(upgrade) ? end(upgrade, 'cancelled', reason('end_reached')) : upgrade
   }
 }
+
+const isHeldSo = (upgrade: Upgrade, { until, by, waiting }: Extract<UpgradeEvent, { type: 'held' }>) =>
+  upgrade.heldUntil === until && isSameReason(upgrade.heldBy, by) && (upgrade.waiting || !waiting)
 
 const supersededBy = (taskId: string | null) =>
   taskId === null ? reason('superseded') : reason('superseded_by', { taskId })

@@ -86,8 +86,10 @@ export interface Upgrade {
   reachedAt: number | null
   /** It was reached in an earlier attempt, which failed: until it is reached again it counts as failed. */
   failedBefore: boolean
-  /** Reached, then silent for the device timeout and not connected: it counts as failed until it is back. */
+  /** Silent after its notice or after 100 % for the device timeout, and not connected: it counts as failed until it is back. */
   gone: boolean
+  /** A Success by 100 %, and nothing has shown since that the device still runs: it does not count as done well yet. */
+  unseen: boolean
   /** When the longest-lived link of this attempt expires, and that of all notices but the latest. */
   linkExpiresAt: number | null
   earlierLinkExpiresAt: number | null
@@ -146,6 +148,14 @@ export type UpgradeEvent =
   /** It fetches a package through the Worker: `download` as `Upgrade.downloads` has it. */
   | { type: 'fetched'; download: string }
   | { type: 'gone' }
+  /** Silent since its notice, and its broker does not tell who is connected: it may never have had it. */
+  | { type: 'unheard' }
+  /** Something shows that it is there; after 100 %, also that nothing contrary can be known. */
+  | { type: 'seen' }
+  /** It succeeded by 100 %, and will not be seen again in this product. */
+  | { type: 'left' }
+  /** The device timeout was changed: whether it is gone is looked at anew. */
+  | { type: 'timeoutChanged' }
   /** Connected, and silent since its notice for the device timeout. */
   | { type: 'reminded' }
   /** Something that stands in the history only. */
@@ -153,6 +163,8 @@ export type UpgradeEvent =
   | { type: 'asked'; viaBridge: boolean }
   | { type: 'held'; until: number; by: Reason; waiting: boolean }
   | { type: 'lookAgain' }
+  /** The device may speak and be told again. */
+  | { type: 'enabled' }
   | { type: 'alreadyOnTarget' }
   | { type: 'silent' }
   | { type: 'busy' }
@@ -171,8 +183,8 @@ export interface UpgradeRules {
   confirm: 'progress' | 'version'
   mismatchPushes: number
   autoRetry?: AutoRetry | undefined
-  /** The links that the device has do not work now: links through the Worker stop while the task is paused. */
-  linksStopped?: boolean
+  /** Up to when links through the Worker were last stopped: by a pause or a freeze (ms since 1970); null if never. */
+  linksStoppedUntil?: number | null
   now: number
 }
 
@@ -204,6 +216,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   reachedAt: null,
   failedBefore: false,
   gone: false,
+  unseen: false,
   linkExpiresAt: null,
   earlierLinkExpiresAt: null,
   lastMessageAt: null,
@@ -251,9 +264,15 @@ export const isOutstanding = (upgrade: Upgrade, now: number) =>
 const isToldJustNow = ({ heldBy, heldUntil }: Upgrade, now: number) =>
   heldBy?.code === 'told_just_now' && heldUntil !== null && now < heldUntil
 
+/** A notice that it is owed is not the first of this attempt. */
+export const isTold = ({ pushes }: Upgrade) => pushes > 0
+
 /** The notice that is owed answers a wrong version or an expired link. */
 export const owesRepush = ({ owed, askedRepush }: Upgrade) =>
   owed === 'repush' || (owed === 'asked' && askedRepush)
+
+/** `heldUntil` of a device that waits for something that a call tells: it is looked at only now and then. */
+export const UNTIL_TOLD = 8_640_000_000_000_000
 
 /** It waits for nothing but its turn. */
 export const NOT_HELD = { heldUntil: null, heldBy: null }
@@ -266,6 +285,10 @@ export const present = (upgrade: Upgrade, now: number): Upgrade => {
   const isKnown = reachedAt === upgrade.reachedAt && !upgrade.gone && !upgrade.offline
   return isKnown ? upgrade : { ...upgrade, reachedAt, gone: false, offline: false }
 }
+
+/** Something shows that the device still runs after its 100 %. */
+export const seenAgain = (upgrade: Upgrade): Upgrade =>
+  upgrade.unseen ? { ...upgrade, unseen: false, gone: false } : upgrade
 
 /** It downloads a package, perhaps in many parts: each download is kept once. */
 export const fetched = (upgrade: Upgrade, download: string): Upgrade =>

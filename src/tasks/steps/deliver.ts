@@ -31,6 +31,7 @@ export interface TaskMessage {
             | 'version'
             | 'subscribed'
             | 'connected'
+            | 'seen'
             | 'sent'
             | 'taken'
             | 'offline'
@@ -121,6 +122,7 @@ function toNote(
       }
     case 'subscribed':
     case 'connected':
+    case 'seen':
       return { code: event.type, params: {} }
     default:
       return { code: `notice_${event.type}`, params: { noticeId: formatNoticeId(event.noticeId) } }

@@ -1,8 +1,9 @@
 import { filterOf, readDevices, SELECTION_PAGE_SIZE, type SelectedDevice } from '../database/selection.ts'
 import { waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
-import { isWaveOpen } from '../rules/counts.ts'
+import { countIn, isWaveOpen } from '../rules/counts.ts'
 import { wavePercents } from '../rules/task-run.ts'
+import { newUpgrade } from '../rules/upgrade.ts'
 import { cutWaves, placeOf, waveOfJoiner, waveSizes } from '../rules/waves.ts'
 import type { NewDevice } from '../storage/task-storage.ts'
 
@@ -37,7 +38,8 @@ function takeIn({ run, storage, now }: TaskContext, devices: NewDevice[]): NewDe
   const added = storage.insertDevices(devices, now())
   run.counts.total += added.length
   run.counts.pending += added.length
-  if (run.waves.length === 1) addToWave(run, 0, added.length)
+  // Before the devices are spread over the waves they are in none.
+  if (run.cuts !== null) for (const { wave } of added) addToWave(run, wave ?? 0)
   if (added.length > 0 && run.unwritten === 'no') run.unwritten = 'counts'
   return added
 }
@@ -50,14 +52,18 @@ function spreadOverWaves(task: TaskContext): void {
   run.cuts = cutWaves(percents, places)
   waveSizes(percents, places.length).forEach((size, wave) => {
     run.waves[wave]!.devices = size
+    run.waves[wave]!.size = size
   })
-  for (const device of storage.readPending()) run.waves[waveOf(task, device)]!.underWay++
+  const fresh = newUpgrade()
+  for (const device of storage.readPending()) countIn(run.waves[waveOf(task, device)]!, fresh, 1)
 }
 
-/** Counts devices whose notice is owed. */
-function addToWave({ waves }: TaskContext['run'], wave: number, devices: number): void {
-  waves[wave]!.devices += devices
-  waves[wave]!.underWay += devices
+/** Counts a new device, whose notice is owed. */
+function addToWave({ waves }: TaskContext['run'], index: number): void {
+  const wave = waves[index]!
+  wave.devices++
+  wave.size++
+  countIn(wave, newUpgrade(), 1)
 }
 
 // ---- Devices that join later (`dynamic`) ----------------------------------------------------------------
@@ -86,13 +92,17 @@ export async function joinPage(task: TaskContext): Promise<boolean> {
     save()
     return true
   }
-  if (now() < joining.at) return false
+  if (now() < Math.max(joining.at, task.joinNotBefore)) return false
   const devices = await selectDevices(task, {
     after: joining.before,
     limit: SELECTION_PAGE_SIZE,
     ids: null,
     filter: filterOf(spec),
   })
+  if (devices.length === 0 && joining.before === joining.after) {
+    task.joinNotBefore = now() + JOIN_EVERY_MS
+    return false
+  }
   join(task, devices)
   const last = devices.at(-1)?.deviceId
   const hasMore = devices.length === SELECTION_PAGE_SIZE
@@ -119,7 +129,7 @@ function join(task: TaskContext, devices: SelectedDevice[]): void {
     const wave = isAlone && index === 0 ? 0 : waveOfJoiner(percents, placeOf(spec.id, device.deviceId))
     return { ...device, wave, isDue: isWaveOpen(run, wave) }
   })
-  for (const { wave } of takeIn(task, placed)) if (run.waves.length > 1) addToWave(run, wave!, 1)
+  takeIn(task, placed)
 }
 
 // ---- Which devices --------------------------------------------------------------------------------------

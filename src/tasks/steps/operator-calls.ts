@@ -4,7 +4,7 @@ import { openNextWave } from '../effects/apply-plan.ts'
 import { changeDevice, changeStored, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { queueCancellation } from '../notices/cancellations.ts'
-import { sendable } from '../notices/turn.ts'
+import { sendable, unblock } from '../notices/turn.ts'
 import type { TaskPolicy, TaskSpec } from '../rules/task.ts'
 import { openWave } from '../rules/task-run.ts'
 import { isEnded } from '../rules/upgrade.ts'
@@ -34,14 +34,19 @@ export function allowed<T>(answer: Answer<T>): T {
 export type TaskChange = Partial<Pick<TaskSpec, 'name' | 'description' | 'endAt'>> & {
   ratePerMinute?: number | null | undefined
   haltOn?: TaskPolicy['haltOn'] | null
+  deviceTimeoutMinutes?: number | undefined
 }
 
 export function patchTask({ run, spec, storage, save }: TaskContext, change: TaskChange): void {
-  const { ratePerMinute, haltOn, ...fields } = change
+  const { ratePerMinute, haltOn, deviceTimeoutMinutes, ...fields } = change
   Object.assign(spec, fields)
   const { policy } = spec
   if (ratePerMinute !== undefined) policy.ratePerMinute = ratePerMinute ?? undefined
   if (haltOn !== undefined) policy.haltOn = haltOn ?? undefined
+  if (deviceTimeoutMinutes !== undefined && deviceTimeoutMinutes !== policy.deviceTimeoutMinutes) {
+    policy.deviceTimeoutMinutes = deviceTimeoutMinutes
+    run.timeoutCursor = ''
+  }
   if (change.endAt !== undefined && run.status !== 'cancelled') {
     // The old end may have been reached, with devices still to be ended: from now on the new end counts.
     run.endCursor = null
@@ -71,7 +76,7 @@ function pause({ run, save }: TaskContext, why: Reason): void {
 
 /** If the task had halted, the failures so far are accepted: the halt rule counts anew. */
 export function resumeTask(task: TaskContext): Refusal | null {
-  const { run, save } = task
+  const { run, now, save } = task
   if (run.status === 'running' || run.status === 'scheduled') return null
   if (run.status !== 'paused') return hasEnded(run.status)
   if (sendable(task).length === 0) {
@@ -79,7 +84,9 @@ export function resumeTask(task: TaskContext): Refusal | null {
   }
   run.status = run.startedAt === null ? 'scheduled' : 'running'
   run.pausedBecause = null
-  run.blockedUntil = 0
+  unblock(task)
+  run.movedAt = now()
+  run.saidStalled = false
   if (run.halted) run.halt = { epoch: run.halt.epoch + 1, settled: 0, failed: 0 }
   run.halted = false
   run.unwritten = 'status'
@@ -177,7 +184,8 @@ export async function yieldSlots(
 
 /** What these devices waited for has come: they are looked at at once. */
 export function lookAgain(task: TaskContext, deviceIds: string[], code: 'slot_freed' | 'enabled'): void {
-  for (const deviceId of deviceIds) changeStored(task, deviceId, { type: 'lookAgain' }, { code })
+  const type = code === 'enabled' ? 'enabled' : 'lookAgain'
+  for (const deviceId of deviceIds) changeStored(task, deviceId, { type }, { code })
 }
 
 /** A newer task waits for the same slots: this older one, which waited, ends there (src/protocol/README.md#slots). */

@@ -4,16 +4,20 @@ import {
   changeDevice,
   isSilenceWatched,
   lastHeardAt,
+  stillThereAt,
   timeoutMs,
+  waveOf,
   writeDevice,
 } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
+import { areLinksStopped, stoppedMs } from '../rules/stops.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { whyNotRetried } from './retry.ts'
 
 const TIMER_PAGE_SIZE = 500
 /** A silence that the bridge has not yet vouched for is looked at again after this. */
 const UNVOUCHED_LOOK_AGAIN_MS = 10_000
+const MAX_LOOK_AGAIN_MS = 15 * 60_000
 /** A connected device may take its time with its notice; if it disconnects, the bridge says so. */
 const CONNECTED_LOOK_AGAIN_MS = 6 * 3_600_000
 
@@ -37,11 +41,15 @@ export async function timersPage(task: TaskContext): Promise<boolean> {
       const row = storage.readRow(deviceId)
       if (row?.timerAt === page.at && !lookAt(task, row, outside)) later.push(deviceId)
     }
-    storage.pages.forgetTimer(page, { ids: later, ringsAt: now() + UNVOUCHED_LOOK_AGAIN_MS })
+    storage.pages.forgetTimer(page, { ids: later, ringsAt: now() + lookAgainMs(now() - page.at) })
   }
   save()
   return true
 }
+
+/** The longer it lasts that nobody can vouch for a silence, the less often it is looked at. */
+const lookAgainMs = (waitedMs: number) =>
+  Math.min(Math.max(UNVOUCHED_LOOK_AGAIN_MS, Math.floor(waitedMs / 10)), MAX_LOOK_AGAIN_MS)
 
 const NOT_CONFIRMED = { code: 'notice_not_confirmed' } as const
 
@@ -55,14 +63,16 @@ function lookAtOffers(task: TaskContext): boolean {
 
 async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outside> {
   const needsVouching = rows.some(({ upgrade }) => isSilenceWatched(upgrade) && upgrade.viaBridge)
-  const needed = rows.filter(({ upgrade }) => upgrade.retryAt !== null || upgrade.status === 'pushed')
+  const needed = rows.filter(({ upgrade }) => upgrade.retryAt !== null || isSilenceWatched(upgrade))
   if (!needsVouching && needed.length === 0) return { handedOver: null, devices: new Map() }
+  const { run } = task
   const { product, devices } = await readDueDevices(
     task.env.DB,
     task.spec,
     task.rank,
     needed.map(({ deviceId }) => deviceId),
   )
+  if (product && !product.frozen) run.frozen = false
   return {
     handedOver: needsVouching && product ? await hubStub(task.env, product.hub).handedOver() : null,
     devices: new Map(devices.map((device) => [device.id, device])),
@@ -112,19 +122,46 @@ function judgeSilence(
   { handedOver, devices }: Outside,
 ): [DeviceRow, number] | 'unvouched' {
   const now = task.now()
-  const { viaBridge, status } = row.upgrade
+  const { viaBridge, status, unseen } = row.upgrade
+  const device = devices.get(row.deviceId)
+  if (unseen && device) {
+    const found = lookAfter100(task, row, device, viaBridge ? (handedOver?.upTo ?? 0) : now)
+    if (found) return [found, 0]
+  }
   const from = Math.max(lastHeardAt(row.upgrade), viaBridge ? (handedOver?.steadySince ?? 0) : 0)
-  const silentAt = from + timeoutMs(task)
+  const silentAt = from + timeoutMs(task) + stoppedMs(task.run, from, now)
+  // Nobody listens to a disabled device, and nobody lets one download whose links are stopped.
+  if (device?.enabled === false || areLinksStopped(task.run)) return 'unvouched'
   if (silentAt > now) return [row, silentAt]
   if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return 'unvouched'
   if (status === 'upgrading') {
     return [changeDevice(task, row, { type: 'silent' }, { code: 'timed_out' }), 0]
   }
-  const device = devices.get(row.deviceId)
   if (!device) return 'unvouched'
-  if (device.online === true) {
+  if (device.online === null) {
+    const event = { type: unseen ? 'seen' : 'unheard' } as const
+    const changed = changeDevice(task, row, event, { code: 'presence_unknown' })
+    // Its wave has lacked it since its notice went out.
+    const wave = task.run.waves[waveOf(task, row)]
+    if (wave && changed.upgrade.reachedAt === null) wave.lackingSince ??= row.upgrade.lastTakenAt
+    return [changed, 0]
+  }
+  if (device.online) {
+    if (unseen) return [row, stillThereAt(row.upgrade)]
     const reminded = changeDevice(task, row, { type: 'reminded' }, { code: 'reminded' })
     return [reminded, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
   }
-  return [changeDevice(task, row, { type: 'gone' }, { code: 'gone' }), 0]
+  return [changeDevice(task, row, { type: 'gone' }, { code: unseen ? 'gone_after_100' : 'gone' }), 0]
+}
+
+/**
+ * A device that said 100 % is looked at after a while: one that is still connected has outlived it, and one that was deleted
+ * or moved says nothing any more. `upTo`: how far its bridge has handed over. Returns null if neither is so.
+ */
+function lookAfter100(task: TaskContext, row: DeviceRow, device: AddressedDevice, upTo: number) {
+  if (device.productId !== task.spec.productId) {
+    return changeDevice(task, row, { type: 'left' }, { code: 'device_left' })
+  }
+  const isThere = device.online === true && Math.min(upTo, task.now()) >= stillThereAt(row.upgrade)
+  return isThere ? changeDevice(task, row, { type: 'seen' }, { code: 'still_connected' }) : null
 }

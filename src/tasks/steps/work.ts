@@ -1,16 +1,18 @@
 import { iso } from '../../common/time.ts'
-import { reason } from '../../reasons/reason.ts'
+import { inEnglish, reason } from '../../reasons/reason.ts'
 import { writeTaskRow } from '../database/task-row.ts'
-import { changeDevice, writeDevice } from '../effects/change-device.ts'
+import { changeDevice, isSilenceWatched, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { publishEventsPage, queueWebhookEvent } from '../effects/webhook-events.ts'
 import { cancellationsPage, queueCancellation } from '../notices/cancellations.ts'
+import { lookAtHeld, nextHeldLook } from '../notices/held.ts'
 import { sendPage } from '../notices/send-notices.ts'
 import { reachedTotals } from '../rules/counts.ts'
-import { earliest, type Plan, planRollout } from '../rules/rollout.ts'
+import { earliest, type Plan, planRollout, stalledAt } from '../rules/rollout.ts'
 import { unfinished } from '../rules/task.ts'
 import { openWave, type TaskRun } from '../rules/task-run.ts'
 import type { UpgradeEvent, UpgradeStatus } from '../rules/upgrade.ts'
+import { waveWaits } from '../rules/wave-waits.ts'
 import { enrolPage, joinPage } from './enrol.ts'
 import { nextSampleAt, sample } from './samples.ts'
 import { settlePage } from './settle.ts'
@@ -42,10 +44,13 @@ export async function work(task: TaskContext): Promise<void> {
     busy = (await joinPage(task)) || busy
     // Before a retry may begin, the outcome of its last attempt is written.
     busy = (await settlePage(task)) || busy
+    busy = timeoutPage(task) || busy
     busy = (await timersPage(task)) || busy
+    busy = (await heldPage(task)) || busy
     busy = (await sendPage(task)) || busy
     busy = (await cancellationsPage(task)) || busy
     finish(task)
+    tellStalled(task)
     sample(task)
     await writeBack(task)
     busy = (await publishEventsPage(task)) || busy
@@ -62,24 +67,31 @@ export function nextAlarm(task: TaskContext): number | null {
   if (run.endCursor !== null && !run.ended) times.push(now)
   if (run.enrolment !== null && run.endCursor === null) times.push(now)
   if (isDone(task)) times.push(now)
-  if (run.joining !== null && isRunning(run)) times.push(queues.hasNewcomers() ? now : run.joining.at)
+  if (run.joining !== null && isRunning(run))
+    times.push(queues.hasNewcomers() ? now : Math.max(run.joining.at, task.joinNotBefore))
   if (queues.hasEvents()) times.push(run.announceAfter)
   times.push(nextSampleAt(task), queues.nextCancellationAt())
   const plan = planRollout(spec, run, now)
-  if (plan.halt !== null || plan.opensWave || isNewlyGood(run, plan)) times.push(now)
-  times.push(plan.lookAgainAt)
+  if (plan.halt !== null || plan.opensWave || plan.fills > 0 || isNews(run, plan)) times.push(now)
+  times.push(plan.lookAgainAt, stalledAt(spec, run, now))
+  if (run.timeoutCursor !== null) times.push(now)
   const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
   const notBefore = Math.max(run.blockedUntil, plan.quotaAt ?? 0)
   if (sendAt !== null) times.push(Math.max(sendAt, notBefore))
+  const heldAt = plan.open ? nextHeldLook(task) : null
+  if (heldAt !== null) times.push(Math.max(heldAt, run.blockedUntil))
   if (plan.open && run.cuts !== null && run.sendCursor !== null && run.enrolment === null)
     times.push(notBefore)
   const due = earliest(...times)
   return due === null ? null : Math.min(Math.max(due, now), now + LOOK_ALL_THE_SAME_MS)
 }
 
-/** The time from which a wave soaks is new and not written yet. */
-const isNewlyGood = (run: TaskRun, { goodSince }: Plan) =>
-  goodSince !== (run.waves[openWave(run)]?.goodSince ?? null)
+/** A time from which a wave soaks or lacks devices, or its window is open, is new and not written yet. */
+function isNews(run: TaskRun, { goodSince, lackingSince, windowSince }: Plan): boolean {
+  const wave = run.waves[openWave(run)]
+  if (windowSince !== run.windowSince) return true
+  return goodSince !== (wave?.goodSince ?? null) || lackingSince !== (wave?.lackingSince ?? null)
+}
 
 const isRunning = ({ status, ended }: TaskRun) => (status === 'running' || status === 'paused') && !ended
 
@@ -127,6 +139,47 @@ async function endPage(task: TaskContext): Promise<boolean> {
   run.ended = rows.length < END_PAGE_SIZE
   save()
   return true
+}
+
+/** An open wave has not moved for a day: webhooks are told once why. */
+function tellStalled(task: TaskContext): void {
+  const { spec, run, now, save } = task
+  const at = stalledAt(spec, run, now())
+  if (at === null || now() < at) return
+  const because = waveWaits(task, openWave(run) + 1)
+  queueWebhookEvent(task, 'task.stalled', {
+    since: iso(run.movedAt),
+    reason: inEnglish(because),
+    because,
+    ...reachedTotals(run),
+  })
+  run.saidStalled = true
+  save()
+}
+
+const TIMEOUT_PAGE_SIZE = 500
+const WATCHED: UpgradeStatus[] = ['pushed', 'upgrading', 'success']
+
+/** The device timeout was changed: when each device is silent for too long is reckoned anew. Returns whether there is more. */
+function timeoutPage(task: TaskContext): boolean {
+  const { run, storage, save } = task
+  if (run.timeoutCursor === null) return false
+  const rows = storage.readStatuses(WATCHED, run.timeoutCursor, TIMEOUT_PAGE_SIZE)
+  for (const row of rows) {
+    const changed = changeDevice(task, row, { type: 'timeoutChanged' }, { code: 'timeout_changed' })
+    if (isSilenceWatched(changed.upgrade)) writeDevice(task, { ...changed, timerAt: null })
+  }
+  run.timeoutCursor = rows.length < TIMEOUT_PAGE_SIZE ? null : rows.at(-1)!.deviceId
+  save()
+  return true
+}
+
+/** Looks at devices that wait to be told something, when it is time. */
+async function heldPage(task: TaskContext): Promise<boolean> {
+  const { run, spec, now } = task
+  const at = nextHeldLook(task)
+  if (at === null || now() < Math.max(at, run.blockedUntil)) return false
+  return planRollout(spec, run, now()).open && lookAtHeld(task)
 }
 
 /** A task is finished once all its devices have ended; a retry opens it again. */

@@ -1,9 +1,17 @@
 import { textReason } from '../../reasons/reason.ts'
 import type { TaskSpec } from '../rules/task.ts'
 import { newRun, type TaskRun } from '../rules/task-run.ts'
-import { newUpgrade, type UpgradeStatus } from '../rules/upgrade.ts'
+import { newUpgrade, UNTIL_TOLD, type Upgrade, type UpgradeStatus } from '../rules/upgrade.ts'
 import { openDevicePages } from './device-pages.ts'
-import { ASKED, type DeviceRecord, type DeviceRow, fromUpgrade, NEXT_PAGE, toRow } from './device-row.ts'
+import {
+  ASKED,
+  type DeviceRecord,
+  type DeviceRow,
+  fromUpgrade,
+  NEXT_PAGE,
+  readState,
+  toRow,
+} from './device-row.ts'
 import { writeEvents } from './history.ts'
 import { migrate } from './migrations.ts'
 import { openOfferedRows } from './offered-rows.ts'
@@ -183,6 +191,18 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         yield device_id
       }
     },
+    /** All devices, with what tells their wave and whether they ended. */
+    *readPlaced(): Generator<{ deviceId: string; wave: number | null; hasEnded: boolean }> {
+      for (const { device_id, wave, ended } of sql.exec<{
+        device_id: string
+        wave: number | null
+        ended: number
+      }>(`SELECT device_id, wave, status IN ('success', 'failure', 'cancelled') AS ended FROM devices`)) {
+        yield { deviceId: device_id, wave, hasEnded: ended === 1 }
+      }
+    },
+    moveToWave: (deviceId: string, wave: number) =>
+      void sql.exec('UPDATE devices SET wave = ? WHERE device_id = ?', wave, deviceId),
     *readPending(): Generator<{ deviceId: string; wave: number | null }> {
       for (const { device_id, wave } of sql.exec<{ device_id: string; wave: number | null }>(
         "SELECT device_id, wave FROM devices WHERE status = 'pending'",
@@ -201,13 +221,30 @@ export function openTaskStorage(storage: DurableObjectStorage) {
           limit,
         )
         .one().count,
-    /** Devices that are owed a notice now; `askedOnly` if the task sends to no others. */
-    readOwed: (now: number, askedOnly: boolean, limit: number) =>
+    /**
+     * Devices that are owed a notice now; `askedOnly` if the task sends to no others. `which`: their first one of this
+     * attempt, or one more.
+     */
+    readOwed: (now: number, askedOnly: boolean, limit: number, which: 'all' | 'first' | 'again' = 'all') =>
       readRows(
-        'SELECT * FROM devices WHERE send_at <= ? ORDER BY send_at LIMIT ?',
+        `SELECT * FROM devices WHERE send_at <= ?1
+           AND (?3 = 'all' OR (coalesce(state ->> 'pushes', 0) = 0) = (?3 = 'first'))
+         ORDER BY send_at LIMIT ?2`,
         askedOnly ? ASKED : now,
         limit,
+        which,
       ),
+    /** Devices that wait to be told something (`UNTIL_TOLD`). */
+    readHeld: (after: string, limit: number): string[] =>
+      sql
+        .exec<{ device_id: string }>(
+          'SELECT device_id FROM devices WHERE send_at = ? AND device_id > ? ORDER BY device_id LIMIT ?',
+          UNTIL_TOLD,
+          after,
+          limit,
+        )
+        .toArray()
+        .map(({ device_id }) => device_id),
     readStatuses: (statuses: UpgradeStatus[], after: string, limit: number) =>
       readRows(
         `SELECT * FROM devices WHERE device_id > ? AND status IN (SELECT value FROM json_each(?))
@@ -237,6 +274,18 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         limit,
       ),
 
+    /** The state of every device, without its history. */
+    *readUpgrades(): Generator<{ deviceId: string; wave: number | null; upgrade: Upgrade }> {
+      for (const { device_id, wave, status, state } of sql.exec<{
+        device_id: string
+        wave: number | null
+        status: UpgradeStatus
+        state: string
+      }>('SELECT device_id, wave, status, state FROM devices')) {
+        const upgrade = { ...newUpgrade(), ...readState(state), status }
+        yield { deviceId: device_id, wave, upgrade: offered.get(device_id)?.upgrade ?? upgrade }
+      }
+    },
     /** When something is owed next; null for never. `sendAt` −1 is now. */
     nextSendAt: earliestSend,
     nextAskedAt: () => (earliestSend() === ASKED ? 0 : null),

@@ -51,16 +51,16 @@ describe('waves with an automatic retry', () => {
     const autoRetry = { times: 1, backoffMinutes: 10 }
     const task = await fleet.upgradeTo('v2', { policy: { waves, autoRetry } })
     const told = await fleet.takeNotices()
-    await fleet.all(told.slice(0, 80), says(100))
+    await fleet.succeed(told.slice(0, 80))
     await fleet.all(told.slice(80), says(-2))
     expectNone(await fleet.takeNotices())
     expect(await task.get()).toMatchObject({ reached: 100, succeeded: 80, failed: 20 })
     await fleet.wait(10 * MINUTE + SECOND)
     const again = await fleet.takeNotices()
     expect(new Set(again)).toEqual(new Set(told.slice(80)))
-    await fleet.all(again.slice(0, 9), says(100))
+    await fleet.succeed(again.slice(0, 9))
     expectNone(await fleet.takeNotices())
-    await fleet.all(again.slice(9, 10), says(100))
+    await fleet.succeed(again.slice(9, 10))
     expect(await fleet.takeNotices()).toHaveLength(900)
     expect(await task.get()).toMatchObject({ reached: 1000, succeeded: 90, failed: 0 })
   })
@@ -78,7 +78,7 @@ describe('the soak of a wave', () => {
     const fleet = await makeRolloutFleet()
     const task = await fleet.upgradeTo('v2', { policy: { waves } })
     const told = await fleet.takeNotices()
-    await fleet.all(told.slice(0, 96), says(100))
+    await fleet.succeed(told.slice(0, 96))
     await fleet.all(told.slice(96), says(50))
     for (let times = 0; times < 3; times++) {
       await fleet.wait(9 * MINUTE)
@@ -143,7 +143,7 @@ describe('an automatic retry', () => {
     }
     const task = await fleet.upgradeTo('v2', { policy })
     const told = await fleet.takeNotices()
-    await fleet.all(told.slice(0, 60), says(100))
+    await fleet.succeed(told.slice(0, 60))
     await fleet.all(told.slice(60), says(-1))
     const pausedReason = 'halted: 40 of 100 settled devices failed (40 %, the limit is 10 %)'
     expect(await task.get()).toMatchObject({ status: 'paused', pausedReason })
@@ -198,7 +198,7 @@ describe('the first wave', () => {
     const silent = told.slice(89).map(({ number }) => number)
     expect((await fleet.takeNotices()).map(({ number }) => number).sort()).toEqual(silent.sort())
     expect(await task.get()).toMatchObject({ status: 'running', reached: 100, succeeded: 89, failed: 0 })
-    await fleet.all(told.slice(89, 90), says(100))
+    await fleet.succeed(told.slice(89, 90))
     expect(await fleet.takeNotices()).toHaveLength(900)
   })
 
