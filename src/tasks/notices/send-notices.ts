@@ -36,7 +36,7 @@ export async function sendPage(task: TaskContext): Promise<boolean> {
   if (isEnrolling && rows.length === 0) return false
   const unsent = await sendTo(
     task,
-    rows.filter((row) => row.upgrade.owed !== 'no').map(({ deviceId }) => deviceId),
+    rows.map(({ deviceId }) => deviceId),
   )
   // If a wave opened meanwhile, sending begins again from the first device.
   if (openWave(run) !== wave) return true

@@ -159,8 +159,8 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       void sql.exec('UPDATE devices SET outbox = NULL WHERE device_id = ? AND outbox = ?', deviceId, outbox),
 
     /**
-     * The next devices after `cursor` that have not had their first turn and whose wave is open. `next` is where to go on;
-     * null if there are no more.
+     * The next devices after `cursor` that have not had their first turn, are owed a notice, and whose wave is open. `next`
+     * is where to go on; null if there are no more.
      */
     readFresh(
       cursor: string,
@@ -178,7 +178,9 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       )) {
         scanned++
         next = deviceId
-        if (isOpen({ deviceId, wave })) rows.push(readRow(deviceId)!)
+        if (!isOpen({ deviceId, wave })) continue
+        const row = readRow(deviceId)!
+        if (row.upgrade.owed !== 'no') rows.push(row)
         if (rows.length === limit) return { rows, next }
       }
       return { rows, next: scanned < SCAN_LIMIT ? null : next }

@@ -1,9 +1,11 @@
 import { expect } from 'vitest'
 import type { TaskMessage } from '../../../src/tasks/steps/deliver.ts'
-import { type Device, hasFailed, hasSucceeded, isReached, Reference } from './reference.ts'
+import { type Device, hasFailed, hasSucceeded, isReached, isWaiting, Reference } from './reference.ts'
 import type { Scenario, Step } from './steps.ts'
 import { type Fleet, makeSystem, type Seen, type System } from './system.ts'
 
+/** Less than two minutes, since a longer gap is an outage. */
+const MAX_GAP_SECONDS = 100
 const OUTAGE_MS = 2 * 3_600_000
 
 interface Said {
@@ -66,15 +68,17 @@ class Player {
 
   /** The choices that the rules left to the task. */
   outcome({ devices }: Seen) {
-    const those = (is: (upgrade: { gone: boolean; status: string }) => boolean) =>
-      new Set([...devices].filter(([, upgrade]) => is(upgrade)).map(([id]) => id))
     const notices = this.fleet.takeNotices()
     for (const { device, id } of notices) this.handed.set(device, [...(this.handed.get(device) ?? []), id])
     return {
       notices,
-      gone: those(({ gone }) => gone),
-      reminders: new Map([...devices].map(([id, { reminders }]) => [id, reminders])),
-      succeeded: those(({ status }) => status === 'success'),
+      looks: new Map(
+        [...devices].map(([id, { gone, unseen, reachedAt, reminders }]) => [
+          id,
+          { isGone: gone, isUnseen: unseen, isReached: reachedAt !== null, reminders },
+        ]),
+      ),
+      succeeded: new Set([...devices].filter(([, { status }]) => status === 'success').map(([id]) => id)),
     }
   }
 
@@ -99,12 +103,17 @@ class Player {
     const { model, system, fleet } = this
     switch (step.do) {
       case 'wait':
-      case 'outage':
-        fleet.clock.now += step.do === 'wait' ? step.seconds * 1000 : OUTAGE_MS
+        for (let left = step.seconds; left > 0; left -= MAX_GAP_SECONDS) {
+          fleet.clock.now += Math.min(left, MAX_GAP_SECONDS) * 1000
+          await system.handOver()
+        }
         model.now = fleet.clock.now
-        if (step.do === 'outage') model.steadySince = model.now
-        await system.handOver()
         return
+      case 'outage':
+        fleet.clock.now += OUTAGE_MS
+        model.now = fleet.clock.now
+        model.steadySince = model.now
+        return system.handOver().then(() => {})
       case 'evict':
         return
       case 'ringEarly':
@@ -157,7 +166,7 @@ class Player {
         return
       case 'unfreeze':
         await system.setFrozen(null)
-        await system.visit(({ task }) => task.wake())
+        await system.visit(({ task }) => task.unfrozen())
         model.frozen = false
         return
       case 'bridgeAway':
@@ -239,6 +248,7 @@ class Player {
   async askHttps(device: Device): Promise<void> {
     const { model, system } = this
     const notice = await system.visit(({ task }) => task.handOut(device.id))
+    model.polled = true
     model.change(device, () => model.asked(device, false))
     const isThere = device.reportsTarget && !device.holdsSlot
     const isDue = this.isHandedOut(device)
@@ -260,18 +270,29 @@ class Player {
     const { open, asks } = model.plan()
     if (model.frozen) return false
     if (device.status === 'upgrading') return asks
-    return open && (model.quota() > 0 || !model.draws(device)) && device.wave <= model.openWave
+    const quota = device.pushes > 0 ? model.resends(model.quota()) : model.quota()
+    return open && (quota > 0 || !model.draws(device)) && device.wave <= model.openWave
   }
 
   compare({ run, devices }: Seen): void {
     const { model } = this
     const ofModel = model.devices.map((device) => {
-      const { id, status, attempt, pushes, repushes, rolledBack, gone } = device
-      return { id, status, attempt, pushes, repushes, rolledBack, gone, reached: device.reachedAt !== null }
+      const { id, status, attempt, pushes, repushes, rolledBack, gone, unseen } = device
+      return {
+        id,
+        status,
+        attempt,
+        pushes,
+        repushes,
+        rolledBack,
+        gone,
+        unseen,
+        reached: device.reachedAt !== null,
+      }
     })
     const ofTask = model.devices.map(({ id }) => {
-      const { status, attempt, pushes, repushes, rolledBack, gone, reachedAt } = devices.get(id)!
-      return { id, status, attempt, pushes, repushes, rolledBack, gone, reached: reachedAt !== null }
+      const { status, attempt, pushes, repushes, rolledBack, gone, unseen, reachedAt } = devices.get(id)!
+      return { id, status, attempt, pushes, repushes, rolledBack, gone, unseen, reached: reachedAt !== null }
     })
     const count = (status: string) => model.devices.filter((device) => device.status === status).length
     const settled = model.settled()
@@ -281,11 +302,15 @@ class Player {
       halted: run.halted,
       counts: run.counts,
       openWave: run.waves.findLastIndex(({ openedAt }) => openedAt !== null),
-      waves: run.waves.map(({ devices, reached, succeeded, failed }) => ({
+      waves: run.waves.map(({ devices, size, reached, succeeded, failed, unseen, gone, waiting }) => ({
         devices,
+        size,
         reached,
         succeeded,
         failed,
+        unseen,
+        gone,
+        waiting,
       })),
       halt: run.halt,
     }).toEqual({
@@ -306,10 +331,14 @@ class Player {
         const those = model.devices.filter((device) => device.wave === wave)
         const number = (is: (device: Device) => boolean) => those.filter(is).length
         return {
-          devices: size,
+          devices: those.length,
+          size,
           reached: number(isReached),
           succeeded: number(hasSucceeded),
           failed: number(hasFailed),
+          unseen: number((device) => isReached(device) && device.unseen),
+          gone: number((device) => isReached(device) && device.gone),
+          waiting: number(isWaiting),
         }
       }),
       halt: { epoch: model.epoch, settled: settled.length, failed: settled.filter(hasFailed).length },

@@ -7,9 +7,10 @@ const MINUTE = 60_000
 const STEP_MS = 250
 const LATE_MS = 1000
 const IDLE_MS = 10_000
+const STILL_THERE_MS = 5 * MINUTE
 
 export interface Rules {
-  waves: { percent: number; successPercent: number; soakMinutes: number }[] | undefined
+  waves: { percent: number; successPercent: number; soakMinutes: number; topUpMinutes: number }[] | undefined
   haltOn: { failurePercent: number; minFinished: number } | undefined
   autoRetry: { times: number; backoffMinutes: number } | undefined
   ratePerMinute: number | undefined
@@ -44,6 +45,8 @@ const fresh = () => ({
   reachedAt: null as number | null,
   failedBefore: false,
   gone: false,
+  /** A Success by 100 %, and nothing shows yet that the device still runs. */
+  unseen: false,
   offline: false,
   /** It subscribed right after a notice: it is told again then, unless it says something. */
   tellAgainAt: Infinity,
@@ -76,7 +79,17 @@ export const isReached = (d: Device) => (d.reachedAt !== null || d.failedBefore)
 const isLost = (d: Device) => d.reachedAt === null && d.status !== 'success'
 export const hasFailed = (d: Device) =>
   isReached(d) && (d.status === 'failure' || d.rolledBack || d.gone || isLost(d))
-export const hasSucceeded = (d: Device) => isReached(d) && d.status === 'success' && !hasFailed(d)
+export const hasSucceeded = (d: Device) =>
+  isReached(d) && d.status === 'success' && !hasFailed(d) && !d.unseen
+export const isWaiting = (d: Device) => !isReached(d) && !ended(d)
+
+/** What the task found when it looked at a device: the rules leave it some time for that. */
+export interface Look {
+  isGone: boolean
+  isUnseen: boolean
+  isReached: boolean
+  reminders: number
+}
 
 export class Reference {
   status: 'running' | 'paused' | 'finished' | 'cancelled' = 'running'
@@ -86,12 +99,21 @@ export class Reference {
   away = false
   /** The end of the last outage, from which silences count. */
   steadySince = 0
+  /** Since when the task could not send what was due, for want of a bridge. */
+  creditlessSince: number | null = null
+  /** Since the open wave was opened or filled up, a device asked over HTTPS. */
+  polled = false
   openWave = -1
   goodSince: number | null = null
+  lackingSince: number | null = null
+  filledAt = -Infinity
+  /** While first notices wait: so many more were sent again. */
+  lead = 0
   epoch = 0
   spent = 0
   isPastEnd = false
   devices: Device[]
+  /** How many devices of each wave are to be reached. */
   sizes: number[]
 
   rules: Rules
@@ -132,7 +154,11 @@ export class Reference {
         this.status = 'paused'
         this.halted = true
       } else if (this.isNextWaveDue()) this.openNext()
-      else return { open: true, asks: true }
+      else {
+        const missing = this.missing()
+        if (missing === 0) return { open: true, asks: true }
+        this.fill(missing)
+      }
     }
   }
 
@@ -150,20 +176,67 @@ export class Reference {
     if (size === undefined) return false
     if (this.openWave < 0) return true
     const { successPercent, soakMinutes } = this.rules.waves![this.openWave]!
-    const wave = this.devices.filter((d) => d.wave === this.openWave)
+    const wave = this.ofWave()
     const reached = wave.filter(isReached).length
-    const isEnough = reached > 0 && (100 * wave.filter(hasSucceeded).length) / reached >= successPercent
-    const isUnderWay = wave.some((d) => !ended(d) && d.reachedAt === null && outstanding(d))
+    const isEnough =
+      reached > 0 && this.isComplete() && (100 * wave.filter(hasSucceeded).length) / reached >= successPercent
+    const isUnderWay = this.underWay() > 0
     const soaks = isEnough && (this.goodSince !== null || !isUnderWay)
     this.goodSince = soaks ? (this.goodSince ?? this.now) : null
     if (isUnderWay) return false
     return this.goodSince !== null && this.now >= this.goodSince + soakMinutes * MINUTE
   }
 
+  ofWave = () => this.devices.filter((d) => d.wave === this.openWave)
+  behind = () => this.devices.filter((d) => d.wave > this.openWave)
+  isBridgeAway = () => this.creditlessSince !== null && this.now >= this.creditlessSince + MINUTE
+  underWay = () =>
+    this.isBridgeAway()
+      ? 0
+      : this.ofWave().filter((d) => !ended(d) && d.reachedAt === null && outstanding(d)).length
+  isComplete = () =>
+    this.ofWave().filter(isReached).length >= this.sizes[this.openWave]! || !this.behind().some(isWaiting)
+
+  /** How many devices the open wave takes from those behind it now. */
+  missing(): number {
+    const size = this.sizes[this.openWave]
+    if (size === undefined || this.sizes[this.openWave + 1] === undefined) return 0
+    const reached = this.ofWave().filter(isReached).length
+    const lacking = size - reached - this.underWay()
+    if (lacking <= 0 || this.isComplete()) {
+      this.lackingSince = null
+      return 0
+    }
+    this.lackingSince ??= this.now
+    const endedUnreached = size - reached - this.ofWave().filter(isWaiting).length
+    if (this.underWay() > 0 || (this.isBridgeAway() && !this.polled)) return 0
+    if (this.now < this.filledAt + Math.ceil(this.devices.length / 10)) return 0
+    const isAtOnce = endedUnreached > 0 && !this.ofWave().some(({ status }) => status === 'upgrading')
+    const { topUpMinutes } = this.rules.waves![this.openWave]!
+    if (!isAtOnce && this.now < this.lackingSince + topUpMinutes * MINUTE) return 0
+    return endedUnreached > 0 ? endedUnreached : lacking
+  }
+
+  /** The devices are in the order of their places. */
+  fill(count: number): void {
+    const next = this.behind().filter((d) => !ended(d))
+    const last = this.devices.indexOf(next[Math.min(count, next.length) - 1]!)
+    for (const d of this.behind()) {
+      if (this.devices.indexOf(d) > last) continue
+      this.sizes[d.wave]!--
+      d.wave = this.openWave
+    }
+    Object.assign(this, { filledAt: this.now, lackingSince: null, goodSince: null, polled: false })
+  }
+
   openNext(): void {
     do this.openWave++
-    while (this.sizes[this.openWave] === 0 && this.openWave + 1 < this.sizes.length)
-    this.goodSince = null
+    while (
+      !this.devices.some((d) => d.wave === this.openWave) &&
+      this.openWave > 0 &&
+      this.openWave + 1 < this.sizes.length
+    )
+    Object.assign(this, { goodSince: null, lackingSince: null, filledAt: -Infinity, polled: false })
   }
 
   spacing = () => (MINUTE + LATE_MS) / this.rules.ratePerMinute!
@@ -218,6 +291,7 @@ export class Reference {
       owed: 'no',
       offer: null,
       gone: false,
+      unseen: false,
       retryAt: null,
       tellAgainAt: Infinity,
     })
@@ -238,6 +312,7 @@ export class Reference {
 
   progress(d: Device, step: number): void {
     if (step < 0 && d.status === 'success' && d.at100 && !d.saidTarget) d.rolledBack = true
+    if (ended(d) && step !== 100) this.seenAgain(d)
     if (ended(d) || d.pushes === 0) return
     const linksExpired =
       d.link <= this.now ||
@@ -258,11 +333,20 @@ export class Reference {
     else {
       d.status = 'upgrading'
       d.at100 ||= step === 100
-      if (step === 100 && this.rules.confirm === 'progress') this.end(d, 'success')
+      if (step === 100 && this.rules.confirm === 'progress') {
+        this.end(d, 'success')
+        d.unseen = true
+      }
     }
   }
 
+  /** Something shows that it still runs after its 100 %. */
+  seenAgain(d: Device): void {
+    if (d.unseen) Object.assign(d, { unseen: false, gone: false })
+  }
+
   version(d: Device, isTarget: boolean): void {
+    if (ended(d)) this.seenAgain(d)
     const isNews = d.status === 'success' && (!d.saidTarget || d.rolledBack)
     if (isTarget && (!ended(d) || d.status === 'failure' || isNews)) {
       this.heard(d, true)
@@ -286,6 +370,7 @@ export class Reference {
   }
 
   subscribed(d: Device): void {
+    if (ended(d)) this.seenAgain(d)
     if (ended(d)) return
     this.present(d)
     if (d.status === 'upgrading') return
@@ -296,10 +381,12 @@ export class Reference {
   }
 
   connected(d: Device): void {
-    if (!ended(d) && d.pushes > 0) this.present(d)
+    if (ended(d)) this.seenAgain(d)
+    else if (d.pushes > 0) this.present(d)
   }
 
   asked(d: Device, viaBridge: boolean): void {
+    if (ended(d)) this.seenAgain(d)
     if (ended(d)) return
     this.heard(d, viaBridge)
     if (d.offer) d.offer.turnedUp = true
@@ -384,6 +471,8 @@ export class Reference {
   draws = (d: Device) => d.pushes === 0 || this.isRepush(d)
 
   handedOut(d: Device): void {
+    const again = this.draws(d) && d.pushes > 0 ? 1 : 0
+    const first = this.draws(d) && d.pushes === 0 ? 1 : 0
     if (this.draws(d)) this.spend()
     const link = this.newLink()
     this.wentOut(
@@ -394,6 +483,21 @@ export class Reference {
     this.present(d)
     if (d.status === 'pending') d.status = 'pushed'
     Object.assign(d, { owed: 'no', offer: null, takenAt: this.now, heardAt: this.now })
+    this.share(first, again)
+  }
+
+  // ---- The share of first notices -----------------------------------------------------------------------
+
+  isFirstWaiting = () => this.due().some((d) => d.pushes === 0)
+
+  /** Of so many notices now, how many may be sent again. */
+  resends = (quota: number) =>
+    this.rules.ratePerMinute !== undefined && this.plan().open && this.isFirstWaiting()
+      ? Math.max(0, Math.floor((quota + 1 - this.lead) / 2))
+      : quota
+
+  share(first: number, again: number): void {
+    this.lead = this.isFirstWaiting() ? Math.max(0, this.lead + again - first) : 0
   }
 
   retry(d: Device, bySelf: boolean): void {
@@ -408,25 +512,50 @@ export class Reference {
 
   /** The time from which the silence of a device is a timeout or makes it gone. */
   silentAt(d: Device): number {
-    const heard = d.status === 'upgrading' ? d.heardAt : Math.max(d.heardAt, d.takenAt, d.reachedAt!)
+    const heard =
+      d.status === 'upgrading' || d.unseen ? d.heardAt : Math.max(d.heardAt, d.takenAt, d.reachedAt!)
     return Math.max(heard, d.viaBridge ? this.steadySince : 0) + this.rules.deviceTimeoutMinutes * MINUTE
   }
 
-  lookAtTime(d: Device, isGone: boolean, reminders: number): void {
+  lookAtTime(d: Device, { isGone, isUnseen, isReached, reminders }: Look): void {
     if (d.tellAgainAt <= this.now) Object.assign(d, { owed: 'due', tellAgainAt: Infinity })
     if (d.offer && d.owed === 'no' && d.offer.lease <= this.now) this.owedAgain(d)
     if (d.retryAt !== null && d.retryAt <= this.now) this.retry(d, true)
     if (d.status === 'upgrading' && this.silentAt(d) <= this.now) this.end(d, 'failure', 'timeout')
+    if (d.unseen && !d.gone) this.lookAfter100(d, isGone, isUnseen)
     if (d.status !== 'pushed' || d.reachedAt === null || d.gone) return
+    // Nobody can tell whether it was there.
+    if (this.silentAt(d) <= this.now && d.online === null) {
+      if (isReached) throw new Error(`${d.id} counts as reached`)
+      this.lackingSince ??= d.wave === this.openWave ? d.takenAt : null
+      d.reachedAt = null
+      return
+    }
     if (reminders > d.reminders) {
       const isSilent = this.silentAt(d) <= this.now && d.online === true && !outstanding(d)
       if (!isSilent || reminders > d.reminders + 1 || reminders > 3) throw new Error(`${d.id} was reminded`)
       Object.assign(d, { reminders, owed: 'due' })
     }
-    const mayBeGone = this.silentAt(d) <= this.now && d.online !== true
+    const mayBeGone = this.silentAt(d) <= this.now && d.online === false
     if (isGone && !mayBeGone) throw new Error(`${d.id} is not gone`)
     if (!isGone && mayBeGone && this.now >= d.disconnectedAt + MINUTE) throw new Error(`${d.id} is gone`)
     d.gone = isGone
+  }
+
+  /** A device that said 100 % outlives it, or is gone. */
+  lookAfter100(d: Device, isGone: boolean, isUnseen: boolean): void {
+    const isSilent = this.silentAt(d) <= this.now
+    const isStill = this.now >= d.heardAt + STILL_THERE_MS
+    if ((isStill && d.online === true) || (isSilent && d.online === null)) {
+      if (isUnseen) throw new Error(`${d.id} was seen again`)
+      this.seenAgain(d)
+    } else {
+      if (!isUnseen) throw new Error(`${d.id} was not seen again`)
+      const mayBeGone = isSilent && d.online === false
+      if (isGone && !mayBeGone) throw new Error(`${d.id} is not gone after 100 %`)
+      if (!isGone && mayBeGone && isStill) throw new Error(`${d.id} is gone after 100 %`)
+      d.gone = isGone
+    }
   }
 
   /**
@@ -435,8 +564,7 @@ export class Reference {
    */
   settle(seen: {
     notices: { device: string; id: number }[]
-    gone: Set<string>
-    reminders: Map<string, number>
+    looks: Map<string, Look>
     succeeded: Set<string>
   }): void {
     for (let before = ''; before !== JSON.stringify(this.devices); ) {
@@ -449,7 +577,7 @@ export class Reference {
   }
 
   /** Runs before `send`, since a device that fails by it and is tried again at once may get a notice. */
-  passTime({ gone, reminders }: { gone: Set<string>; reminders: Map<string, number> }): void {
+  passTime({ looks }: { looks: Map<string, Look> }): void {
     const isEnd = this.endAt !== null && this.now >= this.endAt
     for (let before = ''; before !== JSON.stringify(this.devices); ) {
       before = JSON.stringify(this.devices)
@@ -458,7 +586,7 @@ export class Reference {
         if (isEnd && (d.status === 'pending' || d.status === 'pushed'))
           this.change(d, () => this.end(d, 'cancelled'))
         if (isEnd || this.status === 'cancelled') d.retryAt = null
-        this.change(d, () => this.lookAtTime(d, gone.has(d.id), reminders.get(d.id) ?? 0))
+        this.change(d, () => this.lookAtTime(d, looks.get(d.id)!))
       }
       this.isPastEnd ||= isEnd
       this.plan()
@@ -483,16 +611,28 @@ export class Reference {
         throw new Error(`${d.id} is on the target already`)
       if (d.status === 'success') d.saidTarget = true
     }
-    const expected = this.away ? 0 : Math.min(this.quota(), told.length)
+    if (this.away && told.length > 0 && this.quota() > 0) this.creditlessSince ??= this.now
+    const quota = this.quota()
+    const again = among === this.devices ? told.length : this.resends(quota)
+    const asking =
+      told.filter((d) => d.pushes === 0).length + Math.min(again, told.filter((d) => d.pushes > 0).length)
+    const expected = this.away ? 0 : Math.min(quota, asking)
     const notices = seen.notices.splice(0, expected)
     // Notices for less than one step of the rate may wait until the step is full.
     const mayWait = this.rules.ratePerMinute !== undefined && this.now < this.spent + STEP_MS
     if (notices.length !== expected && !mayWait)
       throw new Error(`${notices.length} notices instead of ${expected}`)
-    for (const { device, id } of notices) this.notice(told, device, id)
+    const sent = { first: 0, again: 0 }
+    for (const { device, id } of notices) {
+      sent[this.notice(told, device, id).pushes === 0 ? 'first' : 'again']++
+      this.creditlessSince = null
+    }
+    if (this.rules.ratePerMinute === undefined || notices.length === 0) return
+    this.share(sent.first, sent.again)
+    if (this.lead > 1) throw new Error(`${this.lead} notices more were sent again than for the first time`)
   }
 
-  notice(due: Device[], device: string, id: number): void {
+  notice(due: Device[], device: string, id: number): Device {
     const d = due.find((each) => each.id === device)
     if (!d) throw new Error(`a notice for ${device}, for which none is due`)
     const again = d.offer?.id
@@ -500,6 +640,7 @@ export class Reference {
       throw new Error(`${device}: notice id ${id}`)
     Object.assign(d, { lastNoticeId: id, holdsSlot: true })
     this.change(d, () => this.offered(d, id))
+    return d
   }
 
   isEnded = ended

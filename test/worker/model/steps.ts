@@ -26,7 +26,10 @@ const stepOf = <T extends Step>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 6,
-    arbitrary: stepOf({ do: oneOf('wait'), seconds: fc.constantFrom(0.2, 1, 10, 59, 60, 61, 100) } as never),
+    arbitrary: stepOf({
+      do: oneOf('wait'),
+      seconds: fc.constantFrom(0.2, 1, 10, 59, 60, 61, 100, 240),
+    } as never),
   },
   { weight: 1, arbitrary: stepOf({ do: oneOf('outage') } as never) },
   { weight: 2, arbitrary: stepOf({ do: oneOf('evict') } as never) },
@@ -96,20 +99,20 @@ const policy = fc.record({
   waves: fc.constantFrom<Rules['waves'][]>(
     undefined,
     undefined,
-    [{ percent: 100, successPercent: 90, soakMinutes: 0 }],
+    [{ percent: 100, successPercent: 90, soakMinutes: 0, topUpMinutes: 60 }],
     [
-      { percent: 20, successPercent: 50, soakMinutes: 1 },
-      { percent: 100, successPercent: 90, soakMinutes: 0 },
+      { percent: 20, successPercent: 50, soakMinutes: 1, topUpMinutes: 1 },
+      { percent: 100, successPercent: 90, soakMinutes: 0, topUpMinutes: 1 },
     ],
     [
-      { percent: 10, successPercent: 100, soakMinutes: 0 },
-      { percent: 15, successPercent: 100, soakMinutes: 0 },
-      { percent: 100, successPercent: 90, soakMinutes: 0 },
+      { percent: 10, successPercent: 100, soakMinutes: 0, topUpMinutes: 2 },
+      { percent: 15, successPercent: 100, soakMinutes: 0, topUpMinutes: 60 },
+      { percent: 100, successPercent: 90, soakMinutes: 0, topUpMinutes: 60 },
     ],
     [
-      { percent: 34, successPercent: 0, soakMinutes: 2 },
-      { percent: 67, successPercent: 90, soakMinutes: 0 },
-      { percent: 100, successPercent: 90, soakMinutes: 0 },
+      { percent: 34, successPercent: 0, soakMinutes: 2, topUpMinutes: 1 },
+      { percent: 67, successPercent: 90, soakMinutes: 0, topUpMinutes: 60 },
+      { percent: 100, successPercent: 90, soakMinutes: 0, topUpMinutes: 60 },
     ],
   ),
   haltOn: fc.constantFrom(
