@@ -63,7 +63,7 @@ export async function prepareNotices(
       if (choice) choices.set(device.id, choice)
     }
     // The last `await`: what is looked at from then on is what is written.
-    const claimed = await claim(task, devices, firstNoticeId)
+    const claimed = await claim(task, devices, firstNoticeId, choices)
     return noteNotices(task, turn, claimed, (id) => (outdated.has(id) ? undefined : choices.get(id)), route)
   } finally {
     task.outdated.delete(outdated)
@@ -132,8 +132,7 @@ function noteNotice(
     via === 'bridge'
       ? {
           type: 'offered',
-          offer: { noticeId, leaseUntil, linkExpiresAt, online: device.online },
-          packageIndex,
+          offer: { noticeId, packageIndex, leaseUntil, linkExpiresAt, online: device.online },
           ...known,
         }
       : { type: 'handedOut', packageIndex, linkExpiresAt, ...known }
@@ -159,17 +158,21 @@ export const lastNoticeId = (devices: AddressedDevice[]) =>
   Math.max(0, ...devices.map((device) => device.lastNoticeId))
 
 /**
- * Takes the slots of these devices; returns those that it got. A notice that goes out again keeps its id, unless the
- * device was sent another one since, for another module.
+ * Takes the slots of these devices; returns those that it got. A notice that goes out again keeps its id, unless it names
+ * another package by now, or the device was sent another one since, for another module.
  */
 async function claim(
   task: TaskContext,
   devices: AddressedDevice[],
   firstNoticeId: number,
+  choices: ReadonlyMap<string, Choice>,
 ): Promise<Claimed[]> {
   const { env, spec, rank, storage, now, save } = task
   const wanted = devices.map((device, index): Claimed => {
-    const again = storage.readRow(device.id)?.upgrade.offer?.noticeId
+    const offer = storage.readRow(device.id)?.upgrade.offer
+    const isSame =
+      offer?.packageIndex === undefined || spec.packages[offer.packageIndex] === choices.get(device.id)?.pkg
+    const again = isSame ? offer?.noticeId : undefined
     return { device, noticeId: again === device.lastNoticeId ? again : firstNoticeId + index }
   })
   const got = await claimSlots(

@@ -272,6 +272,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   async #lookAgain(deviceIds: string[], because: 'slot_freed' | 'enabled'): Promise<void> {
     await this.#call(undefined, (task) => {
       unblock(task)
+      if (deviceIds.length === 0) task.run.creditlessSince = null
       lookAgain(task, deviceIds, because)
       task.save()
     })

@@ -103,7 +103,8 @@ export function reportedTarget(
 ): Upgrade {
   const next: Upgrade = {
     ...heard(upgrade, event.viaBridge, rules),
-    ...reportedVersion(upgrade),
+    // The next notice chooses its package by this report.
+    packageIndex: null,
     reportedTarget: true,
     reportedSince: true,
   }
@@ -145,7 +146,8 @@ export function reportedOther(
   const outstanding = isOutstanding(upgrade, rules.now)
   const next = seenDuringOffer({
     ...heard(upgrade, event.viaBridge, rules),
-    ...reportedVersion(upgrade),
+    // The next notice chooses its package by this report.
+    packageIndex: null,
     neverReported: false,
   })
   // It may wait for just this version: a differential package starts from one.
@@ -163,11 +165,6 @@ export function reportedOther(
   const why = reason('wrong_version', { version, notices: upgrade.repushes })
   return end(next, 'failure', why, { cause: 'wrong_version', reportedSince: true })
 }
-
-/** The next notice may choose its package by this report, unless one is on its way already. */
-const reportedVersion = ({ offer, packageIndex }: Upgrade) => ({
-  packageIndex: offer === null ? null : packageIndex,
-})
 
 const reportedAfterEnd = (upgrade: Upgrade): Upgrade =>
   upgrade.mayHaveNotice && !upgrade.reportedSince ? { ...upgrade, reportedSince: true } : upgrade

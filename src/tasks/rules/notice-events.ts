@@ -28,7 +28,6 @@ export function offered(upgrade: Upgrade, event: Extract<UpgradeEvent, { type: '
     offline: false,
     waiting: false,
     ...knownBefore(upgrade, event),
-    packageIndex: upgrade.packageIndex ?? event.packageIndex,
   }
 }
 
@@ -39,7 +38,11 @@ const knownBefore = (upgrade: Upgrade, event: { unsure: boolean; neverReported: 
 export function sent(upgrade: Upgrade, noticeId: number): Upgrade {
   const { offer } = upgrade
   if (isEnded(upgrade.status) || offer?.noticeId !== noticeId || offer.sent) return upgrade
-  return { ...wentOut(upgrade, offer.linkExpiresAt, offer.repush), offer: { ...offer, sent: true } }
+  return {
+    ...wentOut(upgrade, offer.linkExpiresAt, offer.repush),
+    offer: { ...offer, sent: true },
+    packageIndex: offer.packageIndex ?? upgrade.packageIndex,
+  }
 }
 
 /** A notice reached, or may have reached, the device: from now on its progress counts. */
@@ -117,6 +120,6 @@ export function handedOut(
     lastMessageAt: rules.now,
     waiting: false,
     ...knownBefore(upgrade, event),
-    packageIndex: upgrade.packageIndex ?? event.packageIndex,
+    packageIndex: event.packageIndex,
   }
 }

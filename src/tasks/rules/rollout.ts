@@ -175,6 +175,10 @@ function planWave({ policy }: Rules, run: TaskRun, now: number) {
   return { ...lacks, goodSince, opensWave: underWay === 0 }
 }
 
+/** The wave's notices wait for a bridge that is away, and no device comes over HTTPS. */
+export const reachesNobody = (run: TaskRun, wave: WaveRun, now: number) =>
+  wave.underWay > 0 && isBridgeAway(run, now) && !run.polled
+
 /** Were as many devices reached as the wave has, or is none left behind that could make up for one? */
 export const isComplete = (run: TaskRun, wave: WaveRun) =>
   wave.reached >= wave.size || waitingBehind(run) === 0
@@ -189,7 +193,7 @@ function planFill(policy: TaskSpec['policy'], run: TaskRun, index: number, under
   if (lacking <= 0 || isComplete(run, wave)) return { fills: 0, lackingSince: null, lookAgainAt: null }
   const lackingSince = wave.lackingSince ?? now
   const none = { fills: 0, lackingSince, lookAgainAt: null }
-  if (underWay > 0 || (isBridgeAway(run, now) && !run.polled)) return none
+  if (underWay > 0 || reachesNobody(run, wave, now)) return none
   const ended = wave.size - wave.reached - wave.waiting
   // At once only if nothing at all is under way.
   const wanted = ended > 0 && wave.upgrading === 0 ? 0 : lackingSince + topUpMs(policy, index)

@@ -103,7 +103,12 @@ export function choosePackage<T extends { id: string; sourceVersion: string | nu
   { version, isCertain, chosenPackageId }: Pick<DueDevice, 'version' | 'isCertain' | 'chosenPackageId'>,
 ): T | undefined {
   const full = packages.find(({ sourceVersion }) => sourceVersion === null)
-  if (chosenPackageId !== null) return packages.find(({ id }) => id === chosenPackageId) ?? full
+  if (chosenPackageId !== null) {
+    // A report that was on its way together with the notice may have said another version than the diff starts from.
+    const fits = ({ id, sourceVersion }: T) =>
+      id === chosenPackageId && (sourceVersion === null || sourceVersion === version)
+    return packages.find(fits) ?? full
+  }
   const diff = packages.find(({ sourceVersion }) => sourceVersion !== null && sourceVersion === version)
   return (isCertain ? diff : undefined) ?? full
 }

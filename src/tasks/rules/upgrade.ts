@@ -32,6 +32,8 @@ export const causeOf = (step: number): ReportedFailure =>
 /** A notice that the bridge has. The task owns it until it is taken: after its lease it goes out again under the same id. */
 export interface Offer {
   noticeId: number
+  /** Which of the task's packages it names; absent in rows of earlier releases. */
+  packageIndex?: number
   leaseUntil: number
   linkExpiresAt: number
   /** The bridge's `sent` record came: the device may have it. */
@@ -124,8 +126,7 @@ export interface Upgrade {
 export type UpgradeEvent =
   | {
       type: 'offered'
-      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'turnedUp'>
-      packageIndex: number
+      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'turnedUp'> & { packageIndex: number }
       unsure: boolean
       neverReported: boolean
     }

@@ -5,6 +5,7 @@ import {
   isBridgeAway,
   isComplete,
   percentOf,
+  reachesNobody,
   soakMs,
   successPercent,
   topUpMs,
@@ -26,7 +27,7 @@ export function waveWaits(
   const percent = successPercent(policy, openIndex)
   const underWay = isBridgeAway(run, now) ? 0 : open.underWay
   if (underWay === 0 && !isComplete(run, open)) {
-    if (isBridgeAway(run, now) && !run.polled) return reason('wave_reaches_nobody', numbers)
+    if (reachesNobody(run, open, now)) return reason('wave_reaches_nobody', numbers)
     const { size, reached } = open
     return reason('wave_needs_reached', {
       ...numbers,

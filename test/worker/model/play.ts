@@ -172,6 +172,7 @@ class Player {
       case 'bridgeAway':
       case 'bridgeBack':
         model.away = step.do === 'bridgeAway'
+        model.creditlessSince = null
         fleet.setAway(model.away)
         return system.visit(({ task }) => task.wake())
     }

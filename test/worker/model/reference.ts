@@ -209,7 +209,8 @@ export class Reference {
     }
     this.lackingSince ??= this.now
     const endedUnreached = size - reached - this.ofWave().filter(isWaiting).length
-    if (this.underWay() > 0 || (this.isBridgeAway() && !this.polled)) return 0
+    const isTelling = this.ofWave().some((d) => !ended(d) && d.reachedAt === null && outstanding(d))
+    if (this.underWay() > 0 || (this.isBridgeAway() && isTelling && !this.polled)) return 0
     if (this.now < this.filledAt + Math.ceil(this.devices.length / 10)) return 0
     const isAtOnce = endedUnreached > 0 && !this.ofWave().some(({ status }) => status === 'upgrading')
     const { topUpMinutes } = this.rules.waves![this.openWave]!

@@ -17,9 +17,9 @@ const doubts = { unsure: fc.boolean(), neverReported: fc.boolean() }
 const event: fc.Arbitrary<UpgradeEvent> = fc.oneof(
   fc.record({
     type: fc.constant('offered' as const),
-    packageIndex: fc.constant(0),
     offer: fc.record({
       noticeId,
+      packageIndex: fc.constant(0),
       leaseUntil: fc.integer({ min: 0, max: 1000 }),
       linkExpiresAt: fc.integer({ min: 0, max: 1000 }),
       online: fc.constantFrom(true, false, null),

@@ -23,8 +23,7 @@ const rules = (more: Partial<UpgradeRules> = {}): UpgradeRules => ({
 const sure = { unsure: false, neverReported: false }
 const offered = (noticeId: number, more = {}): UpgradeEvent => ({
   type: 'offered',
-  packageIndex: 0,
-  offer: { noticeId, leaseUntil: T0 + MINUTE, linkExpiresAt: T0 + HOUR, online: null },
+  offer: { noticeId, packageIndex: 0, leaseUntil: T0 + MINUTE, linkExpiresAt: T0 + HOUR, online: null },
   ...sure,
   ...more,
 })
@@ -150,8 +149,13 @@ describe('progress', () => {
     const late = T0 + 2 * HOUR
     const fresh: UpgradeEvent = {
       type: 'offered',
-      packageIndex: 0,
-      offer: { noticeId: 2, leaseUntil: late + MINUTE, linkExpiresAt: late + HOUR, online: null },
+      offer: {
+        noticeId: 2,
+        packageIndex: 0,
+        leaseUntil: late + MINUTE,
+        linkExpiresAt: late + HOUR,
+        online: null,
+      },
       ...sure,
     }
     const back = evolve([{ type: 'subscribed' }, fresh, sent(2), taken(2)], { now: late }, evolve(told()))

@@ -1,0 +1,3 @@
+import { testInvariants } from './run.ts'
+
+testInvariants()
