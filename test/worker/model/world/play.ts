@@ -10,6 +10,8 @@ const MAX_DEVICES = 8
 /** After the scenario, all devices are willing for so many rounds. */
 const ROUNDS = 14
 const ROUND_MS = 61 * 60_000
+/** Nothing more is to be expected once nothing has changed for so many of them. */
+const STILL_ROUNDS = 2
 
 /** Plays one scenario and checks the invariants after each step. Throws what it finds. */
 export async function play(stage: Stage, { steps, first, ...setting }: Scenario): Promise<void> {
@@ -54,22 +56,22 @@ class Player {
     if (fault !== null) this.faults.push(fault)
   }
 
-  async settle(): Promise<void> {
-    await this.world.ring()
-    const seen = await this.world.see()
+  async settle(): Promise<SeenTask[]> {
+    const seen = await this.world.ring()
     for (const each of seen) {
       this.note(faultOfCounters(each))
       each.task.openedByOperator = false
     }
-    await this.judge()
+    this.judge(seen)
+    return seen
   }
 
   /** Throws the first fault, with what the tasks know of the device that it names. */
-  async judge(): Promise<void> {
+  judge(seen: SeenTask[]): void {
     const [fault] = this.faults
     if (fault === undefined) return
     const device = this.world.devices.find(({ id, token }) => fault.includes(id) || fault.includes(token))
-    const histories = (await this.world.see()).flatMap(({ task, rows }) => {
+    const histories = seen.flatMap(({ task, rows }) => {
       const row = rows.find(({ deviceId }) => deviceId === device?.id)
       return [`task ${task.number}: ${row?.upgrade.status}`, ...(row?.events ?? []).slice(-20).map(toLine)]
     })
@@ -250,46 +252,51 @@ class Player {
       await world.presence(device, false)
       await world.presence(device, true)
     }
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const { task, run } of await world.see()) {
-        if (run.status === 'paused') await this.operate(task, 'resume')
-      }
-      await this.settle()
-      for (let times = 0; times < 3; times++) {
-        await world.publish('taken')
+    let seen = await this.settle()
+    let before = ''
+    for (let round = 0, still = 0; round < ROUNDS && still < STILL_ROUNDS; round++) {
+      for (const { task, run } of seen) if (run.status === 'paused') await this.operate(task, 'resume')
+      for (let times = 0; times < 2; times++) {
         // The rate lets nobody take all that there is at one moment.
-        await world.wait(5000)
-        for (const device of world.devices) await this.go(device)
-        await this.settle()
+        await world.wait(5000, true)
+        await world.publish('taken')
+        await this.goAll()
+        seen = await this.settle()
       }
-      if (!(await this.isOpen())) return
-      await world.wait(ROUND_MS)
+      if (!seen.some(isOpen)) return
+      const now = JSON.stringify(seen.map(({ run, rows }) => [run.status, run.cuts, rows.map(toState)]))
+      still = now === before ? still + 1 : 0
+      before = now
+      await world.wait(ROUND_MS, true)
     }
-    for (const seen of await world.see()) this.note(faultOfStandstill(seen))
-    await this.judge()
+    for (const each of seen) this.note(faultOfStandstill(each))
+    this.judge(seen)
   }
 
-  async isOpen(): Promise<boolean> {
-    const seen = await this.world.see()
-    return seen.some(
-      ({ run, rows }) => run.status === 'scheduled' || run.retrying > 0 || rows.some(isGoingOn),
-    )
-  }
-
-  /** The device asks, and does whatever its notice says. */
-  async go(device: PlayedDevice): Promise<void> {
-    if (device.isDeleted) return
-    await this.act(device, 'ask', 0)
-    await this.world.publish('taken')
-    if (device.heard === null) return
-    await this.act(device, 'flashAndReport', 0)
+  /** All devices ask, and do whatever their notices say. */
+  async goAll(): Promise<void> {
+    const { world } = this
+    const there = world.devices.filter(({ isDeleted }) => !isDeleted)
+    for (const device of there) if (device.isHttps) await world.poll(device)
+    await world.ask(there.filter(({ isHttps }) => !isHttps))
+    await world.publish('taken')
+    for (const device of there) if (device.heard !== null) await this.act(device, 'flashAndReport', 0)
   }
 }
+
+const isOpen = ({ run, rows }: SeenTask) =>
+  run.status === 'scheduled' || run.retrying > 0 || rows.some(isGoingOn)
+
+const isGoingOn = ({ upgrade: { status } }: SeenTask['rows'][number]) =>
+  status === 'pending' || status === 'pushed' || status === 'upgrading'
+
+const toState = ({ upgrade: { status, attempt, heldUntil } }: SeenTask['rows'][number]) => [
+  status,
+  attempt,
+  heldUntil,
+]
 
 const toLine = ({ at, code, params, status }: HistoryEvent) =>
   `  ${new Date(at).toISOString()} ${code} ${JSON.stringify(params)} ${status ?? ''}`
 
 const SOURCES: Record<number, string> = { 112: 'v1', 113: 'v1', 123: 'v2' }
-
-const isGoingOn = ({ upgrade: { status } }: SeenTask['rows'][number]) =>
-  status === 'pending' || status === 'pushed' || status === 'upgrading'

@@ -4,7 +4,6 @@ import { Buffer } from 'node:buffer'
 import { vi } from 'vitest'
 import { receiveBatch } from '../../../../src/bridges/receive-batch.ts'
 import { newId } from '../../../../src/common/ids.ts'
-import { hubStub } from '../../../../src/hub/hub.ts'
 import { BridgeHub } from '../../../../src/hub/hub-object.ts'
 import type { NoticeFrame } from '../../../../src/protocol/bridge.ts'
 import type { Notice } from '../../../../src/protocol/device.ts'
@@ -22,8 +21,7 @@ import type { Scenario, TaskPlan } from './steps.ts'
 // known here, whatever it says. Only the steps move the clock, which is years ahead, so that no alarm rings by itself.
 
 const AHEAD_MS = 10 * 365 * 86_400_000
-/** Less than two minutes, since a longer gap between batches is an outage. */
-const MAX_GAP_MS = 100_000
+const LEAST_MS = 45_000
 const MAX_RINGS = 60
 
 export interface PlayedDevice {
@@ -113,6 +111,11 @@ export async function makeStage(): Promise<Stage> {
     const prepared = prepare.call(this, want, above, address)
     return stage.isAway ? { ...prepared, credit: 0 } : prepared
   })
+  // The bridge is always up to date: outages are for the other model.
+  vi.spyOn(BridgeHub.prototype, 'handedOver').mockImplementation(() => ({
+    upTo: stage.clock.now,
+    steadySince: 0,
+  }))
   return stage
 }
 
@@ -137,6 +140,8 @@ export class World {
   packageIds = new Map<string, string>()
   /** Orders what happens at the same time of the clock. */
   tick = 0
+  /** When the next alarm rings, as far as the last look showed. */
+  nextAlarm = Number.POSITIVE_INFINITY
   isFrozen = false
 
   stage: Stage
@@ -288,6 +293,14 @@ export class World {
     }
   }
 
+  /** These devices ask over MQTT. */
+  async ask(devices: PlayedDevice[]): Promise<void> {
+    for (const device of devices) if (device.isEnabled) this.sign(device)
+    const payload = Buffer.from('{"id":"7","params":{}}').toString('base64')
+    const topic = 'ota/device/request'
+    await this.post(devices.map(({ token: username }) => ({ kind: 'message', username, topic, payload })))
+  }
+
   /** Each device has an address of its own: requests of one address are limited. */
   https = async (device: PlayedDevice, method: string, path: string, body?: unknown) => {
     const index = Number(device.token.slice(1))
@@ -382,13 +395,16 @@ export class World {
 
   // ---- Time ---------------------------------------------------------------------------------------------
 
-  async wait(ms: number): Promise<void> {
-    const { clock, hub } = this.stage
-    for (let left = ms; left > 0; left -= MAX_GAP_MS) {
-      clock.now += Math.min(left, MAX_GAP_MS)
-      await hubStub(env, hub).batchReceived(clock.now, undefined, {})
+  /** Goes from alarm to alarm; alarms may be a little late. */
+  async wait(ms: number, isPublishing = false): Promise<void> {
+    const { clock } = this.stage
+    for (const until = this.now + ms; this.now < until; ) {
+      clock.now = Math.min(until, Math.max(this.now + LEAST_MS, this.nextAlarm))
       this.noteStillThere()
-      if (left > MAX_GAP_MS) await this.ring()
+      if (this.now < this.nextAlarm) continue
+      await this.ring()
+      // A notice that nobody publishes is offered again every minute.
+      if (isPublishing && this.stage.frames.length > 0) await this.publish('taken')
     }
   }
 
@@ -400,22 +416,29 @@ export class World {
     }
   }
 
-  /** Rings alarms until none is due. */
-  async ring(): Promise<void> {
+  /** Rings alarms until none is due. Returns the tasks as they are stored then. */
+  async ring(): Promise<SeenTask[]> {
+    const ids = this.devices.map(({ id }) => id)
     for (let rings = 0; rings < MAX_RINGS; rings++) {
-      let isDue = false
+      let hasRung = false
+      this.nextAlarm = Number.POSITIVE_INFINITY
+      const seen: SeenTask[] = []
       for (const played of this.tasks) {
-        isDue =
-          (await runInDurableObject(taskStub(env, played.id), async (task: UpgradeTask, { storage }) => {
-            const alarm = await storage.getAlarm()
-            if (alarm === null || alarm > this.now) return false
+        await runInDurableObject(taskStub(env, played.id), async (task: UpgradeTask, { storage }) => {
+          const stored = openTaskStorage(storage)
+          let alarm = await storage.getAlarm()
+          if (alarm !== null && alarm <= this.now) {
+            hasRung = true
             await storage.deleteAlarm()
             await task.alarm()
-            this.noteOpening(played, openTaskStorage(storage))
-            return true
-          })) || isDue
+            alarm = await storage.getAlarm()
+          }
+          this.noteOpening(played, stored)
+          this.nextAlarm = Math.min(this.nextAlarm, alarm ?? this.nextAlarm)
+          seen.push({ task: played, run: stored.readTask()!.run, rows: stored.readRowsOf(ids) })
+        })
       }
-      if (!isDue) return
+      if (!hasRung) return seen
     }
     throw new Error(`an alarm is still due after ${MAX_RINGS} rings`)
   }
@@ -432,22 +455,6 @@ export class World {
     if (isFirst && open === 0) return
     const rows = stored.readRowsOf(this.devices.map(({ id }) => id))
     this.onOpening({ task, run, rows }, open)
-  }
-
-  /** The tasks as they are stored. */
-  async see(): Promise<SeenTask[]> {
-    const ids = this.devices.map(({ id }) => id)
-    const seen: SeenTask[] = []
-    for (const task of this.tasks) {
-      seen.push(
-        await runInDurableObject(taskStub(env, task.id), (_: UpgradeTask, { storage }) => {
-          const stored = openTaskStorage(storage)
-          this.noteOpening(task, stored)
-          return { task, run: stored.readTask()!.run, rows: stored.readRowsOf(ids) }
-        }),
-      )
-    }
-    return seen
   }
 
   /** Its tasks and devices would take part in what comes next. */
