@@ -150,6 +150,7 @@ const CHINESE_EVENTS: Record<EventCode, readonly [kind: string, detail: string |
   still_connected: ['报告 100 % 后仍在线', null],
   seen: ['再次出现', null],
   device_left: ['已删除或移走', null],
+  rejoined: ['已移回', null],
   timeout_changed: ['设备超时已更改', null],
   timed_out: ['超时', null],
   reminded: ['已提醒', null],

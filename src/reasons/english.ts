@@ -151,6 +151,7 @@ export const EVENTS = {
   still_connected: ['still connected after 100 %', null],
   seen: ['seen', null],
   device_left: ['deleted or moved', null],
+  rejoined: ['moved back', null],
   timeout_changed: ['device timeout changed', null],
   timed_out: ['timed out', null],
   reminded: ['reminded', null],

@@ -216,7 +216,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     await this.#call(undefined, (task) =>
       noteNewcomers(
         task,
-        deviceIds.filter((deviceId) => !this.#storage.readRow(deviceId)),
+        deviceIds.filter((deviceId) => this.#storage.readRow(deviceId)?.upgrade.left !== false),
       ),
     )
   }

@@ -51,9 +51,9 @@ const autoRetry = z.strictObject({
   backoffMinutes: minutes.default(10),
   /** What is repeated: what can heal, unless said otherwise. */
   on: z
-    .array(z.union([z.literal('timeout'), z.literal([-1, -2, -3, -4])]))
+    .array(z.union([z.literal(['timeout', 'wrong_version']), z.literal([-1, -2, -3, -4])]))
     .min(1)
-    .max(5)
+    .max(6)
     .optional(),
 })
 

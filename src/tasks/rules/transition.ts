@@ -31,9 +31,15 @@ export function transition(upgrade: Upgrade, event: UpgradeEvent, rules: Upgrade
   return next.status === 'failure' && upgrade.status !== 'failure' ? toBeRetried(next, rules) : next
 }
 
+/** What `autoRetry.on` calls the failure; null if it has no word for it. */
+function kindOf({ cause }: Upgrade): NonNullable<AutoRetry['on']>[number] | null {
+  if (cause === 'timed_out') return 'timeout'
+  return cause === 'wrong_version' ? cause : codeOf(cause)
+}
+
 /** A Failure that may heal is retried automatically, each time after twice the wait. */
 function toBeRetried(failed: Upgrade, { autoRetry, now }: UpgradeRules): Upgrade {
-  const kind = failed.cause === 'timed_out' ? 'timeout' : codeOf(failed.cause)
+  const kind = kindOf(failed)
   const { times, backoffMinutes, on = HEALS } = autoRetry ?? { times: 0, backoffMinutes: 0 }
   if (kind === null || failed.autoRetries >= times || !on.includes(kind)) return failed
   return { ...failed, retryAt: now + backoffMinutes * MINUTE_MS * 2 ** failed.autoRetries }
@@ -44,6 +50,10 @@ function seen(upgrade: Upgrade, { now }: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return seenAgain(upgrade)
   return upgrade.pushes === 0 ? upgrade : present(upgrade, now)
 }
+
+/** After its 100 % it will not be seen again: it counts for nothing any more. */
+const unseenNoMore = (upgrade: Upgrade): Upgrade =>
+  upgrade.unseen ? { ...seenAgain(upgrade), reachedAt: null, failedBefore: false } : upgrade
 
 /** The silence of an Upgrading device counts from now on. */
 const quietFrom = ({ status, lastMessageAt }: Upgrade, { now }: UpgradeRules) =>
@@ -87,7 +97,9 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
         ? { ...upgrade, reachedAt: null }
         : upgrade
     case 'left':
-      return upgrade.unseen ? { ...seenAgain(upgrade), reachedAt: null, failedBefore: false } : upgrade
+      return isEnded(upgrade.status) && !upgrade.left ? { ...unseenNoMore(upgrade), left: true } : upgrade
+    case 'rejoined':
+      return upgrade.left ? { ...nextAttempt(upgrade), failedBefore: false } : upgrade
     case 'timeoutChanged':
       return upgrade.gone ? { ...upgrade, gone: false } : upgrade
     case 'reminded':

@@ -111,6 +111,8 @@ export interface Upgrade {
   downloads: string[]
   /** The device never reported a version for the module. */
   neverReported: boolean
+  /** It was deleted, or moved to another product. If it comes back, a dynamic task takes it in again. */
+  left: boolean
   /** The slot's row names this task as the one that waits. */
   waiting: boolean
   /** When it ended, a notice had gone out to the device, or the bridge had one that may still do so. */
@@ -153,8 +155,10 @@ export type UpgradeEvent =
   | { type: 'unheard' }
   /** Something shows that it is there; after 100 %, also that nothing contrary can be known. */
   | { type: 'seen' }
-  /** It succeeded by 100 %, and will not be seen again in this product. */
+  /** It was deleted, or moved to another product. */
   | { type: 'left' }
+  /** It was moved back, and starts clean. */
+  | { type: 'rejoined' }
   /** The device timeout was changed: whether it is gone is looked at anew. */
   | { type: 'timeoutChanged' }
   /** Connected, and silent since its notice for the device timeout. */
@@ -192,7 +196,7 @@ export interface UpgradeRules {
 export interface AutoRetry {
   times: number
   backoffMinutes: number
-  on?: readonly ('timeout' | FailureCode)[] | undefined
+  on?: readonly ('timeout' | 'wrong_version' | FailureCode)[] | undefined
 }
 
 /** A device as its enrolment leaves it. */
@@ -230,6 +234,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   unsure: false,
   downloads: [],
   neverReported: false,
+  left: false,
   waiting: false,
   mayHaveNotice: false,
   retryAt: null,

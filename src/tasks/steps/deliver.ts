@@ -52,10 +52,10 @@ export function deliver(task: TaskContext, messages: TaskMessage[]): void {
   const rows = new Map(task.storage.readRowsOf([...byDevice.keys()]).map((row) => [row.deviceId, row]))
   for (const [deviceId, group] of byDevice) {
     const row = rows.get(deviceId)
-    if (!row) {
+    if (!row || row.upgrade.left) {
       if (group.some(({ event }) => event.type === 'version')) noteNewcomers(task, [deviceId])
-      continue
     }
+    if (!row) continue
     if (group.some(({ event }) => event.type === 'version')) {
       for (const outdated of task.outdated) outdated.add(deviceId)
     }

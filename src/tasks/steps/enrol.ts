@@ -1,5 +1,5 @@
 import { filterOf, readDevices, SELECTION_PAGE_SIZE, type SelectedDevice } from '../database/selection.ts'
-import { waveOf } from '../effects/change-device.ts'
+import { changeStored, waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { countIn, isWaveOpen } from '../rules/counts.ts'
 import { wavePercents } from '../rules/task-run.ts'
@@ -130,6 +130,8 @@ function join(task: TaskContext, devices: SelectedDevice[]): void {
     return { ...device, wave, isDue: isWaveOpen(run, wave) }
   })
   takeIn(task, placed)
+  // Those that were in before, were moved to another product, and are back.
+  for (const { deviceId } of devices) changeStored(task, deviceId, { type: 'rejoined' }, { code: 'rejoined' })
 }
 
 // ---- Which devices --------------------------------------------------------------------------------------

@@ -135,6 +135,16 @@ export function cancelTask({ run, now, save }: TaskContext): Refusal | null {
 export const hasEnded = (status: string) => refuse(`task.${status}`, `The task is ${status}.`)
 
 export function cancelDevice(task: TaskContext, deviceId: string, why: Reason): Refusal | null {
+  const refused = cancelInTask(task, deviceId, why)
+  // Whatever became of it here: it left.
+  if (why.code === 'device_deleted' || why.code === 'device_moved') {
+    changeStored(task, deviceId, { type: 'left' }, { code: 'device_left' })
+    task.save()
+  }
+  return refused
+}
+
+function cancelInTask(task: TaskContext, deviceId: string, why: Reason): Refusal | null {
   const row = task.storage.readRow(deviceId)
   if (!row) return refuse('device.not_in_task', 'The device is not in this task.')
   if (row.upgrade.status === 'cancelled') return null

@@ -1,24 +1,19 @@
-import { env } from 'cloudflare:workers'
-import fc from 'fast-check'
 import { it } from 'vitest'
+import { firstChunk, playInChunks, runsOf } from './chunks.ts'
 import { lookUpModulesInPlace } from './in-place.ts'
 import { play } from './play.ts'
 import { type Scenario, scenario } from './steps.ts'
 import { type Fleet, makeFleet } from './system.ts'
 
 const STEPS = 60
-const RUNS = 2000
+const RUNS = 1850
 /** For how long a failing scenario is shortened. */
 const SHORTEN_MS = 60_000
 
-/** Set by `npm run test:model`. */
-const settings = env as unknown as { MODEL_RUNS?: string; MODEL_SEED?: string }
-
 /** The test of one of the files that share the scenarios and so run side by side. */
 export function testAgainstReference(part: number, parts: number): void {
-  const runs = Math.ceil(Number(settings.MODEL_RUNS ?? RUNS) / parts)
-  const seed = Number(settings.MODEL_SEED ?? 1) * 1000 + part
-  const name = `a task does what its reference does in ${runs} scenarios of ${STEPS} steps (part ${part} of ${parts}, seed ${seed})`
+  const runs = Math.ceil(runsOf(RUNS) / parts)
+  const name = `a task does what its reference does in ${runs} scenarios of ${STEPS} steps (part ${part} of ${parts}, from seed ${firstChunk})`
   it(name, { timeout: 10 * 3_600_000 }, async () => {
     const fleet = await makeFleet()
     lookUpModulesInPlace()
@@ -28,7 +23,7 @@ export function testAgainstReference(part: number, parts: number): void {
       if (error !== null) failed.push({ scenario: each, error })
       return error === null
     }
-    await fc.check(fc.asyncProperty(scenario(STEPS), isWell), { numRuns: runs, seed, endOnFailure: true })
+    await playInChunks(`part ${part}`, scenario(STEPS), runs, part, isWell)
     if (failed[0]) throw await explain(fleet, failed[0].scenario)
   })
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { addDevice, over, progresses, reports } from '../../lab.ts'
+import { addDevice, type LabDevice, over, progresses, reports, requests } from '../../lab.ts'
 import { countsOf, expectNone, makeRolloutFleet, type RolloutFleet } from '../../rollout-fleet.ts'
 
 const SECOND = 1000
@@ -123,6 +123,33 @@ describe('dynamic tasks', () => {
         [all.id, moved.id],
       ].sort(),
     )
+  })
+
+  it.each([
+    ['ended well', async (fleet: RolloutFleet, device: LabDevice) => fleet.succeed([device])],
+    ['never got its notice', async () => {}],
+  ])('a device that %s, was moved and is moved back starts clean', async (_, before) => {
+    const fleet = await makeRolloutFleet(1)
+    const { admin, productId } = fleet
+    const [device] = fleet.devices as [LabDevice]
+    const task = await fleet.upgradeTo('v2', dynamic)
+    expect(await fleet.takeNotices('offline')).toEqual([device])
+    await fleet.all([device], (each) => requests(each, 'r'))
+    const told = await fleet.takeNotices(_ === 'ended well' ? 'taken' : 'offline')
+    expect(told).toEqual([device])
+    await before(fleet, device)
+    const { body: other } = await admin.call('POST', '/api/v1/products', { name: 'other' })
+    const move = (to: string) => admin.call('PATCH', `/api/v1/devices/${device.id}`, { productId: to })
+    await task.post(`/devices/${device.id}/cancel`)
+    await fleet.wait(1)
+    expect((await move(other.id)).status).toBe(200)
+    await fleet.wait(MINUTE)
+    expectNone(await fleet.takeNotices())
+    expect((await move(productId)).status).toBe(200)
+    await fleet.wait(MINUTE)
+    expect(await fleet.takeNotices()).toEqual([device])
+    expect(await task.device(device)).toMatchObject({ status: 'pushed', attempt: 2 })
+    expect((await task.get()).counts).toMatchObject({ total: 1, pushed: 1 })
   })
 
   it('a device that joins a dynamic task is put in a wave, and waits until that wave opens', async () => {

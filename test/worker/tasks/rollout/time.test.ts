@@ -118,6 +118,19 @@ describe('autoRetry', () => {
     ])
   })
 
+  it('automatic retries repeat a wrong version if `on` lists it', async () => {
+    const fleet = await makeRolloutFleet(2)
+    const autoRetry = { times: 1, backoffMinutes: 10, on: ['wrong_version'] }
+    const task = await fleet.upgradeTo('v2', { policy: { autoRetry, mismatchPushes: 0 } })
+    const [wrong, broken] = (await fleet.takeNotices()) as [LabDevice, LabDevice]
+    await fleet.all([wrong], (device) => reports(device, 'v1'))
+    await fleet.all([broken], (device) => progresses(device, -1))
+    expect((await task.device(wrong)).waitingFor).toMatch(/^its automatic retry at/)
+    expect((await task.device(broken)).waitingFor).toBeNull()
+    await fleet.wait(10 * MINUTE + SECOND)
+    expect(await fleet.takeNotices()).toEqual([wrong])
+  })
+
   it('automatic retries repeat only the codes in `on`', async () => {
     const fleet = await makeRolloutFleet()
     const policy = { autoRetry: { times: 1, backoffMinutes: 10, on: [-3] }, deviceTimeoutMinutes: 5 }

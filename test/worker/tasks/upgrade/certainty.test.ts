@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type Lab, type LabDevice, makeLab, over, progresses, reports, requests } from '../../lab.ts'
+import { sent, taken } from '../../lab-bridge.ts'
 
 const MINUTE = 60_000
 const UNCERTAIN = 'its version is not certain until it reports'
@@ -151,6 +152,41 @@ describe('the version of a device', () => {
     const again = (await lab.push(device)).notice
     expect(again.params.sign).toBe(first.params.sign)
     expect((await over(device)('GET', '/device/v1/upgrade')).body.params.sign).toBe(first.params.sign)
+  })
+
+  it('a notice that was returned chooses its package anew if the device reports another version meanwhile', async () => {
+    const lab = await makeLab()
+    const [device] = lab.devices as [LabDevice]
+    await lab.bridge.post([reports(device, 'v1')])
+    const packageIds = [
+      await lab.addPackage('v3', { kind: 'diff', sourceVersion: 'v1' }),
+      await lab.addPackage('v3', { kind: 'diff', sourceVersion: 'v2' }),
+      await lab.addPackage('v3'),
+    ]
+    await lab.addTask('', { packageId: undefined, packageIds })
+    const { frame, notice } = await lab.bridge.notice(device)
+    expect(notice.params.isDiff).toBe(1)
+    // It was flashed by hand while its notice waited in the bridge.
+    await lab.bridge.post([reports(device, 'v1.5'), taken(frame, 'returned')])
+    const again = await lab.bridge.notice(device)
+    expect(again.notice.params).not.toHaveProperty('isDiff')
+    expect(Number(again.notice.id)).toBeGreaterThan(Number(notice.id))
+    await lab.bridge.publish(again.frame)
+  })
+
+  it('a device that reports just before its notice reaches it is never sent the same diff again', async () => {
+    const lab = await makeLab()
+    const [device] = lab.devices as [LabDevice]
+    await lab.bridge.post([reports(device, 'v1')])
+    const packageIds = [
+      await lab.addPackage('v3', { kind: 'diff', sourceVersion: 'v1' }),
+      await lab.addPackage('v3'),
+    ]
+    await lab.addTask('', { packageId: undefined, packageIds })
+    const { frame } = await lab.bridge.notice(device)
+    await lab.bridge.post([reports(device, 'v1.5'), sent(frame), taken(frame)])
+    await lab.bridge.post([requests(device, 'r')])
+    expect((await lab.push(device)).notice.params).not.toHaveProperty('isDiff')
   })
 
   it('a device that was moved has no certain version until it reports in its new product, and none when moved back', async () => {
