@@ -20,16 +20,11 @@ const modelSettings = Object.fromEntries(
   ['MODEL_RUNS', 'MODEL_SEED'].flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])),
 )
 
-/**
- * Worker tests that look only at what they made, leave the clock and the objects' classes as they were, and take no
- * table away that all need.
- */
+/** Worker tests that look only at what they made, and leave the clock, the objects' classes and the tables as they were. */
 const SHARED = [
-  'test/worker/{auth,console,device-api,devices,downloads,hub}/**/*.test.ts',
-  'test/worker/packages/!(packages-verifier).test.ts',
-  'test/worker/tasks/rollout/*.test.ts',
-  'test/worker/tasks/upgrade/!(repeats).test.ts',
-  'test/worker/tasks/{preview,reasons}.test.ts',
+  'test/worker/{audit,auth,bridges,console,device-api,devices,downloads,hub,packages,products,webhooks}/**/*.test.ts',
+  'test/worker/tasks/{rollout,upgrade}/*.test.ts',
+  'test/worker/tasks/{preview,reasons,warnings}.test.ts',
 ]
 
 /** What takes long starts early, and whoever mostly waits runs beside whoever computes. */
@@ -94,7 +89,13 @@ export default defineConfig({
       },
       {
         plugins: [workerd()],
-        test: { name: 'worker shared', include: SHARED, isolate: false, ...worker },
+        test: {
+          name: 'worker shared',
+          include: SHARED,
+          isolate: false,
+          ...worker,
+          setupFiles: ['test/worker/setup-shared.ts'],
+        },
       },
       {
         test: { name: 'browser', include: ['test/browser/**/*.test.ts'], isolate: false, ...limits },

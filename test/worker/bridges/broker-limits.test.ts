@@ -3,6 +3,7 @@ import { beforeAll, expect, it } from 'vitest'
 import { app } from '../../../src/app.ts'
 import { limitKey } from '../../../src/http/rate-limit.ts'
 import { type Client, makeClient, makeTenant } from '../api.ts'
+import { withoutTable } from '../without-table.ts'
 
 const PEER_LIMIT = 1_000
 
@@ -84,9 +85,7 @@ it('a request that the broker endpoints cannot read is denied with 200', async (
 })
 
 it('the broker endpoints answer a failure of their own with a denial, since brokers take any other answer as no opinion', async () => {
-  await env.DB.prepare('ALTER TABLE api_keys RENAME TO keys_away').run()
-  const { status, body } = await ask(bridge)
-  await env.DB.prepare('ALTER TABLE keys_away RENAME TO api_keys').run()
+  const { status, body } = await withoutTable('api_keys', () => ask(bridge))
   expect([status, body]).toEqual([200, { result: 'deny' }])
   expect(await result(bridge)).toBe('allow')
 })

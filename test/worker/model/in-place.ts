@@ -1,5 +1,8 @@
 import { maybeHandleRunRequest } from 'cloudflare:test-internal'
-import { env } from 'cloudflare:workers'
+import { env, exports } from 'cloudflare:workers'
+
+const runnerEnv = env as unknown as { __VITEST_POOL_WORKERS_RUNNER_OBJECT: unknown }
+const pluginsOwn = runnerEnv.__VITEST_POOL_WORKERS_RUNNER_OBJECT
 
 /**
  * For each call of an object the test plugin sends a request to an object of its own, which looks up the module of the
@@ -7,8 +10,13 @@ import { env } from 'cloudflare:workers'
  * only the plugin's object can load them.
  */
 export function lookUpModulesInPlace(): void {
-  const runnerEnv = env as unknown as { __VITEST_POOL_WORKERS_RUNNER_OBJECT: unknown }
   runnerEnv.__VITEST_POOL_WORKERS_RUNNER_OBJECT = {
     get: () => ({ fetch: (_: string, request: RequestInit) => maybeHandleRunRequest(request, null) }),
   }
+}
+
+/** Lets the plugin's object load the modules, as it does for the first request to the Worker. */
+export async function loadModules(): Promise<void> {
+  runnerEnv.__VITEST_POOL_WORKERS_RUNNER_OBJECT = pluginsOwn
+  await exports.default.fetch('http://edge-ota.test/')
 }

@@ -3,6 +3,7 @@ import { env } from 'cloudflare:workers'
 import { expect, it, vi } from 'vitest'
 import { newStorageKey } from '../../../src/packages/storage-key.ts'
 import { packageVerifier } from '../../../src/packages/verifier-stub.ts'
+import { withoutTable } from '../without-table.ts'
 import {
   digest,
   makeDraft,
@@ -89,9 +90,7 @@ it('the verifier gives up a file after five tries that ended with the process', 
 it('the verifier tries again later if the database fails', async () => {
   const { tenant, packageId, ref, verifier } = await makeVerifying(randomBytes(5000))
   await verifier.wake(ref, 3600_000)
-  await env.DB.exec('ALTER TABLE uploads RENAME TO uploads_away')
-  await runDurableObjectAlarm(verifier)
-  await env.DB.exec('ALTER TABLE uploads_away RENAME TO uploads')
+  await withoutTable('uploads', () => runDurableObjectAlarm(verifier))
   expect(await runInDurableObject(verifier, (_, state) => state.storage.getAlarm())).not.toBeNull()
   await runDurableObjectAlarm(verifier)
   expect(await whenVerified(tenant, packageId)).toMatchObject({ state: 'ready', size: 5000 })

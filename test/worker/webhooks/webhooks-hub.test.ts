@@ -8,6 +8,7 @@ import { makeTenant } from '../api.ts'
 import { says } from '../lab.ts'
 import { type LabBridge, makeBridge } from '../lab-bridge.ts'
 import { moveClock, until } from '../lab-clock.ts'
+import { withoutTable } from '../without-table.ts'
 import { makeReceiver, makeWebhook, untilRung } from './webhooks-fixture.ts'
 
 const MINUTE_MS = 60_000
@@ -162,9 +163,7 @@ it('an event that could not be published at first is published later, once', asy
   const { bridge, hub, receiver, untilHeard } = await makeOwnBridge()
   await leave(bridge, hub)
   moveClock(6 * MINUTE_MS)
-  await env.DB.exec('ALTER TABLE webhooks RENAME TO webhooks_away')
-  await untilQuiet(hub)
-  await env.DB.exec('ALTER TABLE webhooks_away RENAME TO webhooks')
+  await withoutTable('webhooks', () => untilQuiet(hub))
   await evictDurableObject(hub)
   moveClock(2 * MINUTE_MS)
   await untilHeard(1)

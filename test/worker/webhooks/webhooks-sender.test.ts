@@ -7,6 +7,7 @@ import { send } from '../../../src/webhooks/send.ts'
 import { webhookSender } from '../../../src/webhooks/sender-stub.ts'
 import { makeTenant } from '../api.ts'
 import { moveClock } from '../lab-clock.ts'
+import { withoutTable } from '../without-table.ts'
 import {
   deliveriesOf,
   makeEvent,
@@ -198,11 +199,11 @@ it('an event that is published several times is delivered once', async () => {
 
 it('a delivery is tried later if the database fails', async () => {
   const { admin, webhook, sender, untilIs } = await makeWebhookLab()
-  await env.DB.exec('ALTER TABLE webhooks RENAME TO webhooks_away')
-  await sender.enqueue({ tenantId: admin.tenantId, webhookId: webhook.id }, [makeEvent('evt_1')])
   const nextLook = () => runInDurableObject(sender, (_, { storage }) => storage.getAlarm())
-  await untilSent(webhook.id, 'it looks later', async () => ((await nextLook()) ?? 0) > Date.now() + 20_000)
-  await env.DB.exec('ALTER TABLE webhooks_away RENAME TO webhooks')
+  await withoutTable('webhooks', async () => {
+    await sender.enqueue({ tenantId: admin.tenantId, webhookId: webhook.id }, [makeEvent('evt_1')])
+    await untilSent(webhook.id, 'it looks later', async () => ((await nextLook()) ?? 0) > Date.now() + 20_000)
+  })
   moveClock(31_000)
   await untilIs('evt_1', { state: 'delivered', attempts: 1 })
 })
