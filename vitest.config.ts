@@ -68,6 +68,14 @@ const worker = {
   ...limits,
 }
 
+const wholeSystem = {
+  isolate: false,
+  globalSetup: ['test/e2e/prebuilt-worker.ts'],
+  // Tracing every statement would halve the throughput.
+  env: { X_LOCAL_OBSERVABILITY: 'false', X_LOCAL_EXPLORER: 'false', CLOUDFLARE_CF_FETCH_ENABLED: 'false' },
+  ...limits,
+}
+
 // Three kinds of test: pure rules in Node, objects and D1 in workerd, the whole system from Node.
 export default defineConfig({
   test: {
@@ -98,10 +106,10 @@ export default defineConfig({
         },
       },
       {
-        test: { name: 'browser', include: ['test/browser/**/*.test.ts'], isolate: false, ...limits },
+        test: { name: 'browser', include: ['test/browser/**/*.test.ts'], ...wholeSystem },
       },
       {
-        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], isolate: false, ...limits },
+        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], ...wholeSystem },
       },
     ],
   },

@@ -1,6 +1,6 @@
 import { Buffer } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, expect, inject, it, vi } from 'vitest'
 import { createTestHarness } from 'wrangler'
 import { hashKey, newKey } from '../../src/auth/key.ts'
 import type { Env } from '../../src/common/env.ts'
@@ -11,7 +11,9 @@ const TENANT = 'ten_downloads_worker'
 const FILE_BYTES = 20_000_001
 const POLL = { timeout: 60_000, interval: 50 }
 
-const server = createTestHarness({ workers: [{ configPath: 'wrangler.toml' }] })
+const server = createTestHarness({
+  workers: [{ configPath: 'wrangler.toml', prebuiltWorkerDir: inject('prebuiltWorkerDir') }],
+})
 const key = newKey()
 const bytes = randomBytes(FILE_BYTES)
 let url: URL

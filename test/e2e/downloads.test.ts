@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer'
 import { createHash, randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, expect, inject, it, vi } from 'vitest'
 import { createTestHarness } from 'wrangler'
 import { hashKey, newKey } from '../../src/auth/key.ts'
 import type { Env } from '../../src/common/env.ts'
@@ -13,7 +13,9 @@ const MIB = 1024 * 1024
 const TENANT = 'ten_downloads'
 const TTL_SECONDS = 3600
 
-const server = createTestHarness({ workers: [{ configPath: 'wrangler.toml' }] })
+const server = createTestHarness({
+  workers: [{ configPath: 'wrangler.toml', prebuiltWorkerDir: inject('prebuiltWorkerDir') }],
+})
 const key = newKey()
 let url: URL
 let env: Env

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { IClientOptions } from 'mqtt'
 import { pino } from 'pino'
-import { vi } from 'vitest'
+import { inject, vi } from 'vitest'
 import { createTestHarness } from 'wrangler'
 import { type Bridge, startBridge } from '../../bridge/bridge.ts'
 import type { BridgeConfig } from '../../bridge/config.ts'
@@ -39,7 +39,8 @@ export async function startSystem(
       })
     : undefined
   const spoolFile = join(directory, 'spool.db')
-  const server = createTestHarness({ workers: [{ configPath: 'wrangler.toml' }] })
+  const built = { configPath: 'wrangler.toml', prebuiltWorkerDir: inject('prebuiltWorkerDir') }
+  const server = createTestHarness({ workers: [built] })
   const { url } = await server.listen()
   let generation = 0
 
@@ -52,7 +53,7 @@ export async function startSystem(
       R2_S3_ENDPOINT: new URL('/cdn-cgi/local/r2/s3', url).href,
       DOWNLOAD_TTL_SECONDS: String(86_400 - generation),
     }
-    await server.update({ workers: [{ configPath: 'wrangler.toml', vars }] })
+    await server.update({ workers: [{ ...built, vars }] })
   }
   await restartWorker()
   const worker = server.getWorker<Env>()
