@@ -1,5 +1,5 @@
 import { env } from 'cloudflare:workers'
-import { beforeEach, expect, it, onTestFinished } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
 import { readCredentials } from '../../../src/bridges/credentials.ts'
 import { newId } from '../../../src/common/ids.ts'
 import {
@@ -285,15 +285,7 @@ it('the credentials feed reads few rows if nothing changed, however many devices
   expect(firstPage).toBeLessThan(6 * MAX_FEED_ITEMS)
 })
 
-/** Until the test ends. */
-async function withoutTrigger(name: string): Promise<void> {
-  const made = await env.DB.prepare('SELECT sql FROM sqlite_master WHERE name = ?')
-    .bind(name)
-    .first<string>('sql')
-  await env.DB.prepare(`DROP TRIGGER ${name}`).run()
-  onTestFinished(async () => void (await env.DB.prepare(made!).run()))
-}
-
+// This test stays last: it removes the triggers.
 it('the credentials feed costs 2 rows written for a new device, and none for an update that changes nothing', async () => {
   const insert = (token: string) =>
     rowsOf(
@@ -305,12 +297,12 @@ it('the credentials feed costs 2 rows written for a new device, and none for an 
     )
   await insert('cost-0')
   const inserted = (await insert('cost-1')).rows_written
-  await withoutTrigger('devices_credential_insert')
+  await env.DB.prepare('DROP TRIGGER devices_credential_insert').run()
   expect(inserted - (await insert('cost-2')).rows_written).toBe(2)
   const unchanged = await rowsOf(
     `UPDATE devices SET enabled = enabled, number = number WHERE access_token = 'cost-1'`,
   )
-  await withoutTrigger('devices_credential_update')
+  await env.DB.prepare('DROP TRIGGER devices_credential_update').run()
   const without = await rowsOf(
     `UPDATE devices SET enabled = enabled, number = number WHERE access_token = 'cost-1'`,
   )
