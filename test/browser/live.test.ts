@@ -7,7 +7,7 @@ describe.skipIf(!hasChromium())('pages that follow what happens', () => {
   let system: System
   let browser: Browser
   beforeAll(async () => {
-    system = await startSystem()
+    system = await startSystem({ withBridge: true, withDownloads: false })
     browser = await openBrowser()
   })
   afterAll(async () => {

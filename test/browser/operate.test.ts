@@ -15,7 +15,7 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
   let system: System
   let browser: Browser
   beforeAll(async () => {
-    system = await startSystem()
+    system = await startSystem({ withBridge: true, withDownloads: false })
     browser = await openBrowser()
   })
   afterAll(async () => {

@@ -28,7 +28,7 @@ describe.skipIf(!hasChromium())('every page', () => {
     return { id, device }
   }
   beforeAll(async () => {
-    system = await startSystem()
+    system = await startSystem({ withBridge: true, withDownloads: false })
     browser = await openBrowser()
     const operator = await system.newTenant()
     key = operator.key

@@ -9,7 +9,7 @@ describe.skipIf(!hasChromium())('the steps of an upgrade, by clicking', () => {
   let system: System
   let browser: Browser
   beforeAll(async () => {
-    system = await startSystem()
+    system = await startSystem({ withBridge: true, withDownloads: false })
     browser = await openBrowser()
   })
   afterAll(async () => {

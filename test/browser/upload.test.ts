@@ -11,7 +11,7 @@ describe.skipIf(!hasChromium())('a large file', () => {
   let system: System
   let browser: Browser
   beforeAll(async () => {
-    system = await startSystem({ withBridge: false })
+    system = await startSystem({ withBridge: false, withDownloads: false })
     browser = await openBrowser()
   })
   afterAll(async () => {

@@ -9,7 +9,7 @@ describe.skipIf(!hasChromium())('warnings before a task is created', () => {
   let system: System
   let browser: Browser
   beforeAll(async () => {
-    system = await startSystem()
+    system = await startSystem({ withBridge: true, withDownloads: false })
     browser = await openBrowser()
   })
   afterAll(async () => {

@@ -40,6 +40,7 @@ beforeAll(async () => {
   ]
   system = await startSystem({
     withBridge: false,
+    withDownloads: false,
     vars: { ACCESS_TEAM: team, ACCESS_AUDIENCE: AUDIENCE, ACCESS_GRANTS: JSON.stringify(grants) },
   })
   const { DB } = await system.worker.getEnv()

@@ -5,7 +5,7 @@ import { counts } from './system-operator.ts'
 
 let system: System
 beforeAll(async () => {
-  system = await startSystem()
+  system = await startSystem({ withBridge: true, withDownloads: false })
 })
 afterAll(() => system.close())
 

@@ -26,7 +26,13 @@ export const eventually = <T>(check: () => T | Promise<T>, timeout = 60_000): Pr
  * joined to a Mosquitto with the plugin.
  */
 export async function startSystem(
-  options: { withBridge: boolean; vars?: Record<string, string>; mosquitto?: boolean } = { withBridge: true },
+  options: {
+    withBridge: boolean
+    /** False saves a second start: only the running Worker can be told where its bucket is. */
+    withDownloads?: boolean
+    vars?: Record<string, string>
+    mosquitto?: boolean
+  } = { withBridge: true },
 ) {
   const directory = mkdtempSync(join(tmpdir(), 'system-'))
   const pluginSocket = join(directory, 'plugin.sock')
@@ -40,7 +46,7 @@ export async function startSystem(
     : undefined
   const spoolFile = join(directory, 'spool.db')
   const built = { configPath: 'wrangler.toml', prebuiltWorkerDir: inject('prebuiltWorkerDir') }
-  const server = createTestHarness({ workers: [built] })
+  const server = createTestHarness({ workers: [{ ...built, vars: options.vars ?? {} }] })
   const { url } = await server.listen()
   let generation = 0
 
@@ -55,7 +61,7 @@ export async function startSystem(
     }
     await server.update({ workers: [{ ...built, vars }] })
   }
-  await restartWorker()
+  if (options.withDownloads ?? true) await restartWorker()
   const worker = server.getWorker<Env>()
   await worker.applyD1Migrations('DB')
   const { DB } = await worker.getEnv()

@@ -11,7 +11,11 @@ let system: System
 let receiver: Awaited<ReturnType<typeof startReceiver>>
 beforeAll(async () => {
   receiver = await startReceiver()
-  system = await startSystem({ withBridge: true, vars: { WEBHOOKS_ALLOW_PRIVATE: 'true' } })
+  system = await startSystem({
+    withBridge: true,
+    withDownloads: false,
+    vars: { WEBHOOKS_ALLOW_PRIVATE: 'true' },
+  })
 })
 afterAll(async () => {
   receiver.close()
