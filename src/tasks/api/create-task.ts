@@ -1,7 +1,8 @@
 import type { Env } from '../../common/env.ts'
 import { AppError, conflict, invalid } from '../../common/errors.ts'
+import { errorFields, logError } from '../../common/log.ts'
 import { readPackages, toTaskPackage } from '../database/packages.ts'
-import { resolveDevices, selectionPages } from '../database/selection.ts'
+import { hasDevices, resolveDevices, selectionPages } from '../database/selection.ts'
 import type { TaskView } from '../object/task-view.ts'
 import type { DeviceFilter, TaskPolicy, TaskSelection, TaskSpec } from '../rules/task.ts'
 import { taskStub } from './task-stub.ts'
@@ -31,16 +32,23 @@ const MAX_NAMED = 20
  */
 export async function createTask(env: Env, task: NewTask): Promise<TaskView & { warnings: Warning[] }> {
   const { spec, listed } = await resolveTask(env, task)
-  const { devices, warnings } = await warningsOf(env.DB, spec, listed)
-  if (devices === 0 && !spec.policy.dynamic && spec.startAt === spec.createdAt) {
+  const mustHaveDevices = !spec.policy.dynamic && spec.startAt === spec.createdAt
+  if (mustHaveDevices && listed === null && !(await hasDevices(env.DB, spec))) {
     const detail =
       'No device matches. A task that starts now needs one, or `policy.dynamic` to wait for some.'
     throw new AppError(422, 'task.no_devices', detail)
   }
   const stub = taskStub(env, task.id)
+  // Warnings count all its devices: its first notices need not wait for that.
+  const counting = warningsOf(env.DB, spec, listed).catch((error) => {
+    // The task is made all the same.
+    logError('task.warnings_failed', { task: task.id, ...errorFields(error) })
+    return { warnings: [] }
+  })
   if (!(await stub.create(spec, selectionPages(listed ?? [])))) {
     throw conflict('package.not_ready', 'A package of the task was recalled or deleted meanwhile.')
   }
+  const { warnings } = await counting
   return { ...(await stub.view()), warnings }
 }
 

@@ -37,6 +37,10 @@ export async function readDevices(
   return results.map((device) => ({ ...device, isCertain: device.isCertain === 1 }))
 }
 
+/** Does the rule of the task choose any device now? */
+export const hasDevices = async (db: D1Database, spec: TaskSpec): Promise<boolean> =>
+  (await readDevices(db, spec, { after: '', limit: 1, ids: null, filter: filterOf(spec) })).length > 0
+
 /** Bindings ?1 to ?6 of a query over devices `d` and their module `m`; see `filterBindings`. */
 export const DEVICE_FILTER_SQL = `
   d.tenant_id = ?1 AND d.product_id = ?2

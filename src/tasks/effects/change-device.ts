@@ -98,18 +98,22 @@ export function changeStored(task: TaskContext, deviceId: string, event: Upgrade
 /** `silentAt` (ms since 1970): its silence is to be looked at then, if that is later than its own messages say. */
 export function writeDevice(task: TaskContext, row: DeviceRow, silentAt = 0): void {
   const sendAt = isWaveOpen(task.run, waveOf(task, row)) ? owedAt(row.upgrade) : null
-  const at = timerAt(row.upgrade, timeoutMs(task), silentAt)
-  // A timer of the attempt that ended is none of what comes after it.
-  const present = isEnded(row.upgrade.status) && row.timerAt !== at ? { ...row, timerAt: null } : row
+  const at = timerAt(task, row.upgrade, silentAt)
+  // A timer of the attempt that ended is not the timer of its retry.
+  const present = row.upgrade.retryAt !== null && row.timerAt !== at ? { ...row, timerAt: null } : row
   task.storage.writeRow(present, sendAt, at)
 }
 
 export const timeoutMs = (task: TaskContext) => task.spec.policy.deviceTimeoutMinutes * 60_000
 
 /** When a silent device is to be looked at: its notice's lease, its silence or its retry. */
-function timerAt(upgrade: Upgrade, timeout: number, silentAt: number): number | null {
+function timerAt(task: TaskContext, upgrade: Upgrade, silentAt: number): number | null {
+  const timeout = timeoutMs(task)
   if (upgrade.unseen && !upgrade.gone) {
-    return Math.max(Math.min(stillThereAt(upgrade), lastHeardAt(upgrade) + timeout), silentAt)
+    const { waves, haltOn } = task.spec.policy
+    const silence = lastHeardAt(upgrade) + timeout
+    // If no gate waits for it, it need not be looked at so soon.
+    return Math.max(waves || haltOn ? Math.min(stillThereAt(upgrade), silence) : silence, silentAt)
   }
   if (isEnded(upgrade.status)) return upgrade.retryAt
   const lease = upgrade.offer && upgrade.owed === 'no' ? upgrade.offer.leaseUntil : null
@@ -119,9 +123,12 @@ function timerAt(upgrade: Upgrade, timeout: number, silentAt: number): number | 
 
 /** After 100 %: a device that is connected then is still there (src/protocol/README.md#what-gates-count). */
 const STILL_THERE_MS = 5 * 60_000
+/** Devices of one batch are looked at together, so that they have one timer. */
+const STEP_MS = 10_000
 
 /** From when on (ms since 1970) its connection shows that the device outlived its 100 %. */
-export const stillThereAt = ({ lastMessageAt }: Upgrade) => (lastMessageAt ?? 0) + STILL_THERE_MS
+export const stillThereAt = ({ lastMessageAt }: Upgrade) =>
+  Math.ceil(((lastMessageAt ?? 0) + STILL_THERE_MS) / STEP_MS) * STEP_MS
 
 /** Does the device's silence mean something? It has begun, said 100 %, or has a notice and was seen since. */
 export const isSilenceWatched = (upgrade: Upgrade) =>

@@ -37,12 +37,14 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
     newerTargets,
     onBusy: spec.policy.onBusy,
   }
+  const chosen = storage.readChosen(deviceIds)
   const devices: AddressedDevice[] = []
   const busy = new Map<string, string[]>()
   let isFrozen = product === null
   for (const looked of found) {
-    const index = storage.readRow(looked.id)?.upgrade.packageIndex ?? null
-    const device = { ...looked, chosenPackageId: index === null ? null : (spec.packages[index]?.id ?? null) }
+    const index = chosen.get(looked.id)
+    const device =
+      index === undefined ? looked : { ...looked, chosenPackageId: spec.packages[index]?.id ?? null }
     const decision = decideSlot(device, me)
     if (decision.type === 'claim') devices.push(device)
     else if (decision.type === 'frozen') isFrozen = true

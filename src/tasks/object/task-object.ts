@@ -312,14 +312,31 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
         outdated: new Set(),
         held: null,
         joinNotBefore: 0,
-        now: () => Date.now(),
+        now: standingClock(),
         save: () => {
-          run.stops = withStop(run, Date.now())
+          run.stops = withStop(run, this.#context!.now())
           storage.writeRun(run)
         },
       }
       recountIfOld(this.#context)
     }
     return this.#context
+  }
+}
+
+/**
+ * A clock that stands while code runs, and goes on with the next `await`, as the platform's does: what happens together has
+ * one time, and so one timer.
+ */
+function standingClock(): () => number {
+  let at: number | null = null
+  return () => {
+    if (at === null) {
+      at = Date.now()
+      queueMicrotask(() => {
+        at = null
+      })
+    }
+    return at
   }
 }

@@ -51,6 +51,13 @@ function seen(upgrade: Upgrade, { now }: UpgradeRules): Upgrade {
   return upgrade.pushes === 0 ? upgrade : present(upgrade, now)
 }
 
+/** Its silence says nothing, so it does not count as reached either. */
+function unheard(upgrade: Upgrade): Upgrade {
+  if (upgrade.gone || upgrade.reachedAt === null) return upgrade
+  if (isEnded(upgrade.status)) return unseenNoMore(upgrade)
+  return { ...upgrade, reachedAt: null }
+}
+
 /** After its 100 % it will not be seen again: it counts for nothing any more. */
 const unseenNoMore = (upgrade: Upgrade): Upgrade =>
   upgrade.unseen ? { ...seenAgain(upgrade), reachedAt: null, failedBefore: false } : upgrade
@@ -93,9 +100,7 @@ function changed(upgrade: Upgrade, event: UpgradeEvent, rules: UpgradeRules): Up
         ? { ...upgrade, gone: true }
         : upgrade
     case 'unheard':
-      return upgrade.status === 'pushed' && upgrade.reachedAt !== null && !upgrade.gone
-        ? { ...upgrade, reachedAt: null }
-        : upgrade
+      return unheard(upgrade)
     case 'left':
       return isEnded(upgrade.status) && !upgrade.left ? { ...unseenNoMore(upgrade), left: true } : upgrade
     case 'rejoined':

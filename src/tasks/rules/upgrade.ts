@@ -151,7 +151,7 @@ export type UpgradeEvent =
   /** It fetches a package through the Worker: `download` as `Upgrade.downloads` has it. */
   | { type: 'fetched'; download: string }
   | { type: 'gone' }
-  /** Silent since its notice, and its broker does not tell who is connected: it may never have had it. */
+  /** Silent, and that says nothing: its broker does not tell who is connected, or it is disabled. */
   | { type: 'unheard' }
   /** Something shows that it is there; after 100 %, also that nothing contrary can be known. */
   | { type: 'seen' }

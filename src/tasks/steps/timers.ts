@@ -1,4 +1,5 @@
 import { hubStub } from '../../hub/hub.ts'
+import { reason } from '../../reasons/reason.ts'
 import { type AddressedDevice, readDueDevices } from '../database/slots.ts'
 import {
   changeDevice,
@@ -11,6 +12,7 @@ import {
 } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { areLinksStopped, stoppedMs } from '../rules/stops.ts'
+import type { Upgrade } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { whyNotRetried } from './retry.ts'
 
@@ -63,7 +65,7 @@ function lookAtOffers(task: TaskContext): boolean {
 
 async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outside> {
   const needsVouching = rows.some(({ upgrade }) => isSilenceWatched(upgrade) && upgrade.viaBridge)
-  const needed = rows.filter(({ upgrade }) => upgrade.retryAt !== null || isSilenceWatched(upgrade))
+  const needed = rows.filter(({ upgrade }) => upgrade.retryAt !== null || maySayMuch(task, upgrade))
   if (!needsVouching && needed.length === 0) return { handedOver: null, devices: new Map() }
   const { run } = task
   const { product, devices } = await readDueDevices(
@@ -78,6 +80,11 @@ async function lookOutside(task: TaskContext, rows: DeviceRow[]): Promise<Outsid
     devices: new Map(devices.map((device) => [device.id, device])),
   }
 }
+
+/** Is the device's silence watched, and long enough for its device to be looked up? */
+const maySayMuch = (task: TaskContext, upgrade: Upgrade) =>
+  isSilenceWatched(upgrade) &&
+  (upgrade.status !== 'upgrading' || lastHeardAt(upgrade) + timeoutMs(task) <= task.now())
 
 /** Returns false if the bridge has not yet vouched for its silence: nothing is written, and it is looked at again. */
 function lookAt(task: TaskContext, row: DeviceRow, outside: Outside): boolean {
@@ -130,8 +137,9 @@ function judgeSilence(
   }
   const from = Math.max(lastHeardAt(row.upgrade), viaBridge ? (handedOver?.steadySince ?? 0) : 0)
   const silentAt = from + timeoutMs(task) + stoppedMs(task.run, from, now)
-  // Nobody listens to a disabled device, and nobody lets one download whose links are stopped.
-  if (device?.enabled === false || areLinksStopped(task.run)) return 'unvouched'
+  if (device?.enabled === false) return silentAt > now ? [row, silentAt] : lookAtDisabled(task, row)
+  // Nobody lets a device download whose links are stopped.
+  if (areLinksStopped(task.run)) return 'unvouched'
   if (silentAt > now) return [row, silentAt]
   if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return 'unvouched'
   if (status === 'upgrading') {
@@ -152,6 +160,13 @@ function judgeSilence(
     return [reminded, now + Math.max(timeoutMs(task), CONNECTED_LOOK_AGAIN_MS)]
   }
   return [changeDevice(task, row, { type: 'gone' }, { code: unseen ? 'gone_after_100' : 'gone' }), 0]
+}
+
+/** Nobody listens to a disabled device: its state stays, and it is no evidence for a wave. */
+function lookAtDisabled(task: TaskContext, row: DeviceRow): [DeviceRow, number] | 'unvouched' {
+  const note = { code: 'waits', params: { reason: reason('device_disabled') } } as const
+  const changed = changeDevice(task, row, { type: 'unheard' }, note)
+  return changed === row ? 'unvouched' : [changed, task.now() + MAX_LOOK_AGAIN_MS]
 }
 
 /**

@@ -236,6 +236,18 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         limit,
         which,
       ),
+    /** Of these devices, which package the notices of their attempts name. */
+    readChosen: (deviceIds: string[]): Map<string, number> =>
+      new Map(
+        sql
+          .exec<{ device_id: string; chosen: number }>(
+            `SELECT device_id, state ->> 'packageIndex' AS chosen FROM devices
+             WHERE device_id IN (SELECT value FROM json_each(?)) AND state ->> 'packageIndex' IS NOT NULL`,
+            JSON.stringify(deviceIds),
+          )
+          .toArray()
+          .map(({ device_id, chosen }) => [device_id, chosen]),
+      ),
     /** Devices that wait to be told something (`UNTIL_TOLD`). */
     readHeld: (after: string, limit: number): string[] =>
       sql

@@ -546,12 +546,18 @@ export class Reference {
   /** A device that said 100 % outlives it, or is gone. */
   lookAfter100(d: Device, isGone: boolean, isUnseen: boolean): void {
     const isSilent = this.silentAt(d) <= this.now
-    const isStill = this.now >= d.heardAt + STILL_THERE_MS
-    if ((isStill && d.online === true) || (isSilent && d.online === null)) {
+    const isStill = this.now >= Math.ceil((d.heardAt + STILL_THERE_MS) / 10_000) * 10_000
+    // Without a gate that waits for it, it is looked at later.
+    const isLooked = this.rules.waves || this.rules.haltOn ? isStill : isSilent
+    if ((isLooked && isStill && d.online === true) || (isSilent && d.online === null)) {
       if (isUnseen) throw new Error(`${d.id} was seen again`)
       this.seenAgain(d)
     } else {
-      if (!isUnseen) throw new Error(`${d.id} was not seen again`)
+      if (!isUnseen && !(isStill && d.online === true)) throw new Error(`${d.id} was not seen again`)
+      if (!isUnseen) {
+        this.seenAgain(d)
+        return
+      }
       const mayBeGone = isSilent && d.online === false
       if (isGone && !mayBeGone) throw new Error(`${d.id} is not gone after 100 %`)
       if (!isGone && mayBeGone && isStill) throw new Error(`${d.id} is gone after 100 %`)

@@ -103,6 +103,35 @@ describe('the usual brick: 100 %, a restart, and never seen again', () => {
   })
 })
 
+describe('a disabled device', () => {
+  it.each<[string, number | null]>([
+    ['told', null],
+    ['upgrading', 50],
+    ['at 100 %', 100],
+  ])(
+    'a device that is disabled while it is %s holds up no wave: another is reached in its place',
+    async (_, step) => {
+      const fleet = await makeRolloutFleet(10)
+      await fleet.all(fleet.devices, presence('connected'))
+      const task = await fleet.upgradeTo('v2', { policy: { waves: [{ percent: 10 }, { percent: 100 }] } })
+      const [device] = (await fleet.takeNotices()) as [LabDevice]
+      if (step !== null) await fleet.all([device], (each) => progresses(each, step))
+      await fleet.all([device], presence('disconnected'))
+      const { status } = await task.device(device)
+      await fleet.admin.call('PATCH', `/api/v1/devices/${device.id}`, { enabled: false })
+      const next: LabDevice[] = []
+      for (let hours = 0; hours < 4; hours++) {
+        await fleet.wait(61 * MINUTE)
+        next.push(...(await fleet.takeNotices()).filter((each) => each !== device))
+        if (next.length > 0) await fleet.succeed(next)
+      }
+      expect(next).toHaveLength(9)
+      expect((await task.device(device)).status).toBe(status)
+      expect((await task.get()).failed).toBe(0)
+    },
+  )
+})
+
 type Sign = (fleet: RolloutFleet, device: LabDevice) => Promise<unknown>
 const post =
   (item: (device: LabDevice) => Item): Sign =>
