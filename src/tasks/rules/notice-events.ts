@@ -66,6 +66,9 @@ function didNotGoOut(upgrade: Upgrade, offer: Offer): Upgrade {
   }
 }
 
+const givenBack = (upgrade: Upgrade, offer: Offer): Upgrade =>
+  offer.sent || offer.sentEarlier ? upgrade : { ...upgrade, offer: { ...offer, returned: true } }
+
 export function answered(
   upgrade: Upgrade,
   result: 'taken' | 'offline' | 'returned',
@@ -74,7 +77,7 @@ export function answered(
 ): Upgrade {
   const { offer } = upgrade
   if (isEnded(upgrade.status) || offer?.noticeId !== noticeId) return upgrade
-  if (result === 'returned') return owedAgain(upgrade)
+  if (result === 'returned') return owedAgain(givenBack(upgrade, offer))
   if (result === 'offline') {
     const untold = didNotGoOut(upgrade, offer)
     // Otherwise the device is told when it turns up.

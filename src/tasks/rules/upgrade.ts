@@ -44,6 +44,8 @@ export interface Offer {
   repush: boolean
   /** An Upgrading device asked for it: it goes out also while the task is paused. */
   asked: boolean
+  /** The bridge gave it back, and it had never gone out. */
+  returned?: boolean
   /** The device was seen since: it is told again if the broker had found no subscription just before. */
   turnedUp: boolean
   /** Was it connected when the notice was made? Null if its broker cannot tell. */
@@ -128,7 +130,7 @@ export interface Upgrade {
 export type UpgradeEvent =
   | {
       type: 'offered'
-      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'turnedUp'> & { packageIndex: number }
+      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'returned' | 'turnedUp'> & { packageIndex: number }
       unsure: boolean
       neverReported: boolean
     }
@@ -330,7 +332,7 @@ export function end(
     heldBy: null,
     gone: false,
     retryAt: null,
-    mayHaveNotice: upgrade.pushes > 0 || upgrade.offer !== null,
+    mayHaveNotice: upgrade.pushes > 0 || (upgrade.offer !== null && !upgrade.offer.returned),
     ...more,
   }
 }

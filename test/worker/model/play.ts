@@ -345,8 +345,11 @@ class Player {
       }),
       halt: { epoch: model.epoch, settled: settled.length, failed: settled.filter(hasFailed).length },
     }
-    // Texts are compared much faster.
-    if (JSON.stringify(actual) !== JSON.stringify(expected)) expect(actual).toEqual(expected)
+    // Texts are compared much faster, and say what differs.
+    for (const key of Object.keys(expected) as (keyof typeof expected)[]) {
+      const [is, should] = [JSON.stringify(actual[key]), JSON.stringify(expected[key])]
+      if (is !== should) throw new Error(`${key}: ${is}\nshould be ${should}`)
+    }
   }
 
   /** Lets everything settle, and compares D1 with the task. */

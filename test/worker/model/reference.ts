@@ -489,7 +489,8 @@ export class Reference {
 
   // ---- The share of first notices -----------------------------------------------------------------------
 
-  isFirstWaiting = () => this.due().some((d) => d.pushes === 0)
+  isFirstWaiting = () =>
+    this.devices.some((d) => !ended(d) && d.owed !== 'no' && d.pushes === 0 && d.wave <= this.openWave)
 
   /** Of so many notices now, how many may be sent again. */
   resends = (quota: number) =>

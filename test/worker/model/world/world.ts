@@ -335,7 +335,9 @@ export class World {
   async report(device: PlayedDevice): Promise<void> {
     if (device.isEnabled && !device.isDeleted) {
       this.sign(device)
-      device.certain = device.runs
+      // A notice that the bridge still has may go out after this.
+      const isOnItsWay = this.stage.frames.some(({ notice }) => notice.device === device.id)
+      device.certain = isOnItsWay ? null : device.runs
       device.toldSince.clear()
     }
     device.before = null
@@ -381,9 +383,10 @@ export class World {
       if (found !== 'returned') items.push({ kind: 'sent', notice })
       if (found !== 'sent') items.push({ kind: 'taken', notice, result: found })
       if (found !== 'taken' && found !== 'sent') continue
-      if (found === 'sent' && !this.isTaken(device)) continue
-      device.heard = JSON.parse(payload).params
-      const wasThere = device.isOnline || !device.isPresenceKnown
+      // A notice that was only announced may have been lost.
+      const isHeard = this.isTaken(device)
+      if (isHeard) device.heard = JSON.parse(payload).params
+      const wasThere = isHeard && (device.isOnline || !device.isPresenceKnown)
       const told = device.told.get(notice.task)
       if (!told?.wasThere) {
         device.told.set(notice.task, { tick: told?.tick ?? ++this.tick, wasThere })
