@@ -212,6 +212,7 @@ class Player {
       case 'flash':
       case 'flashAndReport':
       case 'flashInSilence':
+        if (device.heard === null) return
         // After a restart it finds that it runs what it is told.
         if (device.heard?.version === device.runs) {
           device.heard = null
