@@ -385,7 +385,11 @@ export class World {
       if (found !== 'taken' && found !== 'sent') continue
       // A notice that was only announced may have been lost.
       const isHeard = this.isTaken(device)
-      if (isHeard) device.heard = JSON.parse(payload).params
+      if (isHeard) {
+        const params: Notice['params'] = JSON.parse(payload).params
+        device.heard = params
+        device.toldSince.add(`${notice.task} ${params.size}`)
+      }
       const wasThere = isHeard && (device.isOnline || !device.isPresenceKnown)
       const told = device.told.get(notice.task)
       if (!told?.wasThere) {
