@@ -19,7 +19,9 @@ export function faultOfNotice(
   if ((source !== '') !== (params.isDiff === 1)) return 'a diff says that it is one'
   const isSaidAgain = device.toldSince.has(`${taskId} ${params.size}`)
   device.toldSince.add(`${taskId} ${params.size}`)
-  if (source !== '' && device.runs !== source && !isSaidAgain) {
+  // A device that has flashed in silence what it was told in this attempt is told so again: it runs the target already.
+  const runsTarget = device.runs === params.version
+  if (source !== '' && device.runs !== source && !isSaidAgain && !runsTarget) {
     return `a diff from ${source} went to ${device.token}, which runs ${device.runs}`
   }
   const task = world.tasks.find(({ id }) => id === taskId)
