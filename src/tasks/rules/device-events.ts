@@ -105,6 +105,7 @@ export function reportedTarget(
     ...heard(upgrade, event.viaBridge, rules),
     // The next notice chooses its package by this report.
     packageIndex: null,
+    reportedSinceNotice: true,
     reportedTarget: true,
     reportedSince: true,
   }
@@ -148,6 +149,7 @@ export function reportedOther(
     ...heard(upgrade, event.viaBridge, rules),
     // The next notice chooses its package by this report.
     packageIndex: null,
+    reportedSinceNotice: true,
     neverReported: false,
   })
   // It may wait for just this version: a differential package starts from one.

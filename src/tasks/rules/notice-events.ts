@@ -50,6 +50,7 @@ const wentOut = (upgrade: Upgrade, linkExpiresAt: number, repush: boolean): Upgr
   ...upgrade,
   pushes: upgrade.pushes + 1,
   repushes: upgrade.repushes + (repush ? 1 : 0),
+  reportedSinceNotice: false,
   earlierLinkExpiresAt: upgrade.linkExpiresAt,
   linkExpiresAt: Math.max(upgrade.linkExpiresAt ?? 0, linkExpiresAt),
 })

@@ -101,6 +101,8 @@ export interface Upgrade {
   /** It was told, or spoke, through a bridge in this attempt: the bridge's silence must not count as the device's. */
   viaBridge: boolean
   reached100: boolean
+  /** It reported its version after the last notice of this attempt went out. */
+  reportedSinceNotice: boolean
   /** It reported a version after it ended, or ended by a report: what it runs is certain. */
   reportedSince: boolean
   /** Which of the task's packages the notices of this attempt name, since the device last reported; null before. */
@@ -130,7 +132,9 @@ export interface Upgrade {
 export type UpgradeEvent =
   | {
       type: 'offered'
-      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'returned' | 'turnedUp'> & { packageIndex: number }
+      offer: Omit<Offer, 'sent' | 'sentEarlier' | 'repush' | 'asked' | 'returned' | 'turnedUp'> & {
+        packageIndex: number
+      }
       unsure: boolean
       neverReported: boolean
     }
@@ -229,6 +233,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   lastMessageAt: null,
   viaBridge: false,
   reached100: false,
+  reportedSinceNotice: false,
   reportedSince: false,
   packageIndex: null,
   reportedTarget: false,
@@ -314,6 +319,9 @@ export const because = (why: Reason | null, said: string | null = null) => ({
   description: why === null ? said : inEnglish(why),
 })
 
+/** The bridge has a notice for it, which may still go out. */
+const isOnItsWay = ({ offer }: Upgrade) => offer !== null && !offer.returned
+
 /** The upgrade ends: nothing is owed any more. Without a reason the device's own words stay. */
 export function end(
   upgrade: Upgrade,
@@ -332,7 +340,8 @@ export function end(
     heldBy: null,
     gone: false,
     retryAt: null,
-    mayHaveNotice: upgrade.pushes > 0 || (upgrade.offer !== null && !upgrade.offer.returned),
+    reportedSince: upgrade.reportedSince || (upgrade.reportedSinceNotice && !isOnItsWay(upgrade)),
+    mayHaveNotice: upgrade.pushes > 0 || isOnItsWay(upgrade),
     ...more,
   }
 }

@@ -194,6 +194,8 @@ class Player {
         if (device.isEnabled) world.sign(device)
         return world.says(device, 'inform', { id: '1', params: { version: '1', module: 'WIFI' } })
       case 'flashByHand':
+        // Nobody would hear of it.
+        if (!device.isEnabled) return
         device.runs = `v${1 + (Math.abs(code) % 3)}`
         return world.report(device)
       case 'start':

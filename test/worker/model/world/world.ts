@@ -42,6 +42,8 @@ export interface PlayedDevice {
   heard: Notice['params'] | null
   /** It last reported this version, in this product, and no notice was made for it since. */
   certain: string | null
+  /** A notice was announced, and its fate is unknown: it may still come. */
+  isAwaiting: boolean
   /** Since its last report it was told so, by task and package: the package of an attempt stays until the device reports. */
   toldSince: Set<string>
   /** By task: when it was first told, and whether it may have been there. */
@@ -219,6 +221,7 @@ export class World {
       isDeleted: false,
       heard: null,
       certain: null,
+      isAwaiting: false,
       toldSince: new Set(),
       told: new Map(),
       at100: new Map(),
@@ -337,7 +340,7 @@ export class World {
       this.sign(device)
       // A notice that the bridge still has may go out after this.
       const isOnItsWay = this.stage.frames.some(({ notice }) => notice.device === device.id)
-      device.certain = isOnItsWay ? null : device.runs
+      device.certain = isOnItsWay || device.isAwaiting ? null : device.runs
       device.toldSince.clear()
     }
     device.before = null
@@ -382,6 +385,7 @@ export class World {
       const found = result === 'taken' && !this.isTaken(device) ? 'offline' : result
       if (found !== 'returned') items.push({ kind: 'sent', notice })
       if (found !== 'sent') items.push({ kind: 'taken', notice, result: found })
+      device.isAwaiting = found === 'sent'
       if (found !== 'taken' && found !== 'sent') continue
       // A notice that was only announced may have been lost.
       const isHeard = this.isTaken(device)
