@@ -174,6 +174,21 @@ describe('the version of a device', () => {
     await lab.bridge.publish(again.frame)
   })
 
+  it('a device that reported after its last notice runs that version for certain, also if its upgrade is cancelled then', async () => {
+    const lab = await makeLab()
+    const [device] = lab.devices as [LabDevice]
+    await lab.bridge.post([reports(device, 'v1')])
+    const task = await lab.upgradeTo('v2')
+    await lab.push(device)
+    await lab.admin.call('POST', `/api/v1/products/${lab.productId}/freeze`)
+    await lab.bridge.post([reports(device, 'v1')])
+    await task.post(`/devices/${device.id}/cancel`)
+    await lab.admin.call('POST', `/api/v1/products/${lab.productId}/unfreeze`)
+    const packageIds = [await diff(lab, 'v3', 'v1'), await lab.addPackage('v3')]
+    await lab.addTask('', { packageId: undefined, packageIds })
+    expect((await lab.push(device)).notice.params.isDiff).toBe(1)
+  })
+
   it('a device that reports just before its notice reaches it is never sent the same diff again', async () => {
     const lab = await makeLab()
     const [device] = lab.devices as [LabDevice]
