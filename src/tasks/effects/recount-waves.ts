@@ -1,16 +1,17 @@
 import { countIn } from '../rules/counts.ts'
-import { newWave } from '../rules/task-run.ts'
+import { unfinished } from '../rules/task.ts'
+import { newWave, type TaskRun } from '../rules/task-run.ts'
 import { waveOf } from './change-device.ts'
 import type { TaskContext } from './task-context.ts'
 
-/** An earlier release counted less of its waves, and some of it wrongly: all is counted anew from the devices, once. */
+/** An earlier release counted less of its waves, and some of it wrongly: then all is counted anew from the devices. */
 export function recountIfOld(task: TaskContext): void {
   const { run, storage, now, save } = task
-  if (run.waves.every((wave) => wave.size !== undefined)) return
-  run.waves = run.waves.map(({ devices, openedAt, goodSince }) => ({
+  if (isPlausible(run)) return
+  run.waves = run.waves.map(({ devices, size = devices, openedAt, goodSince }) => ({
     ...newWave(),
     devices,
-    size: devices,
+    size,
     openedAt,
     goodSince,
   }))
@@ -22,4 +23,11 @@ export function recountIfOld(task: TaskContext): void {
     }
   }
   save()
+}
+
+/** Also after a release was taken back for a while: it did not count what it does not know. */
+function isPlausible({ waves, counts }: TaskRun): boolean {
+  const waiting = waves.reduce((sum, wave) => sum + wave.waiting, 0)
+  const figures = waves.flatMap(({ size, reached, waiting, underWay }) => [size, reached, waiting, underWay])
+  return figures.every((figure) => figure >= 0) && waiting <= unfinished(counts)
 }
