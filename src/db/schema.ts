@@ -287,8 +287,11 @@ export const upgrades = sqliteTable(
     doubtVersion: text(),
     /** A Success by 100 % whose version the device has not reported yet. */
     assumedVersion: text(),
-    /** 1: an upgrade ended, and what the device runs since is unknown until it reports (src/protocol/README.md#certainty). */
-    isUnknown: integer({ mode: 'boolean' }),
+    /**
+     * An upgrade ended, and what the device runs is not certain until it reports (src/protocol/README.md#certainty). 2: it
+     * reported after the last notice of that upgrade, on which it may still act; 1: it did not even that.
+     */
+    isUnknown: integer(),
     /** The newest task that waits for the slot. */
     waitingTaskId: text(),
     waitingRank: text(),

@@ -148,7 +148,7 @@ export async function moveDevice(db: Db, device: Device, productId: string): Pro
         waitingTaskId: null,
         waitingRank: null,
         doubtVersion: null,
-        isUnknown: true,
+        isUnknown: 1,
         assumedVersion: null,
       })
       .where(and(eq(upgrades.deviceId, device.id), eq(upgrades.active, false), isThere)),

@@ -38,6 +38,7 @@ interface DueRecord {
   device_notice_id: number | null
   version: string | null
   is_certain: number
+  is_reported: number
   task_id: string | null
   rank: string
   active: number
@@ -52,13 +53,17 @@ interface DueRecord {
 
 /** Does the device run `m.version` for certain (src/protocol/README.md#certainty)? `d`, `m`, `u`: its rows. */
 export const CERTAIN = `(m.version IS NOT NULL AND coalesce(m.product_id, d.product_id) IS d.product_id
+    AND u.is_unknown IS NULL AND coalesce(u.assumed_version, m.version) = m.version)`
+
+/** The same, or a notice that went out before the report may still be acted on. */
+const REPORTED = `(m.version IS NOT NULL AND coalesce(m.product_id, d.product_id) IS d.product_id
     AND u.is_unknown IS NOT 1 AND coalesce(u.assumed_version, m.version) = m.version)`
 
 const DUE_DEVICES_SQL = `
   SELECT j.value AS id, d.product_id, d.enabled, d.online, d.number, d.access_token, d.topic_family,
     d.topic_family = 'devices' AND ${numberIsTopic()} AS number_is_topic,
     (SELECT max(last_notice_id) FROM upgrades WHERE device_id = j.value) AS device_notice_id,
-    m.version, ${CERTAIN} AS is_certain, u.task_id, u.rank, u.active, u.last_notice_id, u.succeeded_task_id, u.succeeded_rank,
+    m.version, ${CERTAIN} AS is_certain, ${REPORTED} AS is_reported, u.task_id, u.rank, u.active, u.last_notice_id, u.succeeded_task_id, u.succeeded_rank,
     u.doubt_version, u.waiting_task_id, u.waiting_rank,
     (SELECT target_version FROM tasks WHERE id = u.waiting_task_id) AS waiting_version
   FROM json_each(?1) j
@@ -124,6 +129,7 @@ function toDueDevice(row: DueRecord, frozen: boolean): AddressedDevice {
     frozen,
     version: row.version,
     isCertain: row.is_certain === 1,
+    isReported: row.is_reported === 1,
     chosenPackageId: null,
     lastNoticeId: row.device_notice_id ?? 0,
     online: row.online === null ? null : row.online === 1,
@@ -277,7 +283,7 @@ export async function settleUpgrades(
              WHEN j.value ->> 'status' = 'success' THEN NULL
              WHEN NOT (j.value ->> 'isDoubtful') THEN doubt_version
              WHEN coalesce(doubt_version, ?4) = ?4 THEN ?4 ELSE '*' END,
-           is_unknown = CASE j.value ->> 'after' WHEN 'unknown' THEN 1 WHEN 'same' THEN is_unknown WHEN 'assumed' THEN is_unknown END,
+           is_unknown = CASE j.value ->> 'after' WHEN 'unknown' THEN 1 WHEN 'doubtful' THEN 2 WHEN 'same' THEN is_unknown WHEN 'assumed' THEN is_unknown END,
            assumed_version = CASE j.value ->> 'after' WHEN 'assumed' THEN ?4 WHEN 'same' THEN assumed_version END
          FROM json_each(?1) j
          WHERE upgrades.device_id = j.value ->> 'deviceId' AND module = ?2 AND task_id = ?3 AND (

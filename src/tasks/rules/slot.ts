@@ -28,6 +28,8 @@ export interface DueDevice {
   version: string | null
   /** Does it run that version for certain (src/protocol/README.md#certainty)? */
   isCertain: boolean
+  /** Has no notice gone out since it reported that version? One of before may still be acted on. */
+  isReported: boolean
   /** The package of the notices that went out in this attempt since its last report; null if none did. */
   chosenPackageId: string | null
   slot: Slot | null
@@ -77,7 +79,8 @@ export function decideSlot(device: DueDevice, me: Contender): SlotDecision {
   }
   if (slot?.active && !isMine) return { type: 'busy', holder: slot.taskId }
   const isOnTarget = device.version === me.targetVersion
-  const newer = device.isCertain && !isOnTarget ? me.newerTargets.get(device.version ?? '') : undefined
+  // No task downgrades a device; where that is in doubt, an older one stands back.
+  const newer = device.isReported && !isOnTarget ? me.newerTargets.get(device.version ?? '') : undefined
   if (newer !== undefined) return { type: 'superseded', by: newer }
   if (isOnTarget && device.isCertain && !isMine) return { type: 'alreadyOnTarget' }
   if (!choosePackage(me.packages, device)) return { type: 'hold', by: noneFits(me.packages, device) }

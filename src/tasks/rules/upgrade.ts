@@ -340,7 +340,7 @@ export function end(
     heldBy: null,
     gone: false,
     retryAt: null,
-    reportedSince: upgrade.reportedSince || (upgrade.reportedSinceNotice && !isOnItsWay(upgrade)),
+    reportedSinceNotice: upgrade.reportedSinceNotice && !isOnItsWay(upgrade),
     mayHaveNotice: upgrade.pushes > 0 || isOnItsWay(upgrade),
     ...more,
   }
@@ -349,10 +349,14 @@ export function end(
 /**
  * What an ended upgrade says of the version that the device runs now (src/protocol/README.md#certainty). `same`: what
  * it ran before. `confirmed`: the target, as it reported. `reported`: what it reported since. `assumed`: the target, by
- * 100 %. `unknown`: a notice went out.
+ * 100 %. `unknown`: a notice went out. `doubtful`: likewise, and the device reported after that; it may still do as it was
+ * told.
  */
-export function versionAfter(upgrade: Upgrade): 'same' | 'confirmed' | 'reported' | 'assumed' | 'unknown' {
+export function versionAfter(
+  upgrade: Upgrade,
+): 'same' | 'confirmed' | 'reported' | 'assumed' | 'unknown' | 'doubtful' {
   if (upgrade.reportedSince) return upgrade.reportedTarget ? 'confirmed' : 'reported'
   if (!upgrade.mayHaveNotice || codeOf(upgrade.cause) !== null) return 'same'
-  return upgrade.status === 'success' ? 'assumed' : 'unknown'
+  if (upgrade.status === 'success') return 'assumed'
+  return upgrade.reportedSinceNotice ? 'doubtful' : 'unknown'
 }

@@ -41,6 +41,7 @@ const device = (slot: Partial<Slot> | null, more: Partial<DueDevice> = {}): DueD
   frozen: false,
   version: 'v1',
   isCertain: true,
+  isReported: true,
   chosenPackageId: null,
   slot: slot && slotOf(slot),
   ...more,
@@ -135,10 +136,14 @@ it('a device whose version is uncertain gets the full package, or waits', () => 
 })
 
 it('a device is on the target, or beyond it, only if its version is certain', () => {
-  expect(decideSlot(device(null, { version: 'v2', isCertain: false }), me)).toEqual({ type: 'claim' })
+  expect(decideSlot(device(null, { version: 'v2', isCertain: false, isReported: false }), me)).toEqual({
+    type: 'claim',
+  })
   const newer = { ...me, newerTargets: new Map([['v3', 'newer']]) }
   expect(decideSlot(device(null, { version: 'v3' }), newer)).toEqual({ type: 'superseded', by: 'newer' })
-  expect(decideSlot(device(null, { version: 'v3', isCertain: false }), newer)).toEqual({ type: 'claim' })
+  expect(decideSlot(device(null, { version: 'v3', isCertain: false, isReported: false }), newer)).toEqual({
+    type: 'claim',
+  })
   const mine = { active: true, taskId: 'me', rank: '5' }
   expect(decideSlot(device(mine, { version: 'v3' }), newer)).toEqual({ type: 'superseded', by: 'newer' })
 })
