@@ -15,8 +15,8 @@ export interface MeantModule {
 
 /** The module that is known by this name: the product's word for `default`, else one that something here has. */
 export function knownModule({ modules, defaultModuleParam }: Sender, name: string): MeantModule | undefined {
-  if (name === DEFAULT_MODULE || modules.has(name)) return { module: name }
   if (name === defaultModuleParam) return { module: DEFAULT_MODULE }
+  if (name === DEFAULT_MODULE || modules.has(name)) return { module: name }
   const lower = name.toLowerCase()
   if (lower === defaultModuleParam?.toLowerCase()) return { module: DEFAULT_MODULE, named: name }
   const alike = [...modules, DEFAULT_MODULE].find((module) => module.toLowerCase() === lower)

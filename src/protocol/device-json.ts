@@ -117,7 +117,9 @@ function findFields(text: string): Partial<Record<Field, string | ExactNumber>> 
       return value === undefined ? [] : [[field, value] as const]
     }),
   )
-  const isModuleLost = found.module === undefined && QUOTED_MODULE.test(text)
+  // A version without its module would be that of the whole firmware: it may stand in the part that was cut off.
+  const isCut = found.version !== undefined && !text.trimEnd().endsWith('}')
+  const isModuleLost = found.module === undefined && (isCut || QUOTED_MODULE.test(text))
   return isModuleLost || (found.step === undefined && found.version === undefined) ? undefined : found
 }
 

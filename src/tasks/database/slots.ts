@@ -289,6 +289,7 @@ export async function settleUpgrades(
          WHERE upgrades.device_id = j.value ->> 'deviceId' AND module = ?2 AND task_id = ?3 AND (
            active = 1 OR (j.value ->> 'status' = 'success' AND doubt_version IS NOT NULL)
            OR (j.value ->> 'after' IN ('reported', 'confirmed') AND is_unknown)
+           OR (j.value ->> 'after' = 'unknown' AND is_unknown IS NOT 1)
            OR (j.value ->> 'after' = 'reported' AND assumed_version IS NOT NULL))
          RETURNING device_id AS deviceId, waiting_task_id AS taskId`,
       )

@@ -148,6 +148,7 @@ function endedAnew(before: Upgrade, after: Upgrade): boolean {
     before.status !== after.status ||
     before.description !== after.description ||
     before.rolledBack !== after.rolledBack ||
-    before.reportedSince !== after.reportedSince
+    before.reportedSince !== after.reportedSince ||
+    before.wentOn !== after.wentOn
   )
 }

@@ -30,6 +30,7 @@ export async function sendPage(task: TaskContext): Promise<boolean> {
   if (!plan.open || run.cuts === null || run.sendCursor === null) return false
   const cursor = run.sendCursor
   const wave = openWave(run)
+  const filledAt = run.waves[wave]?.filledAt
   const { rows, next } = storage.readFresh(cursor, plan.quota, inOpenWave(task))
   // The rest of the devices is still being taken in.
   const isEnrolling = next === null && run.enrolment !== null
@@ -38,8 +39,8 @@ export async function sendPage(task: TaskContext): Promise<boolean> {
     task,
     rows.map(({ deviceId }) => deviceId),
   )
-  // If a wave opened meanwhile, sending begins again from the first device.
-  if (openWave(run) !== wave) return true
+  // If a wave opened or was filled up meanwhile, sending begins again from the first device.
+  if (openWave(run) !== wave || run.waves[wave]?.filledAt !== filledAt) return true
   if (unsent === undefined) run.sendCursor = isEnrolling ? rows.at(-1)!.deviceId : next
   else {
     const at = rows.findIndex((row) => row.deviceId === unsent)

@@ -13,6 +13,9 @@ const MAX_BLOCKED_MS = 15 * 60_000
 /** The hub calls when a bridge has credit again, and a product is unfrozen by a call: this is for the call that was lost. */
 const BLOCKED_MS = 30_000
 
+/** The id of no package, so that only the full one fits. */
+const FULL_ONLY = ''
+
 export interface Turn {
   product: DueProduct
   /** The devices that may be sent a notice, once their slot is claimed. */
@@ -42,9 +45,10 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
   const busy = new Map<string, string[]>()
   let isFrozen = product === null
   for (const looked of found) {
-    const index = chosen.get(looked.id)
-    const device =
-      index === undefined ? looked : { ...looked, chosenPackageId: spec.packages[index]?.id ?? null }
+    const told = chosen.get(looked.id)
+    // After 100 % it may run the target already: a diff from the version of before fits no more.
+    const pkg = told && (told.at100 ? FULL_ONLY : spec.packages[told.index]?.id)
+    const device = told === undefined ? looked : { ...looked, chosenPackageId: pkg ?? null }
     const decision = decideSlot(device, me)
     if (decision.type === 'claim') devices.push(device)
     else if (decision.type === 'frozen') isFrozen = true
@@ -122,6 +126,8 @@ type StandingBack = Exclude<SlotDecision, { type: 'claim' | 'frozen' | 'busy' }>
 function standBack(task: TaskContext, deviceId: string, decision: StandingBack): void {
   if (decision.type === 'hold') noteHolding(task)
   changeStored(task, deviceId, toEvent(decision), toNote(decision))
+  // It was deleted or moved, and the task not told.
+  if (decision.type === 'cancel') changeStored(task, deviceId, { type: 'left' }, { code: 'device_left' })
 }
 
 const toEvent = (decision: StandingBack): UpgradeEvent => {

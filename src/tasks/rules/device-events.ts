@@ -38,15 +38,16 @@ export function progressed(
   rules: UpgradeRules,
 ): Upgrade {
   const { step, description } = event
-  if (upgrade.status === 'success' && step < 0) return failedAfterAll(upgrade, step, description)
+  if (upgrade.status === 'success' && step < 0) return failedAfterAll(upgrade, step, description, rules.now)
   // The same 100 once more may have been said, or sent again, before the device restarts.
-  if (isEnded(upgrade.status)) return step === 100 ? upgrade : seenAgain(upgrade)
+  if (isEnded(upgrade.status)) return saidAfterEnd(upgrade, step)
   // Progress from a device that was sent nothing in this attempt changes nothing.
   if (upgrade.pushes === 0) return upgrade
   const next: Upgrade = {
     ...heard(upgrade, event.viaBridge, rules),
     step,
     description,
+    ...gotFurther(upgrade, step),
     // Progress after `sent` shows that the device has the notice: a lost PUBACK need not be waited for.
     ...(upgrade.offer?.sent && { offer: null, owed: 'no' }),
     // A notice was owed because it subscribed: now that it has begun, another one would only restart its download.
@@ -59,6 +60,17 @@ export function progressed(
     return { ...reached, status: 'upgrading' }
   }
   return end(reached, 'success', upgrade.unsure ? reason('unverified') : null, { unseen: true })
+}
+
+/** A flaky link is no wrong version: whoever got further than ever before is told again as often as at first. */
+const gotFurther = (upgrade: Upgrade, step: number) =>
+  step > (upgrade.bestStep ?? -1) ? { bestStep: step, ...(upgrade.repushes > 0 && { repushes: 0 }) } : {}
+
+function saidAfterEnd(upgrade: Upgrade, step: number): Upgrade {
+  if (upgrade.status === 'success') return step === 100 ? upgrade : seenAgain(upgrade)
+  // It was given up here, and goes on all the same.
+  const isNews = upgrade.mayHaveNotice && !upgrade.reportedTarget && !upgrade.wentOn
+  return step >= 0 && isNews ? { ...upgrade, wentOn: true } : upgrade
 }
 
 const wasJustTold = (upgrade: Upgrade, rules: UpgradeRules) =>
@@ -90,10 +102,16 @@ function failed(before: Upgrade, next: Upgrade, rules: UpgradeRules): Upgrade {
 }
 
 /** −1 … −4 after 100 %, before any report: the image that was taken for good did not last. */
-function failedAfterAll(upgrade: Upgrade, step: number, said: string | null): Upgrade {
+function failedAfterAll(upgrade: Upgrade, step: number, said: string | null, now: number): Upgrade {
   if (!upgrade.reached100 || upgrade.reportedTarget || upgrade.rolledBack) return seenAgain(upgrade)
   const failure = reason(causeOf(step), { said: said || null })
-  return { ...seenAgain(upgrade), ...because(reason('failed_after_100', { failure })), rolledBack: true }
+  const reachedAt = upgrade.reachedAt ?? now
+  return {
+    ...seenAgain(upgrade),
+    ...because(reason('failed_after_100', { failure })),
+    reachedAt,
+    rolledBack: true,
+  }
 }
 
 export function reportedTarget(
@@ -108,6 +126,7 @@ export function reportedTarget(
     reportedSinceNotice: true,
     reportedTarget: true,
     reportedSince: true,
+    wentOn: false,
   }
   switch (upgrade.status) {
     case 'pending':
@@ -121,8 +140,10 @@ export function reportedTarget(
     case 'success':
       if (upgrade.rolledBack && event.isHolder) return { ...next, ...because(null), rolledBack: false }
       return upgrade.reportedTarget ? upgrade : seenAgain(next)
-    case 'cancelled':
-      return reportedAfterEnd(upgrade)
+    case 'cancelled': {
+      const after = reportedAfterEnd(upgrade)
+      return after === upgrade ? upgrade : { ...after, reportedTarget: true }
+    }
   }
 }
 
@@ -138,6 +159,7 @@ export function reportedOther(
       ? {
           ...seenAgain(upgrade),
           ...because(reason('rolled_back', { version })),
+          reachedAt: upgrade.reachedAt ?? rules.now,
           rolledBack: true,
           reportedSince: true,
         }
@@ -169,7 +191,9 @@ export function reportedOther(
 }
 
 const reportedAfterEnd = (upgrade: Upgrade): Upgrade =>
-  upgrade.mayHaveNotice && !upgrade.reportedSince ? { ...upgrade, reportedSince: true } : upgrade
+  upgrade.mayHaveNotice && (!upgrade.reportedSince || upgrade.wentOn)
+    ? { ...upgrade, reportedSince: true, wentOn: false }
+    : upgrade
 
 export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return seenAgain(upgrade)

@@ -208,10 +208,16 @@ const WINDOW_STALLED_MS = 60 * MINUTE_MS
 
 /** When to say that the open wave has not moved for a day (ms since 1970); null if no wave waits, or that was said. */
 export function stalledAt({ policy, startAt }: Rules, run: TaskRun, now: number): number | null {
-  const isWaiting = openWave(run) >= 0 && waitingBehind(run) > 0
+  const soaks = run.waves[openWave(run)]?.goodSince != null
+  const isWaiting = openWave(run) >= 0 && waitingBehind(run) > 0 && !soaks
   if (!isWaiting || run.saidStalled || run.status !== 'running' || now < startAt) return null
-  if (policy.window && run.windowSince === null) return null
-  return Math.max(run.movedAt + STALLED_MS, (run.windowSince ?? 0) + WINDOW_STALLED_MS)
+  if (!policy.window) return run.movedAt + STALLED_MS
+  if (run.windowSince === null) return null
+  const closesAt = windowAt(policy.window, now).changesAt
+  return Math.max(
+    run.movedAt + STALLED_MS,
+    Math.min(run.windowSince + WINDOW_STALLED_MS, (run.windowSince + closesAt) / 2),
+  )
 }
 
 export const topUpMs = ({ waves }: TaskSpec['policy'], index: number) =>

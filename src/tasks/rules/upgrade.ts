@@ -101,6 +101,10 @@ export interface Upgrade {
   /** It was told, or spoke, through a bridge in this attempt: the bridge's silence must not count as the device's. */
   viaBridge: boolean
   reached100: boolean
+  /** The highest step of this attempt; null before the first. */
+  bestStep: number | null
+  /** It said that it goes on after its upgrade had ended here: what it runs is unknown until it reports. */
+  wentOn: boolean
   /** It reported its version after the last notice of this attempt went out. */
   reportedSinceNotice: boolean
   /** It reported a version after it ended, or ended by a report: what it runs is certain. */
@@ -233,6 +237,8 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   lastMessageAt: null,
   viaBridge: false,
   reached100: false,
+  bestStep: null,
+  wentOn: false,
   reportedSinceNotice: false,
   reportedSince: false,
   packageIndex: null,
@@ -355,6 +361,7 @@ export function end(
 export function versionAfter(
   upgrade: Upgrade,
 ): 'same' | 'confirmed' | 'reported' | 'assumed' | 'unknown' | 'doubtful' {
+  if (upgrade.wentOn) return 'unknown'
   if (upgrade.reportedSince) return upgrade.reportedTarget ? 'confirmed' : 'reported'
   if (!upgrade.mayHaveNotice || codeOf(upgrade.cause) !== null) return 'same'
   if (upgrade.status === 'success') return 'assumed'

@@ -55,7 +55,8 @@ export function deliver(task: TaskContext, messages: TaskMessage[]): void {
     if (!row || row.upgrade.left) {
       if (group.some(({ event }) => event.type === 'version')) noteNewcomers(task, [deviceId])
     }
-    if (!row) continue
+    // What a device says in another product is not about this one.
+    if (!row || row.upgrade.left) continue
     if (group.some(({ event }) => event.type === 'version')) {
       for (const outdated of task.outdated) outdated.add(deviceId)
     }

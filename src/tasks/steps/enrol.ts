@@ -62,7 +62,8 @@ function spreadOverWaves(task: TaskContext): void {
 function addToWave({ waves }: TaskContext['run'], index: number): void {
   const wave = waves[index]!
   wave.devices++
-  wave.size++
+  // What is to be reached is settled when the wave opens: devices that join one by one do not put off the next.
+  if (wave.openedAt === null || wave.size === 0) wave.size++
   countIn(wave, newUpgrade(), 1)
 }
 

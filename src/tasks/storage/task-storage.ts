@@ -236,17 +236,17 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         limit,
         which,
       ),
-    /** Of these devices, which package the notices of their attempts name. */
-    readChosen: (deviceIds: string[]): Map<string, number> =>
+    /** Of these devices, which package the notices of their attempts name, and whether they said 100 % since. */
+    readChosen: (deviceIds: string[]): Map<string, { index: number; at100: boolean }> =>
       new Map(
         sql
-          .exec<{ device_id: string; chosen: number }>(
-            `SELECT device_id, state ->> 'packageIndex' AS chosen FROM devices
+          .exec<{ device_id: string; chosen: number; at_100: number | null }>(
+            `SELECT device_id, state ->> 'packageIndex' AS chosen, state ->> 'reached100' AS at_100 FROM devices
              WHERE device_id IN (SELECT value FROM json_each(?)) AND state ->> 'packageIndex' IS NOT NULL`,
             JSON.stringify(deviceIds),
           )
           .toArray()
-          .map(({ device_id, chosen }) => [device_id, chosen]),
+          .map(({ device_id, chosen, at_100 }) => [device_id, { index: chosen, at100: at_100 === 1 }]),
       ),
     /** Devices that wait to be told something (`UNTIL_TOLD`). */
     readHeld: (after: string, limit: number): string[] =>

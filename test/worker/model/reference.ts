@@ -54,6 +54,7 @@ const fresh = () => ({
   link: -Infinity,
   earlierLink: -Infinity,
   at100: false,
+  best: -1,
   saidTarget: false,
   rolledBack: false,
   retryAt: null as number | null,
@@ -321,6 +322,7 @@ export class Reference {
         d.earlierLink > -Infinity &&
         d.earlierLink <= this.now)
     this.heard(d, true)
+    if (step > d.best && !(step === -2 && linksExpired)) Object.assign(d, { best: step, repushes: 0 })
     if (step === -2 && linksExpired) {
       if (outstanding(d)) return
       if (d.repushes < this.rules.mismatchPushes) {
