@@ -69,7 +69,7 @@ const gotFurther = (upgrade: Upgrade, step: number) =>
 function saidAfterEnd(upgrade: Upgrade, step: number): Upgrade {
   if (upgrade.status === 'success') return step === 100 ? upgrade : seenAgain(upgrade)
   // It was given up here, and goes on all the same.
-  const isNews = upgrade.mayHaveNotice && !upgrade.reportedTarget && !upgrade.wentOn
+  const isNews = upgrade.pushes > 0 && !upgrade.reportedTarget && !upgrade.wentOn
   return step >= 0 && isNews ? { ...upgrade, wentOn: true } : upgrade
 }
 

@@ -94,7 +94,10 @@ it('a wave that fills up while its page is being sent sends to the device that w
 it('a wave soaks on although devices join it', async () => {
   const fleet = await makeRolloutFleet(8)
   const task = await fleet.upgradeTo('v2', {
-    policy: { dynamic: true, waves: [{ percent: 50, soakMinutes: 240 }, { percent: 100 }] },
+    policy: {
+      dynamic: true,
+      waves: [{ percent: 50, successPercent: 50, soakMinutes: 240 }, { percent: 100 }],
+    },
   })
   await fleet.succeed(await fleet.takeNotices())
   for (let hour = 0; hour < 6; hour++) {
