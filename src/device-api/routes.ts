@@ -10,9 +10,13 @@ import { buildNothingDue, MAX_PAYLOAD_BYTES, type UplinkKind } from '../protocol
 import { authenticateDevice } from './authenticate.ts'
 import { dueNotice, receiveFromDevice } from './device-api.ts'
 
+const MAX_DRAINED_BYTES = 1024 * 1024
+
 const limitBody = bodyLimit({
   maxSize: MAX_PAYLOAD_BYTES,
-  onError: () => {
+  onError: async (c) => {
+    // Who sends a little too much hears so: an answer before the body's end may be lost with the connection.
+    if (Number(c.req.header('content-length')) <= MAX_DRAINED_BYTES) await c.req.raw.arrayBuffer()
     throw tooLarge('message.too_large', 'A message may have at most 64 KiB.')
   },
 })
