@@ -1,7 +1,7 @@
 import type { Env } from '../common/env.ts'
 import { AppError, forbidden } from '../common/errors.ts'
 import { concernedTasks } from '../messages/concerned.ts'
-import { type Gathered, gatherMessage, newGathered } from '../messages/gather.ts'
+import { type Gathered, gatherMessage, newGathered, tellSeen } from '../messages/gather.ts'
 import type { Sender } from '../messages/identify.ts'
 import { keepRejections } from '../messages/keep-rejections.ts'
 import { knownModule } from '../messages/modules.ts'
@@ -65,11 +65,23 @@ export async function dueNotice(
   if (!sender.enabled) throw disabled()
   const module = name === null ? null : (knownModule(sender, name)?.module ?? name)
   const concerned = module === null ? defaultFirst(sender) : concernedTasks(sender, module)
+  const asked = new Set<string>()
+  let notice: Notice | null = null
   for (const { taskId } of concerned) {
-    const notice = await taskStub(env, taskId).handOut(sender.id)
-    if (notice) return notice as Notice
+    asked.add(taskId)
+    notice = (await taskStub(env, taskId).handOut(sender.id)) as Notice | null
+    if (notice) break
   }
-  return buildNothingDue(id)
+  // Tasks that were not asked, for other modules, hear that the device is there.
+  const gathered = newGathered()
+  tellSeen(
+    gathered,
+    0,
+    { ...sender, slots: sender.slots.filter(({ taskId }) => !asked.has(taskId)) },
+    { key: id },
+  )
+  await tellTasks(env, gathered)
+  return notice ?? buildNothingDue(id)
 }
 
 /** Without a module: whatever is due, the whole firmware first. */

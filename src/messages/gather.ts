@@ -175,12 +175,21 @@ export function gatherMessage(
   origin: Origin,
 ): Reason | null {
   const why = readMessage(gathered, index, sender, kind, payload, origin)
+  tellSeen(gathered, index, sender, origin)
+  return why
+}
+
+/** The device is there: whoever has a slot of it and is told nothing else by this item hears so. */
+export function tellSeen(
+  gathered: Gathered,
+  index: number,
+  sender: Sender,
+  { key, order }: Pick<Origin, 'key' | 'order'>,
+): void {
   for (const { taskId } of sender.slots.filter(isWatching)) {
     if (gathered.toTasks.get(taskId)?.at(-1)?.item === index) continue
-    const { key, order } = origin
     tell(gathered, index, taskId, { deviceId: sender.id, key, order, event: { type: 'seen' } })
   }
-  return why
 }
 
 /** Does the slot's task want to know that the device is there? The others hear of the subscription that soon follows. */

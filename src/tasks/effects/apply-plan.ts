@@ -8,8 +8,7 @@ import { queueWebhookEvent } from './webhook-events.ts'
 
 /**
  * Carries out what the rules say now about the task itself: it halts the task, opens the next wave or fills up the open
- * one. Returns what
- * may be sent after that. Every step that sends calls this first, so that nothing goes out after a halt.
+ * one. Returns what may be sent after that. Every step that sends calls this first, so that nothing goes out after a halt.
  */
 export function applyPlan(task: TaskContext): Plan {
   const { spec, run, now } = task

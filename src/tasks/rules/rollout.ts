@@ -216,7 +216,7 @@ export function stalledAt({ policy, startAt }: Rules, run: TaskRun, now: number)
   const closesAt = windowAt(policy.window, now).changesAt
   return Math.max(
     run.movedAt + STALLED_MS,
-    Math.min(run.windowSince + WINDOW_STALLED_MS, (run.windowSince + closesAt) / 2),
+    Math.min(run.windowSince + WINDOW_STALLED_MS, Math.floor((run.windowSince + closesAt) / 2)),
   )
 }
 

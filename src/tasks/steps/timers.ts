@@ -136,10 +136,11 @@ function judgeSilence(
     if (found) return [found, 0]
   }
   const from = Math.max(lastHeardAt(row.upgrade), viaBridge ? (handedOver?.steadySince ?? 0) : 0)
-  const silentAt = from + timeoutMs(task) + stoppedMs(task.run, from, now)
+  // After 100 % it needs no link any more.
+  const silentAt = from + timeoutMs(task) + (unseen ? 0 : stoppedMs(task.run, from, now))
   if (device?.enabled === false) return silentAt > now ? [row, silentAt] : lookAtDisabled(task, row)
   // Nobody lets a device download whose links are stopped.
-  if (areLinksStopped(task.run)) return 'unvouched'
+  if (!unseen && areLinksStopped(task.run)) return 'unvouched'
   if (silentAt > now) return [row, silentAt]
   if (viaBridge && silentAt > (handedOver?.upTo ?? 0)) return 'unvouched'
   if (status === 'upgrading') {

@@ -84,9 +84,15 @@ describe('nothing is written while nothing happens', () => {
     expect(await task.device(device)).toEqual(before)
   })
 
-  it('a device whose product is frozen, or whose bridge is away, costs a handful of rows in six hours', async () => {
+  it.each<[string, (fleet: RolloutFleet) => unknown]>([
+    [
+      'product is frozen',
+      ({ admin, productId }) => admin.call('POST', `/api/v1/products/${productId}/freeze`),
+    ],
+    ['bridge is away', ({ bridge }) => bridge.close()],
+  ])('a device whose %s costs a handful of rows in six hours', async (_, stop) => {
     const fleet = await makeRolloutFleet(1)
-    await fleet.admin.call('POST', `/api/v1/products/${fleet.productId}/freeze`)
+    await stop(fleet)
     await fleet.upgradeTo('v2')
     const written = Object.values(await writtenIn(fleet)).reduce((sum, rows) => sum + rows, 0)
     expect(written).toBeLessThanOrEqual(HOURS * 4 + 6)

@@ -142,7 +142,9 @@ describe('a wave is a number of reached devices', () => {
       fleet.bridge.frames.length = 0
     }
     await expectSane(task)
-    expect((await task.get()).waves[1].openedAt).toBeNull()
+    const [first, second] = (await task.get()).waves
+    expect(first.devices).toBeGreaterThan(2)
+    expect(second.openedAt).toBeNull()
   })
 })
 

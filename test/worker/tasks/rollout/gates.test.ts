@@ -55,6 +55,18 @@ describe('the usual brick: 100 %, a restart, and never seen again', () => {
     })
   })
 
+  it('a pause hides no brick, also with links through the Worker', async () => {
+    const fleet = await makeRolloutFleet(10, { downloads: 'worker' })
+    await fleet.all(fleet.devices, presence('connected'))
+    const task = await fleet.upgradeTo('v2', { policy: { waves: [{ percent: 50 }, { percent: 100 }] } })
+    const told = await fleet.takeNotices()
+    await fleet.all(told, at100)
+    await fleet.all(told, presence('disconnected'))
+    await task.post('/pause')
+    await fleet.wait(75 * MINUTE)
+    expect(await task.get()).toMatchObject({ status: 'paused', failed: 5, gone: 5 })
+  })
+
   it('a device timeout that is raised while the task runs takes their failures away again', async () => {
     const { fleet, task, told } = await wave1({ waves: [{ percent: 10 }, { percent: 100 }] })
     await fleet.all(told, presence('disconnected'))
@@ -148,6 +160,10 @@ describe('seen again after 100 %', () => {
     ['sends what nobody can read', post((device) => says(device, 'ota/device/inform', 'x'))],
     ['says how far it is', post((device) => progresses(device, 5))],
     ['asks over HTTPS', (_, device) => over(device)('GET', '/device/v1/upgrade')],
+    [
+      'asks over HTTPS for another module',
+      (_, device) => over(device)('GET', '/device/v1/upgrade?module=WIFI'),
+    ],
     [
       'reports over HTTPS',
       (_, device) => over(device)('POST', '/device/v1/inform', { params: { version: '7', module: 'WIFI' } }),

@@ -1,9 +1,7 @@
-import { env } from 'cloudflare:workers'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { hubName, hubStub } from '../../../../src/hub/hub.ts'
-import { BridgeHub } from '../../../../src/hub/hub-object.ts'
 import { addDevice, type LabDevice, makeLab, progresses, reports, requests, says } from '../../lab.ts'
-import { makeRolloutFleet, type RolloutFleet } from '../../rollout-fleet.ts'
+import { meanwhile } from '../../meanwhile.ts'
+import { makeRolloutFleet } from '../../rollout-fleet.ts'
 
 // What happens in an order that nobody expects.
 
@@ -11,22 +9,6 @@ const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 
 afterEach(() => vi.restoreAllMocks())
-
-/** Lets something happen once, while a task of the fleet prepares notices. */
-function meanwhile({ admin }: RolloutFleet, happens: () => Promise<unknown>): void {
-  const { prepare } = BridgeHub.prototype
-  const { id } = hubStub(env, hubName(admin.tenantId, 'default'))
-  let isFirst = true
-  const late = async function (this: BridgeHub, ...args: Parameters<typeof prepare>) {
-    const { ctx } = this as unknown as { ctx: DurableObjectState }
-    if (isFirst && ctx.id.equals(id)) {
-      isFirst = false
-      await happens()
-    }
-    return prepare.apply(this, args)
-  }
-  vi.spyOn(BridgeHub.prototype, 'prepare').mockImplementation(late as unknown as typeof prepare)
-}
 
 describe('a device that goes on after it failed here', () => {
   it.each<[string, number, number[]]>([
