@@ -35,6 +35,7 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   day_sat: '周六',
   product_frozen: '产品已冻结',
   no_bridge_credit: '桥接离线或繁忙',
+  broker_unreachable: '桥接无法连接 MQTT 服务器',
   no_signing_key: '缺少密钥 DOWNLOAD_SIGNING_KEY，无法经由 Worker 下载',
   no_public_url: '经由 Worker 下载需要不超过 {maxLength} 个字符的 PUBLIC_URL',
   // What a device waits for
@@ -45,6 +46,9 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   wave_needs_success: '第 {wave} 批开放条件：第 {open} 批成功率达 {percent} %（目前 {now} %）',
   wave_needs_reached:
     '第 {wave} 批在第 {open} 批触达 {size} 台后开放（目前 {reached}）[；缺少的设备将于 {at} 由后续批次补足]',
+  wave_is_full: '第 {wave} 批已通知足够的设备（{size} 台），本设备等待下一批',
+  wave_finds_nobody:
+    '第 {wave} 批在第 {open} 批触达 {size} 台后开放（目前 {reached}）；{at} 时其余设备均未连接',
   wave_reaches_nobody: '第 {wave} 批等待中：网关离线，第 {open} 批没有可触达的设备',
   wave_needs_seen:
     '第 {wave} 批等待中：{unseen} 台报告 100 % 后再未出现；若设备休眠超过 {minutes} 分钟，请调高设备超时',

@@ -27,6 +27,7 @@ export const REASONS = {
   day_sat: 'Saturday',
   product_frozen: 'the product is frozen',
   no_bridge_credit: 'its bridge is away or busy',
+  broker_unreachable: 'its bridge cannot reach the broker',
   no_signing_key: 'downloads through the Worker need the secret DOWNLOAD_SIGNING_KEY',
   no_public_url: 'downloads through the Worker need a PUBLIC_URL of at most {maxLength} characters',
 
@@ -39,6 +40,10 @@ export const REASONS = {
   wave_needs_success: 'wave {wave} opens when {percent} % of wave {open} succeeded (now {now} %)',
   wave_needs_reached:
     'wave {wave} opens when {size} devices of wave {open} were reached (now {reached})[; others make up for the missing ones at {at}]',
+  wave_is_full:
+    'wave {wave} has told as many devices as it is to try ({size}); this one waits for the next wave',
+  wave_finds_nobody:
+    'wave {wave} opens when {size} devices of wave {open} were reached (now {reached}); at {at} none of the other devices was connected',
   wave_reaches_nobody: 'wave {wave} waits: the bridge is away, and no device of wave {open} can be reached',
   wave_needs_seen:
     'wave {wave} waits: {unseen} devices said 100 % and have not been seen since; if they sleep longer than {minutes} min, raise the device timeout',

@@ -290,6 +290,7 @@ export async function settleUpgrades(
            active = 1 OR (j.value ->> 'status' = 'success' AND doubt_version IS NOT NULL)
            OR (j.value ->> 'after' IN ('reported', 'confirmed') AND is_unknown)
            OR (j.value ->> 'after' = 'unknown' AND is_unknown IS NOT 1)
+           OR (j.value ->> 'after' = 'doubtful' AND is_unknown = 1)
            OR (j.value ->> 'after' = 'reported' AND assumed_version IS NOT NULL))
          RETURNING device_id AS deviceId, waiting_task_id AS taskId`,
       )

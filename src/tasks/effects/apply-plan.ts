@@ -2,7 +2,7 @@ import { inEnglish, type Reason } from '../../reasons/reason.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { type Plan, planRollout } from '../rules/rollout.ts'
 import { openWave } from '../rules/task-run.ts'
-import { fillWave } from './fill-wave.ts'
+import { fillWave, giveBack } from './fill-wave.ts'
 import type { TaskContext } from './task-context.ts'
 import { queueWebhookEvent } from './webhook-events.ts'
 
@@ -40,6 +40,7 @@ export function openNextWave(task: TaskContext): boolean {
   const index = openWave(run) + 1
   const wave = run.waves[index]
   if (!wave || run.cuts === null) return false
+  if (index > 0) giveBack(task)
   wave.openedAt = now()
   run.movedAt = now()
   run.saidStalled = false

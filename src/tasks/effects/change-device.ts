@@ -3,7 +3,14 @@ import { isWaveOpen, recount } from '../rules/counts.ts'
 import { earliest } from '../rules/rollout.ts'
 import { linksStoppedUntil } from '../rules/stops.ts'
 import { transition } from '../rules/transition.ts'
-import { codeOf, isEnded, type Upgrade, type UpgradeEvent, type UpgradeRules } from '../rules/upgrade.ts'
+import {
+  codeOf,
+  isEnded,
+  type Upgrade,
+  type UpgradeEvent,
+  type UpgradeRules,
+  versionAfter,
+} from '../rules/upgrade.ts'
 import { placeOf, waveOfPlace } from '../rules/waves.ts'
 import { type DeviceRow, NEXT_PAGE, owedAt } from '../storage/device-row.ts'
 import { type HistoryEvent, withEvent } from '../storage/history.ts'
@@ -149,6 +156,6 @@ function endedAnew(before: Upgrade, after: Upgrade): boolean {
     before.description !== after.description ||
     before.rolledBack !== after.rolledBack ||
     before.reportedSince !== after.reportedSince ||
-    before.wentOn !== after.wentOn
+    versionAfter(before) !== versionAfter(after)
   )
 }

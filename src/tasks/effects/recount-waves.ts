@@ -28,6 +28,12 @@ export function recountIfOld(task: TaskContext): void {
 /** Also after a release was taken back for a while: it did not count what it does not know. */
 function isPlausible({ waves, counts }: TaskRun): boolean {
   const waiting = waves.reduce((sum, wave) => sum + wave.waiting, 0)
-  const figures = waves.flatMap(({ size, reached, waiting, underWay }) => [size, reached, waiting, underWay])
+  const figures = waves.flatMap(({ size, reached, waiting, underWay, offered }) => [
+    size,
+    reached,
+    waiting,
+    underWay,
+    offered,
+  ])
   return figures.every((figure) => figure >= 0) && waiting <= unfinished(counts)
 }

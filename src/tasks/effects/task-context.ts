@@ -23,6 +23,8 @@ export interface TaskContext {
   outdated: Set<Set<string>>
   /** The round in which devices that wait to be told something were last looked at, and where it is to go on. */
   held: { round: number; cursor: string | null } | null
+  /** A long search for devices that make up for missing ones: of this wave, up to this place. */
+  behind: { wave: number; place: number } | null
   /** A dynamic task has looked for devices that joined, and found none: not before this time again. */
   joinNotBefore: number
   /** Milliseconds since 1970. */

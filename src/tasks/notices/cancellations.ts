@@ -111,16 +111,20 @@ function offerCancellation(
   ]
 }
 
-/** The bridge says what became of a message to a cancelled device. Returns the row to write, or the same row. */
+/**
+ * The bridge says what became of a message to a cancelled device. Returns the row to write, or the same row; undefined if
+ * it speaks of another notice.
+ */
 export function cancellationAnswered(
   task: TaskContext,
   row: DeviceRow,
   event: { type: 'sent' | 'taken' | 'offline' | 'returned'; noticeId: number },
-): DeviceRow {
+): DeviceRow | undefined {
   const { queues, now } = task
   const { deviceId } = row
-  const queued = queues.readCancellation(deviceId)
-  if (queued?.noticeId !== event.noticeId || event.type === 'sent') return row
+  const queued = row.upgrade.status === 'cancelled' ? queues.readCancellation(deviceId) : undefined
+  if (queued?.noticeId !== event.noticeId) return undefined
+  if (event.type === 'sent') return row
   if (event.type !== 'taken') {
     const wait = event.type === 'offline' ? OFFLINE_TRY_AGAIN_MS : 0
     queues.postponeCancellation(deviceId, event.noticeId, now() + wait)

@@ -8,6 +8,7 @@ import { isTold, owesRepush } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { resendsNow } from './fair-share.ts'
 import { lastNoticeId, type NoticeRoute, prepareNotices } from './prepare-notices.ts'
+import { hasRoom } from './room.ts'
 import { takeTurn } from './turn.ts'
 
 /**
@@ -47,7 +48,7 @@ const byHttps = (task: TaskContext): NoticeRoute => ({
   mayGo: (row, { open, asks, quota }) => {
     if (row.upgrade.status === 'upgrading') return asks
     const mayDraw = isTold(row.upgrade) ? resendsNow(task, open, quota) > 0 : quota > 0
-    return open && (mayDraw || !draws(row)) && isWaveOpen(task.run, waveOf(task, row))
+    return open && hasRoom(task, row) && (mayDraw || !draws(row)) && isWaveOpen(task.run, waveOf(task, row))
   },
   draws,
 })

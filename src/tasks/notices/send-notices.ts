@@ -5,10 +5,11 @@ import { applyPlan } from '../effects/apply-plan.ts'
 import { changeStored } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import type { Plan } from '../rules/rollout.ts'
-import { openWave } from '../rules/task-run.ts'
+import { openWave, type TaskRun } from '../rules/task-run.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { inOpenWave, resendsNow } from './fair-share.ts'
 import { lastNoticeId, type NoticeRoute, type PreparedNotice, prepareNotices } from './prepare-notices.ts'
+import { hasRoom, holdIfFull } from './room.ts'
 import { blockForCredit, takeTurn } from './turn.ts'
 
 /**
@@ -59,21 +60,23 @@ function readOwed(task: TaskContext, { open, quota }: Plan): DeviceRow[] {
   return [...again, ...first].slice(0, quota)
 }
 
-const BY_BRIDGE: NoticeRoute = {
+const byBridge = (task: TaskContext): NoticeRoute => ({
   via: 'bridge',
   mayGo: (row, { open, asks, quota }, sent) =>
-    sent < quota && (open || (asks && row.upgrade.owed === 'asked')),
+    sent < quota && hasRoom(task, row) && (open || (asks && row.upgrade.owed === 'asked')),
   draws: () => true,
-}
+})
 
 /**
  * Sends a notice to each of these devices that is due one, as far as the bridge's credit goes. Returns the first
  * device that was left out for want of credit; undefined if none was.
  */
 export async function sendTo(task: TaskContext, deviceIds: string[]): Promise<string | undefined> {
-  if (deviceIds.length === 0) return undefined
-  const turn = await takeTurn(task, deviceIds)
-  if (turn === null) return deviceIds[0]
+  const wanted = holdIfFull(task, deviceIds)
+  if (wanted.length === 0) return undefined
+  const turn = await takeTurn(task, wanted)
+  if (turn === null) return wanted[0]
+  const { run } = task
   const { product, devices } = turn
   if (devices.length === 0) return undefined
   const hub = hubStub(task.env, product.hub)
@@ -83,10 +86,10 @@ export async function sendTo(task: TaskContext, deviceIds: string[]): Promise<st
   if (left) blockForCredit(task)
   const affordable = devices.slice(0, credit)
   if (affordable.length > 0) {
-    const notices = await prepareNotices(task, turn, affordable, firstNoticeId, BY_BRIDGE)
+    const notices = await prepareNotices(task, turn, affordable, firstNoticeId, byBridge(task))
     const taken = notices.length === 0 ? 0 : await hub.offer(toFrames(task, notices), task.spec.id)
     // The hub calls when it has credit again; until then it is not asked again and again.
-    if (taken > 0) noteTaken(task)
+    if (taken > 0) noteTaken(run)
     if (taken < notices.length) blockForCredit(task)
     for (const { device, notice } of notices.slice(taken)) {
       const returned = { type: 'returned', noticeId: Number(notice.id) } as const
@@ -97,10 +100,10 @@ export async function sendTo(task: TaskContext, deviceIds: string[]): Promise<st
   return left?.id
 }
 
-/** A bridge is there. */
-function noteTaken({ run }: TaskContext): void {
+/** A bridge is there; its broker may not be. */
+function noteTaken(run: TaskRun): void {
   run.creditlessSince = null
-  run.blockedTimes = 0
+  if (run.unconfirmedSince === null) run.blockedTimes = 0
 }
 
 const toFrames = ({ spec, now }: TaskContext, notices: PreparedNotice[]): NoticeFrame[] =>

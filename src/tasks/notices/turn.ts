@@ -5,6 +5,7 @@ import { applyPlan } from '../effects/apply-plan.ts'
 import { changeStored, writeDevice } from '../effects/change-device.ts'
 import { slotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
+import { isBridgeAway } from '../rules/rollout.ts'
 import { decideSlot, type SlotDecision } from '../rules/slot.ts'
 import { isEnded, UNTIL_TOLD, type UpgradeEvent } from '../rules/upgrade.ts'
 import { NEXT_PAGE } from '../storage/device-row.ts'
@@ -101,6 +102,29 @@ export function blockForCredit(task: TaskContext): void {
   run.creditlessSince ??= now()
   if (!isKnownFrozen(task)) block(task, reason('no_bridge_credit'))
   save()
+}
+
+/** Nobody confirmed a notice: as long as none is confirmed, the bridge counts as away. */
+export function noteUnconfirmed({ run, now }: TaskContext): void {
+  run.unconfirmedSince ??= now()
+}
+
+/** The bridge gave a notice back: if its broker stays away, notices are not sent there and back all the time. */
+export function noteReturned(task: TaskContext): void {
+  const { run, now } = task
+  noteUnconfirmed(task)
+  if (isBridgeAway(run, now()) && now() >= run.blockedUntil) block(task, reason('broker_unreachable'))
+}
+
+/** A broker answered for a notice. */
+export function noteConfirmed(task: TaskContext): void {
+  task.run.unconfirmedSince = null
+  noteBroker(task)
+}
+
+/** Something came through the broker: it is back. */
+export function noteBroker(task: TaskContext): void {
+  if (task.run.blockedBy?.code === 'broker_unreachable') unblock(task)
 }
 
 /** The packages that were not recalled. */

@@ -272,7 +272,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   async #lookAgain(deviceIds: string[], because: 'slot_freed' | 'enabled'): Promise<void> {
     await this.#call(undefined, (task) => {
       unblock(task)
-      if (deviceIds.length === 0) task.run.creditlessSince = null
+      if (deviceIds.length === 0) Object.assign(task.run, { creditlessSince: null, unconfirmedSince: null })
       lookAgain(task, deviceIds, because)
       task.save()
     })
@@ -311,6 +311,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
         freezes: 0,
         outdated: new Set(),
         held: null,
+        behind: null,
         joinNotBefore: 0,
         now: standingClock(),
         save: () => {

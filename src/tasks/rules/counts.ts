@@ -20,12 +20,19 @@ export function countsAs(upgrade: Upgrade): Record<keyof WaveCounts, boolean> {
     waiting: !reached && !isEnded(status),
     underWay: isUnderWay(upgrade),
     upgrading: status === 'upgrading',
+    offered: !reached && !isEnded(status) && upgrade.attempt === 1 && upgrade.offer !== null,
+    full: !isEnded(status) && isHeldAsFull(upgrade),
   }
 }
 
 /** Its first notice is owed now or on its way. A device that waits for something else, or is told again, holds up no wave. */
-export const isUnderWay = ({ status, reachedAt, offer, owed, heldUntil }: Upgrade) =>
-  !isEnded(status) && reachedAt === null && heldUntil === null && (offer !== null || owed !== 'no')
+export const isUnderWay = (upgrade: Upgrade) => {
+  const { status, reachedAt, offer, owed, heldUntil } = upgrade
+  const isHeld = heldUntil !== null && !isHeldAsFull(upgrade)
+  return !isEnded(status) && reachedAt === null && !isHeld && (offer !== null || owed !== 'no')
+}
+
+const isHeldAsFull = ({ heldBy }: Upgrade) => heldBy?.code === 'wave_is_full'
 
 const WAVE_COUNTS = [
   'reached',
@@ -36,6 +43,8 @@ const WAVE_COUNTS = [
   'waiting',
   'underWay',
   'upgrading',
+  'offered',
+  'full',
 ] as const satisfies (keyof WaveCounts)[]
 
 /** A device comes into a wave (1) or leaves it (−1). */

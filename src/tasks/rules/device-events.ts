@@ -136,13 +136,13 @@ export function reportedTarget(
     case 'failure':
       return event.isHolder
         ? end(next, 'success', reason('late'), { rolledBack: false })
-        : reportedAfterEnd(upgrade)
+        : reportedAfterEnd(upgrade, rules)
     case 'success':
       if (upgrade.rolledBack && event.isHolder) return { ...next, ...because(null), rolledBack: false }
       return upgrade.reportedTarget ? upgrade : seenAgain(next)
     case 'cancelled': {
-      const after = reportedAfterEnd(upgrade)
-      return after === upgrade ? upgrade : { ...after, reportedTarget: true }
+      const after = reportedAfterEnd(upgrade, rules)
+      return after.reportedTarget || !after.reportedSince ? after : { ...after, reportedTarget: true }
     }
   }
 }
@@ -163,9 +163,12 @@ export function reportedOther(
           rolledBack: true,
           reportedSince: true,
         }
-      : reportedAfterEnd(seenAgain(upgrade))
+      : reportedAfterEnd(seenAgain(upgrade), rules)
   }
-  if (isEnded(upgrade.status)) return reportedAfterEnd(upgrade)
+  if (upgrade.status === 'cancelled' && upgrade.reportedTarget) {
+    return { ...reportedAfterEnd(upgrade, rules), reportedTarget: false }
+  }
+  if (isEnded(upgrade.status)) return reportedAfterEnd(upgrade, rules)
   const outstanding = isOutstanding(upgrade, rules.now)
   const next = seenDuringOffer({
     ...heard(upgrade, event.viaBridge, rules),
@@ -190,10 +193,12 @@ export function reportedOther(
   return end(next, 'failure', why, { cause: 'wrong_version', reportedSince: true })
 }
 
-const reportedAfterEnd = (upgrade: Upgrade): Upgrade =>
-  upgrade.mayHaveNotice && (!upgrade.reportedSince || upgrade.wentOn)
-    ? { ...upgrade, reportedSince: true, wentOn: false }
-    : upgrade
+function reportedAfterEnd(upgrade: Upgrade, { now }: UpgradeRules): Upgrade {
+  const { mayGoOut } = upgrade
+  const isOver = mayGoOut !== null && now >= mayGoOut.until
+  if (!upgrade.mayHaveNotice || (upgrade.reportedSince && !upgrade.wentOn && !isOver)) return upgrade
+  return { ...upgrade, reportedSince: true, wentOn: false, mayGoOut: isOver ? null : mayGoOut }
+}
 
 export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {
   if (isEnded(upgrade.status)) return seenAgain(upgrade)

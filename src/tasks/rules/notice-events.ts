@@ -37,13 +37,20 @@ const knownBefore = (upgrade: Upgrade, event: { unsure: boolean; neverReported: 
 
 export function sent(upgrade: Upgrade, noticeId: number): Upgrade {
   const { offer } = upgrade
-  if (isEnded(upgrade.status) || offer?.noticeId !== noticeId || offer.sent) return upgrade
+  if (isEnded(upgrade.status)) return sentAfterEnd(upgrade, noticeId)
+  if (offer?.noticeId !== noticeId || offer.sent) return upgrade
   return {
     ...wentOut(upgrade, offer.linkExpiresAt, offer.repush),
     offer: { ...offer, sent: true },
     packageIndex: offer.packageIndex ?? upgrade.packageIndex,
   }
 }
+
+/** The bridge had it when the upgrade ended: what the device reported before says nothing any more, unless it was the target. */
+const sentAfterEnd = (upgrade: Upgrade, noticeId: number): Upgrade =>
+  upgrade.mayGoOut?.noticeId !== noticeId
+    ? upgrade
+    : { ...upgrade, wentOn: !upgrade.reportedTarget, mayGoOut: null }
 
 /** A notice reached, or may have reached, the device: from now on its progress counts. */
 const wentOut = (upgrade: Upgrade, linkExpiresAt: number, repush: boolean): Upgrade => ({
@@ -77,7 +84,11 @@ export function answered(
   rules: UpgradeRules,
 ): Upgrade {
   const { offer } = upgrade
-  if (isEnded(upgrade.status) || offer?.noticeId !== noticeId) return upgrade
+  if (isEnded(upgrade.status)) {
+    const isOut = result === 'taken' || upgrade.mayGoOut?.noticeId !== noticeId
+    return isOut ? upgrade : { ...upgrade, mayGoOut: null, mayHaveNotice: upgrade.pushes > 0 }
+  }
+  if (offer?.noticeId !== noticeId) return upgrade
   if (result === 'returned') return owedAgain(givenBack(upgrade, offer))
   if (result === 'offline') {
     const untold = didNotGoOut(upgrade, offer)

@@ -23,8 +23,10 @@ export interface Plan {
   halt: Reason | null
   /** The next wave is to open. */
   opensWave: boolean
-  /** So many devices of the waves behind are to be taken into the open one. */
+  /** So many devices of the waves behind are to be taken into the open one, for those that ended unreached. */
   fills: number
+  /** Likewise, for those whose notice found nobody: of the devices that can be reached now. */
+  topsUp: number
   /** Since when the open wave meets what opens the next one; null if it does not, or no wave is open. */
   goodSince: number | null
   /** `TaskRun.windowSince` as it is now. */
@@ -52,7 +54,7 @@ export function planRollout(spec: Rules, run: TaskRun, now: number): Plan {
   const { status } = run
   const { quota, quotaAt } = rateQuota(spec, run, now)
   const { goodSince, lackingSince } = run.waves[openWave(run)] ?? { goodSince: null, lackingSince: null }
-  const stays = { opensWave: false, fills: 0, goodSince, lackingSince, windowSince: null }
+  const stays = { opensWave: false, fills: 0, topsUp: 0, goodSince, lackingSince, windowSince: null }
   const shut = { open: false, asks: false, quota, quotaAt, halt: null, ...stays }
   const closed = (closedBecause: Reason, more: Partial<Plan> = {}): Plan => ({
     ...shut,
@@ -116,7 +118,7 @@ function rateQuota({ policy }: Rules, run: TaskRun, now: number) {
  */
 export function spend({ policy }: Rules, run: TaskRun, notices: number, now: number): number {
   const { ratePerMinute } = policy
-  if (ratePerMinute === undefined) return run.spentUpTo
+  if (ratePerMinute === undefined || notices === 0) return run.spentUpTo
   const spentUpTo = now - unspentMs(ratePerMinute, run, now) + notices * spacing(ratePerMinute)
   return Math.min(spentUpTo, now + MINUTE_MS)
 }
@@ -149,22 +151,55 @@ export const percentOf = (part: number, whole: number) => Math.round((1000 * par
 const BRIDGE_AWAY_MS = 60_000
 /** To fill a wave up, all devices are looked through: at most once in so many ms for each of them. */
 const FILL_MS_PER_DEVICE = 0.1
+/** If none of the devices behind could be reached, they are looked through again after this. */
+const LOOK_BEHIND_MS = 15 * MINUTE_MS
 
-/** For so long no bridge took a notice that it counts as away. */
-export const isBridgeAway = ({ creditlessSince }: TaskRun, now: number) =>
-  creditlessSince !== null && now >= creditlessSince + BRIDGE_AWAY_MS
+/** Since when no notice reaches a broker (ms since 1970); null if notices do. */
+const unreachableSince = ({ creditlessSince, unconfirmedSince }: TaskRun) =>
+  earliest(creditlessSince, unconfirmedSince)
+
+/** For so long no bridge took a notice, or brought one to a broker, that it counts as away. */
+export const isBridgeAway = (run: TaskRun, now: number) => awaySince(run, now) !== null
+
+/** Since when the bridge is away (ms since 1970); null if it is not. */
+export function awaySince(run: TaskRun, now: number): number | null {
+  const since = unreachableSince(run)
+  return since !== null && now >= since + BRIDGE_AWAY_MS ? since : null
+}
+
+/** How many devices of the open wave are told now: no more than it has room for. */
+export function underWayIn(run: TaskRun, wave: WaveRun, now: number): number {
+  // Notices that wait for a bridge hold up no wave of devices that come over HTTPS.
+  if (isBridgeAway(run, now)) return 0
+  const most = wave.filledAt === null ? wave.underWay : Math.max(wave.size - wave.reached, wave.offered)
+  return Math.min(wave.underWay, most)
+}
+
+/** How many devices of the open wave may still be told for the first time; only a wave that was filled up has a limit. */
+export function roomInWave(run: TaskRun, now: number): number {
+  const index = openWave(run)
+  const wave = run.waves[index]
+  if (!wave || wave.filledAt === null || index === run.waves.length - 1) return Number.POSITIVE_INFINITY
+  return wave.size - wave.reached - (isBridgeAway(run, now) ? 0 : wave.offered)
+}
 
 /** Does the open wave meet what opens the next one, and since when? Does it lack devices? */
 function planWave({ policy }: Rules, run: TaskRun, now: number) {
-  const stays = { opensWave: false, fills: 0, goodSince: null, lackingSince: null, lookAgainAt: null }
+  const stays = {
+    opensWave: false,
+    fills: 0,
+    topsUp: 0,
+    goodSince: null,
+    lackingSince: null,
+    lookAgainAt: null,
+  }
   const index = openWave(run)
   const next = run.waves[index + 1]
   // No notice goes out before the devices are spread over the waves.
   if (run.cuts === null || !next) return stays
   if (index < 0) return { ...stays, opensWave: true }
   const wave = run.waves[index]!
-  // Notices that wait for a bridge hold up no wave of devices that come over HTTPS.
-  const underWay = isBridgeAway(run, now) ? 0 : wave.underWay
+  const underWay = underWayIn(run, wave, now)
   const lacks = { ...stays, ...planFill(policy, run, index, underWay, now) }
   if (wave.reached === 0 || !isComplete(run, wave) || !hasSucceeded(policy, wave, index)) return lacks
   // It soaks from when all devices had their notice; a device that is told again later holds up only the opening.
@@ -179,27 +214,33 @@ function planWave({ policy }: Rules, run: TaskRun, now: number) {
 export const reachesNobody = (run: TaskRun, wave: WaveRun, now: number) =>
   wave.underWay > 0 && isBridgeAway(run, now) && !run.polled
 
-/** Were as many devices reached as the wave has, or is none left behind that could make up for one? */
+/** Were as many devices reached as the wave has, or is none left, in it or behind it, that could make up for one? */
 export const isComplete = (run: TaskRun, wave: WaveRun) =>
-  wave.reached >= wave.size || waitingBehind(run) === 0
+  wave.reached >= wave.size || wave.waiting + waitingBehind(run) === 0
 
 /**
  * How many devices the open wave takes from those behind: at once for those that ended unreached, and later for those whose
  * notice found nobody. While the bridge is away, only if devices come over HTTPS: else nobody can be reached at all.
+ * The latter are made up for by devices that can be reached: a fleet that is switched off would else be taken in one by
+ * one, and be told as a whole when it is back.
  */
 function planFill(policy: TaskSpec['policy'], run: TaskRun, index: number, underWay: number, now: number) {
   const wave = run.waves[index]!
   const lacking = wave.size - wave.reached - underWay
-  if (lacking <= 0 || isComplete(run, wave)) return { fills: 0, lackingSince: null, lookAgainAt: null }
+  if (lacking <= 0 || waitingBehind(run) === 0) {
+    return { fills: 0, topsUp: 0, lackingSince: null, lookAgainAt: null }
+  }
   const lackingSince = wave.lackingSince ?? now
-  const none = { fills: 0, lackingSince, lookAgainAt: null }
+  const none = { fills: 0, topsUp: 0, lackingSince, lookAgainAt: null }
   if (underWay > 0 || reachesNobody(run, wave, now)) return none
   const ended = wave.size - wave.reached - wave.waiting
   // At once only if nothing at all is under way.
   const wanted = ended > 0 && wave.upgrading === 0 ? 0 : lackingSince + topUpMs(policy, index)
   const notBefore = (wave.filledAt ?? 0) + Math.ceil(run.counts.total * FILL_MS_PER_DEVICE)
-  const fillAt = Math.max(wanted, notBefore)
-  return now < fillAt ? { ...none, lookAgainAt: fillAt } : { ...none, fills: ended > 0 ? ended : lacking }
+  const lookAt = ended > 0 || wave.foundNobodyAt === null ? 0 : wave.foundNobodyAt + LOOK_BEHIND_MS
+  const fillAt = Math.max(wanted, notBefore, lookAt)
+  if (now < fillAt) return { ...none, lookAgainAt: fillAt }
+  return ended > 0 ? { ...none, fills: ended } : { ...none, topsUp: lacking }
 }
 
 const STALLED_MS = 24 * 60 * MINUTE_MS
@@ -208,8 +249,10 @@ const WINDOW_STALLED_MS = 60 * MINUTE_MS
 
 /** When to say that the open wave has not moved for a day (ms since 1970); null if no wave waits, or that was said. */
 export function stalledAt({ policy, startAt }: Rules, run: TaskRun, now: number): number | null {
-  const soaks = run.waves[openWave(run)]?.goodSince != null
-  const isWaiting = openWave(run) >= 0 && waitingBehind(run) > 0 && !soaks
+  const index = openWave(run)
+  const wave = run.waves[index]
+  const waiting = wave && index < run.waves.length - 1 ? wave.waiting + waitingBehind(run) : 0
+  const isWaiting = waiting > 0 && wave?.goodSince === null
   if (!isWaiting || run.saidStalled || run.status !== 'running' || now < startAt) return null
   if (!policy.window) return run.movedAt + STALLED_MS
   if (run.windowSince === null) return null

@@ -19,6 +19,10 @@ export interface WaveCounts {
   underWay: number
   /** The upgrade has begun on them. */
   upgrading: number
+  /** Of the waiting: the bridge has the notice of their first attempt. A device that an operator retries takes no room. */
+  offered: number
+  /** Of the waiting: the wave has enough without them. */
+  full: number
 }
 
 /** A wave and what became of its devices. */
@@ -35,6 +39,8 @@ export interface WaveRun extends WaveCounts {
   lackingSince: number | null
   /** When it was last filled up. */
   filledAt: number | null
+  /** When it was to be filled up, and none of the devices behind could be reached. */
+  foundNobodyAt: number | null
 }
 
 /** A time in which the task's links did not work, in ms since 1970; `to` null: it goes on. */
@@ -55,6 +61,8 @@ export interface TaskRun {
   enrolment: { cursor: string } | null
   /** The last place of each wave; null until the devices are spread over them. */
   cuts: number[] | null
+  /** The same as it was before a wave was filled up; null if none was. */
+  plannedCuts: number[] | null
   waves: WaveRun[]
   /** Devices up to here had their first turn, as far as their wave is open; null when all had. */
   sendCursor: string | null
@@ -107,6 +115,8 @@ export interface TaskRun {
   windowSince: number | null
   /** Since when no bridge took a notice that was to go out (ms); null if the last one was taken. */
   creditlessSince: number | null
+  /** Since when bridges take notices and no broker answers for one (ms); null if one did. */
+  unconfirmedSince: number | null
   /** How often in a row sending was put off for the same cause. */
   blockedTimes: number
   /** A device asked over HTTPS since the open wave was opened or filled up. */
@@ -127,6 +137,7 @@ export const newRun = ({ startAt, createdAt, policy }: TaskSpec): TaskRun => ({
   counts: { ...NO_COUNTS },
   enrolment: { cursor: '' },
   cuts: policy.waves ? null : [LAST_PLACE],
+  plannedCuts: null,
   waves: wavePercents(policy).map(newWave),
   sendCursor: '',
   spentUpTo: 0,
@@ -154,6 +165,7 @@ export const newRun = ({ startAt, createdAt, policy }: TaskSpec): TaskRun => ({
   saidStalled: false,
   windowSince: null,
   creditlessSince: null,
+  unconfirmedSince: null,
   blockedTimes: 0,
   polled: false,
   announceAfter: 0,
@@ -173,9 +185,12 @@ export const newWave = (): WaveRun => ({
   waiting: 0,
   underWay: 0,
   upgrading: 0,
+  offered: 0,
+  full: 0,
   goodSince: null,
   lackingSince: null,
   filledAt: null,
+  foundNobodyAt: null,
 })
 
 /** A task without waves is one wave. */

@@ -103,7 +103,7 @@ export interface Upgrade {
   reached100: boolean
   /** The highest step of this attempt; null before the first. */
   bestStep: number | null
-  /** It said that it goes on after its upgrade had ended here: what it runs is unknown until it reports. */
+  /** It said that it goes on after its upgrade had ended here, or was told after that: what it runs is unknown until it reports. */
   wentOn: boolean
   /** It reported its version after the last notice of this attempt went out. */
   reportedSinceNotice: boolean
@@ -125,6 +125,8 @@ export interface Upgrade {
   waiting: boolean
   /** When it ended, a notice had gone out to the device, or the bridge had one that may still do so. */
   mayHaveNotice: boolean
+  /** When it ended, the bridge had this notice, which may go out up to this time (ms since 1970); null if it had none. */
+  mayGoOut: { noticeId: number; until: number } | null
   /** When the Failure is retried automatically; null if it is not. */
   retryAt: number | null
   /** Automatic retries since the enrolment, or since an operator retried. */
@@ -250,6 +252,7 @@ const FRESH_ATTEMPT: Omit<Upgrade, 'attempt'> = {
   left: false,
   waiting: false,
   mayHaveNotice: false,
+  mayGoOut: null,
   retryAt: null,
   autoRetries: 0,
   epoch: null,
@@ -328,6 +331,11 @@ export const because = (why: Reason | null, said: string | null = null) => ({
 /** The bridge has a notice for it, which may still go out. */
 const isOnItsWay = ({ offer }: Upgrade) => offer !== null && !offer.returned
 
+const mayGoOut = ({ offer }: Upgrade) =>
+  offer === null || offer.returned || (offer.sent && !offer.sentEarlier)
+    ? null
+    : { noticeId: offer.noticeId, until: offer.leaseUntil }
+
 /** The upgrade ends: nothing is owed any more. Without a reason the device's own words stay. */
 export function end(
   upgrade: Upgrade,
@@ -348,6 +356,7 @@ export function end(
     retryAt: null,
     reportedSinceNotice: upgrade.reportedSinceNotice && !isOnItsWay(upgrade),
     mayHaveNotice: upgrade.pushes > 0 || isOnItsWay(upgrade),
+    mayGoOut: mayGoOut(upgrade),
     ...more,
   }
 }
@@ -362,7 +371,8 @@ export function versionAfter(
   upgrade: Upgrade,
 ): 'same' | 'confirmed' | 'reported' | 'assumed' | 'unknown' | 'doubtful' {
   if (upgrade.wentOn) return 'unknown'
-  if (upgrade.reportedSince) return upgrade.reportedTarget ? 'confirmed' : 'reported'
+  if (upgrade.reportedTarget && upgrade.reportedSince) return 'confirmed'
+  if (upgrade.reportedSince) return upgrade.mayGoOut === null ? 'reported' : 'doubtful'
   if (!upgrade.mayHaveNotice || codeOf(upgrade.cause) !== null) return 'same'
   if (upgrade.status === 'success') return 'assumed'
   return upgrade.reportedSinceNotice ? 'doubtful' : 'unknown'

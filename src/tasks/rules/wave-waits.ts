@@ -2,13 +2,13 @@ import { iso } from '../../common/time.ts'
 import { type Reason, reason } from '../../reasons/reason.ts'
 import {
   hasSucceeded,
-  isBridgeAway,
   isComplete,
   percentOf,
   reachesNobody,
   soakMs,
   successPercent,
   topUpMs,
+  underWayIn,
 } from './rollout.ts'
 import type { TaskSpec } from './task.ts'
 import { openWave, type TaskRun, type WaveRun } from './task-run.ts'
@@ -25,10 +25,13 @@ export function waveWaits(
   const numbers = { wave: index + 1, open: openIndex + 1 }
   if (index > openIndex + 1) return reason('wave_after_wave', { wave: index + 1, before: index })
   const percent = successPercent(policy, openIndex)
-  const underWay = isBridgeAway(run, now) ? 0 : open.underWay
+  const underWay = underWayIn(run, open, now)
   if (underWay === 0 && !isComplete(run, open)) {
     if (reachesNobody(run, open, now)) return reason('wave_reaches_nobody', numbers)
-    const { size, reached } = open
+    const { size, reached, foundNobodyAt } = open
+    if (foundNobodyAt !== null) {
+      return reason('wave_finds_nobody', { ...numbers, size, reached, at: iso(foundNobodyAt) })
+    }
     return reason('wave_needs_reached', {
       ...numbers,
       size,

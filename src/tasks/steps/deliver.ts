@@ -4,6 +4,7 @@ import { applyPlan } from '../effects/apply-plan.ts'
 import { changeDevice, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { cancellationAnswered } from '../notices/cancellations.ts'
+import { noteBroker, noteConfirmed, noteReturned } from '../notices/turn.ts'
 import { type BridgeOrder, compareOrder } from '../rules/bridge-order.ts'
 import type { UpgradeEvent } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
@@ -82,11 +83,18 @@ function take(
   row: DeviceRow,
   { key, order, event, ...how }: TaskMessage & { event: DeviceEvent },
 ): DeviceRow {
-  if ('noticeId' in event && row.upgrade.status === 'cancelled') return cancellationAnswered(task, row, event)
+  if (event.type === 'taken' || event.type === 'offline') noteConfirmed(task)
+  else if (event.type === 'returned') noteReturned(task)
+  else if (cameThroughBroker(event)) noteBroker(task)
+  const cancelled = 'noticeId' in event ? cancellationAnswered(task, row, event) : undefined
+  if (cancelled) return cancelled
   const always = event.type === 'progress' || event.type === 'version'
   const changed = changeDevice(task, row, event, { ...toNote(event, how), key, always })
   return changed === row || !order ? changed : { ...changed, heard: order }
 }
+
+const cameThroughBroker = (event: DeviceEvent) =>
+  event.type === 'subscribed' || event.type === 'connected' || ('viaBridge' in event && event.viaBridge)
 
 /** A bridge that was replaced brings what it still had: it is kept in the history, and changes nothing. */
 function noteLate(task: TaskContext, row: DeviceRow, { key, event }: TaskMessage): DeviceRow {

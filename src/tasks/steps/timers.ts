@@ -11,6 +11,7 @@ import {
   writeDevice,
 } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
+import { noteUnconfirmed } from '../notices/turn.ts'
 import { areLinksStopped, stoppedMs } from '../rules/stops.ts'
 import type { Upgrade } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
@@ -59,6 +60,7 @@ const NOT_CONFIRMED = { code: 'notice_not_confirmed' } as const
 function lookAtOffers(task: TaskContext): boolean {
   const rows = task.storage.offered.expired(task.now())
   for (const row of rows) writeDevice(task, changeDevice(task, row, { type: 'leaseExpired' }, NOT_CONFIRMED))
+  if (rows.length > 0) noteUnconfirmed(task)
   task.save()
   return rows.length > 0
 }
@@ -93,6 +95,7 @@ function lookAt(task: TaskContext, row: DeviceRow, outside: Outside): boolean {
   const { offer, owed } = row.upgrade
   if (offer && owed === 'no' && offer.leaseUntil <= now) {
     looked = changeDevice(task, looked, { type: 'leaseExpired' }, NOT_CONFIRMED)
+    noteUnconfirmed(task)
   }
   if (looked.upgrade.retryAt !== null && looked.upgrade.retryAt <= now) {
     looked = retryAutomatically(task, looked, outside)

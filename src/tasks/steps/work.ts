@@ -6,6 +6,7 @@ import type { TaskContext } from '../effects/task-context.ts'
 import { publishEventsPage, queueWebhookEvent } from '../effects/webhook-events.ts'
 import { cancellationsPage, queueCancellation } from '../notices/cancellations.ts'
 import { lookAtHeld, nextHeldLook } from '../notices/held.ts'
+import { admissible, admitPage } from '../notices/room.ts'
 import { sendPage } from '../notices/send-notices.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { earliest, type Plan, planRollout, stalledAt } from '../rules/rollout.ts'
@@ -17,6 +18,7 @@ import { enrolPage, joinPage } from './enrol.ts'
 import { nextSampleAt, sample } from './samples.ts'
 import { settlePage } from './settle.ts'
 import { timersPage } from './timers.ts'
+import { topUpPage } from './top-up.ts'
 
 const END_PAGE_SIZE = 500
 /** Counts go to D1 for lists at most this often; the object always has the present ones. */
@@ -47,6 +49,8 @@ export async function work(task: TaskContext): Promise<void> {
     busy = timeoutPage(task) || busy
     busy = (await timersPage(task)) || busy
     busy = (await heldPage(task)) || busy
+    busy = (await topUpPage(task)) || busy
+    busy = admitPage(task) || busy
     busy = (await sendPage(task)) || busy
     busy = (await cancellationsPage(task)) || busy
     finish(task)
@@ -72,9 +76,10 @@ export function nextAlarm(task: TaskContext): number | null {
   if (queues.hasEvents()) times.push(run.announceAfter)
   times.push(nextSampleAt(task), queues.nextCancellationAt())
   const plan = planRollout(spec, run, now)
-  if (plan.halt !== null || plan.opensWave || plan.fills > 0 || isNews(run, plan)) times.push(now)
+  if (plan.halt !== null || plan.opensWave || plan.fills > 0 || plan.topsUp > 0 || isNews(run, plan))
+    times.push(now)
   times.push(plan.lookAgainAt, stalledAt(spec, run, now))
-  if (run.timeoutCursor !== null) times.push(now)
+  if (run.timeoutCursor !== null || admissible(task) > 0) times.push(now)
   const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
   const notBefore = Math.max(run.blockedUntil, plan.quotaAt ?? 0)
   if (sendAt !== null) times.push(Math.max(sendAt, notBefore))

@@ -37,6 +37,8 @@ export interface DeviceListQuery {
 /** So many devices are searched for those of an open wave, in one step. */
 const SCAN_LIMIT = 20_000
 
+const IS_FULL = `state ->> '$.heldBy.code' = 'wave_is_full'`
+
 export type TaskStorage = ReturnType<typeof openTaskStorage>
 
 /** The task's SQLite. All calls are synchronous: what is written without an `await` between commits together. */
@@ -248,11 +250,20 @@ export function openTaskStorage(storage: DurableObjectStorage) {
           .toArray()
           .map(({ device_id, chosen, at_100 }) => [device_id, { index: chosen, at100: at_100 === 1 }]),
       ),
-    /** Devices that wait to be told something (`UNTIL_TOLD`). */
+    /** Devices for which their wave has no room. */
+    readFull: (after: string, limit: number) =>
+      readRows(
+        `SELECT * FROM devices WHERE send_at = ? AND device_id > ? AND ${IS_FULL} ORDER BY device_id LIMIT ?`,
+        UNTIL_TOLD,
+        after,
+        limit,
+      ),
+    /** Devices that wait to be told something else (`UNTIL_TOLD`). */
     readHeld: (after: string, limit: number): string[] =>
       sql
         .exec<{ device_id: string }>(
-          'SELECT device_id FROM devices WHERE send_at = ? AND device_id > ? ORDER BY device_id LIMIT ?',
+          `SELECT device_id FROM devices WHERE send_at = ? AND device_id > ? AND NOT coalesce(${IS_FULL}, 0)
+           ORDER BY device_id LIMIT ?`,
           UNTIL_TOLD,
           after,
           limit,

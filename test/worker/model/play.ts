@@ -173,6 +173,7 @@ class Player {
       case 'bridgeBack':
         model.away = step.do === 'bridgeAway'
         model.creditlessSince = null
+        model.unconfirmedSince = null
         fleet.setAway(model.away)
         return system.visit(({ task }) => task.wake())
     }
@@ -272,7 +273,9 @@ class Player {
     if (model.frozen) return false
     if (device.status === 'upgrading') return asks
     const quota = device.pushes > 0 ? model.resends(model.quota()) : model.quota()
-    return open && (quota > 0 || !model.draws(device)) && device.wave <= model.openWave
+    return (
+      open && (quota > 0 || !model.draws(device)) && device.wave <= model.openWave && model.hasRoom(device)
+    )
   }
 
   compare({ run, devices }: Seen): void {

@@ -65,6 +65,8 @@ const fresh = () => ({
 export type Device = ReturnType<typeof fresh> & {
   id: string
   wave: number
+  /** Its wave as it was at first. */
+  plannedWave: number
   attempt: number
   online: boolean | null
   disconnectedAt: number
@@ -102,12 +104,15 @@ export class Reference {
   steadySince = 0
   /** Since when the task could not send what was due, for want of a bridge. */
   creditlessSince: number | null = null
+  /** Since when no broker answered for a notice. */
+  unconfirmedSince: number | null = null
   /** Since the open wave was opened or filled up, a device asked over HTTPS. */
   polled = false
   openWave = -1
   goodSince: number | null = null
   lackingSince: number | null = null
   filledAt = -Infinity
+  foundNobodyAt = -Infinity
   /** While first notices wait: so many more were sent again. */
   lead = 0
   epoch = 0
@@ -135,6 +140,7 @@ export class Reference {
       id,
       attempt: 1,
       wave: ends.findIndex((end) => rank < end),
+      plannedWave: ends.findIndex((end) => rank < end),
       online: null,
       disconnectedAt: -Infinity,
       reportsTarget: false,
@@ -145,8 +151,8 @@ export class Reference {
 
   // ---- The rollout --------------------------------------------------------------------------------------
 
-  /** Halts the task or opens waves. Returns whether due notices may go out (`open`), and answers to asking devices. */
-  plan(): { open: boolean; asks: boolean } {
+  /** Halts the task or opens waves; `works`: also takes in devices for silent ones. Returns whether due notices may go out (`open`), and answers to asking devices. */
+  plan(works = false): { open: boolean; asks: boolean } {
     for (;;) {
       if (this.status === 'cancelled' || this.status === 'finished') return { open: false, asks: false }
       if (this.endAt !== null && this.now >= this.endAt) return { open: false, asks: true }
@@ -156,9 +162,9 @@ export class Reference {
         this.halted = true
       } else if (this.isNextWaveDue()) this.openNext()
       else {
-        const missing = this.missing()
-        if (missing === 0) return { open: true, asks: true }
-        this.fill(missing)
+        const { ended, silent } = this.missing()
+        if (ended > 0) this.fill(ended)
+        else if (!works || silent === 0 || !this.topUp(silent)) return { open: true, asks: true }
       }
     }
   }
@@ -190,34 +196,85 @@ export class Reference {
 
   ofWave = () => this.devices.filter((d) => d.wave === this.openWave)
   behind = () => this.devices.filter((d) => d.wave > this.openWave)
-  isBridgeAway = () => this.creditlessSince !== null && this.now >= this.creditlessSince + MINUTE
-  underWay = () =>
-    this.isBridgeAway()
-      ? 0
-      : this.ofWave().filter((d) => !ended(d) && d.reachedAt === null && outstanding(d)).length
-  isComplete = () =>
-    this.ofWave().filter(isReached).length >= this.sizes[this.openWave]! || !this.behind().some(isWaiting)
+  unreachableSince = () => Math.min(this.creditlessSince ?? Infinity, this.unconfirmedSince ?? Infinity)
+  isBridgeAway = () => this.now >= this.unreachableSince() + MINUTE
+  isFilled = () => this.filledAt > -Infinity
+  underWay(): number {
+    if (this.isBridgeAway()) return 0
+    const all = this.ofWave().filter((d) => !ended(d) && d.reachedAt === null && outstanding(d)).length
+    if (!this.isFilled()) return all
+    return Math.min(all, Math.max(this.lacking(), this.onTheirWay()))
+  }
 
-  /** How many devices the open wave takes from those behind it now. */
-  missing(): number {
+  /** So many are still to be reached. */
+  lacking = () => this.sizes[this.openWave]! - this.ofWave().filter(isReached).length
+  onTheirWay = () =>
+    this.ofWave().filter((d) => !ended(d) && !isReached(d) && d.attempt === 1 && d.offer !== null).length
+
+  /** A wave that was filled up tells no more devices for the first time than it is to reach. */
+  room(): number {
+    if (this.openWave < 0 || this.openWave === this.sizes.length - 1 || !this.isFilled()) return Infinity
+    return this.lacking() - (this.isBridgeAway() ? 0 : this.onTheirWay())
+  }
+
+  takesRoom = (d: Device) =>
+    d.wave === this.openWave && d.attempt === 1 && d.pushes === 0 && d.offer === null && !isReached(d)
+  hasRoom = (d: Device) => !this.takesRoom(d) || this.room() > 0
+  isComplete = () =>
+    this.ofWave().filter(isReached).length >= this.sizes[this.openWave]! ||
+    ![...this.ofWave(), ...this.behind()].some(isWaiting)
+
+  /** How many devices the open wave takes from those behind it now: for those that ended, or that were not reached. */
+  missing(): { ended: number; silent: number } {
+    const none = { ended: 0, silent: 0 }
     const size = this.sizes[this.openWave]
-    if (size === undefined || this.sizes[this.openWave + 1] === undefined) return 0
+    if (size === undefined || this.sizes[this.openWave + 1] === undefined) return none
     const reached = this.ofWave().filter(isReached).length
     const lacking = size - reached - this.underWay()
-    if (lacking <= 0 || this.isComplete()) {
+    if (lacking <= 0 || !this.behind().some(isWaiting)) {
       this.lackingSince = null
-      return 0
+      return none
     }
     this.lackingSince ??= this.now
     const endedUnreached = size - reached - this.ofWave().filter(isWaiting).length
     const isTelling = this.ofWave().some((d) => !ended(d) && d.reachedAt === null && outstanding(d))
-    if (this.underWay() > 0 || (this.isBridgeAway() && isTelling && !this.polled)) return 0
-    if (this.now < this.filledAt + Math.ceil(this.devices.length / 10)) return 0
+    if (this.underWay() > 0 || (this.isBridgeAway() && isTelling && !this.polled)) return none
+    if (this.now < this.filledAt + Math.ceil(this.devices.length / 10)) return none
     const isAtOnce = endedUnreached > 0 && !this.ofWave().some(({ status }) => status === 'upgrading')
     const { topUpMinutes } = this.rules.waves![this.openWave]!
-    if (!isAtOnce && this.now < this.lackingSince + topUpMinutes * MINUTE) return 0
-    return endedUnreached > 0 ? endedUnreached : lacking
+    if (!isAtOnce && this.now < this.lackingSince + topUpMinutes * MINUTE) return none
+    if (endedUnreached > 0) return { ...none, ended: endedUnreached }
+    return this.now < this.foundNobodyAt + 15 * MINUTE ? none : { ...none, silent: lacking }
   }
+
+  /** Can it be reached now? It is connected, or may be, or asked over HTTPS. */
+  isReachable(d: Device): boolean {
+    const isAway = this.isBridgeAway()
+    const since = Math.max(isAway ? this.unreachableSince() : 0, this.now - 120 * MINUTE)
+    return d.online === null || (d.online && !isAway) || d.heardAt > since
+  }
+
+  /** Takes in the next devices that can be reached, if there are any. */
+  topUp(count: number): boolean {
+    const behind = this.behind().filter((d) => !ended(d))
+    const next = behind.filter((d) => this.isReachable(d)).slice(0, count)
+    for (const d of next) {
+      this.sizes[d.wave]!--
+      d.wave = this.openWave
+    }
+    if (next.length > 0) this.noteFilled()
+    else this.foundNobodyAt = this.now
+    return next.length > 0
+  }
+
+  noteFilled = () =>
+    Object.assign(this, {
+      filledAt: this.now,
+      foundNobodyAt: -Infinity,
+      lackingSince: null,
+      goodSince: null,
+      polled: false,
+    })
 
   /** The devices are in the order of their places. */
   fill(count: number): void {
@@ -228,17 +285,35 @@ export class Reference {
       this.sizes[d.wave]!--
       d.wave = this.openWave
     }
-    Object.assign(this, { filledAt: this.now, lackingSince: null, goodSince: null, polled: false })
+    this.noteFilled()
   }
 
   openNext(): void {
+    this.giveBack()
     do this.openWave++
     while (
       !this.devices.some((d) => d.wave === this.openWave) &&
       this.openWave > 0 &&
       this.openWave + 1 < this.sizes.length
     )
-    Object.assign(this, { goodSince: null, lackingSince: null, filledAt: -Infinity, polled: false })
+    Object.assign(this, {
+      goodSince: null,
+      lackingSince: null,
+      filledAt: -Infinity,
+      foundNobodyAt: -Infinity,
+      polled: false,
+    })
+  }
+
+  /** What the open wave took in and did not tell goes back. */
+  giveBack(): void {
+    if (this.openWave < 0 || !this.isFilled()) return
+    for (const d of this.ofWave()) {
+      if (ended(d) || d.pushes > 0 || d.offer !== null || isReached(d) || d.plannedWave <= this.openWave)
+        continue
+      d.wave = d.plannedWave
+      this.sizes[d.wave]!++
+    }
   }
 
   spacing = () => (MINUTE + LATE_MS) / this.rules.ratePerMinute!
@@ -260,7 +335,11 @@ export class Reference {
     if (this.frozen) return []
     return among.filter(
       (d) =>
-        !ended(d) && d.owed !== 'no' && d.wave <= this.openWave && (open || (asks && d.owed === 'asked')),
+        !ended(d) &&
+        d.owed !== 'no' &&
+        d.wave <= this.openWave &&
+        this.hasRoom(d) &&
+        (open || (asks && d.owed === 'asked')),
     )
   }
 
@@ -441,6 +520,8 @@ export class Reference {
 
   answered(d: Device, result: 'sent' | 'taken' | 'offline' | 'returned', id: number): void {
     const { offer } = d
+    if (result === 'taken' || result === 'offline') this.unconfirmedSince = null
+    if (result === 'returned') this.unconfirmedSince ??= this.now
     if (ended(d) || offer?.id !== id) return
     if ((result === 'sent' || result === 'taken') && !offer.sent) {
       this.wentOut(d, offer.link, offer.repush)
@@ -492,7 +573,9 @@ export class Reference {
   // ---- The share of first notices -----------------------------------------------------------------------
 
   isFirstWaiting = () =>
-    this.devices.some((d) => !ended(d) && d.owed !== 'no' && d.pushes === 0 && d.wave <= this.openWave)
+    this.devices.some(
+      (d) => !ended(d) && d.owed !== 'no' && d.pushes === 0 && d.wave <= this.openWave && this.hasRoom(d),
+    )
 
   /** Of so many notices now, how many may be sent again. */
   resends = (quota: number) =>
@@ -523,7 +606,10 @@ export class Reference {
 
   lookAtTime(d: Device, { isGone, isUnseen, isReached, reminders }: Look): void {
     if (d.tellAgainAt <= this.now) Object.assign(d, { owed: 'due', tellAgainAt: Infinity })
-    if (d.offer && d.owed === 'no' && d.offer.lease <= this.now) this.owedAgain(d)
+    if (d.offer && d.owed === 'no' && d.offer.lease <= this.now) {
+      this.owedAgain(d)
+      this.unconfirmedSince ??= this.now
+    }
     if (d.retryAt !== null && d.retryAt <= this.now) this.retry(d, true)
     if (d.status === 'upgrading' && this.silentAt(d) <= this.now) this.end(d, 'failure', 'timeout')
     if (d.unseen && !d.gone) this.lookAfter100(d, isGone, isUnseen)
@@ -599,7 +685,7 @@ export class Reference {
         this.change(d, () => this.lookAtTime(d, looks.get(d.id)!))
       }
       this.isPastEnd ||= isEnd
-      this.plan()
+      this.plan(true)
     }
   }
 
@@ -624,13 +710,18 @@ export class Reference {
     if (this.away && told.length > 0 && this.quota() > 0) this.creditlessSince ??= this.now
     const quota = this.quota()
     const again = among === this.devices ? told.length : this.resends(quota)
+    const tooMany = Math.max(0, told.filter(this.takesRoom).length - Math.max(0, this.room()))
     const asking =
-      told.filter((d) => d.pushes === 0).length + Math.min(again, told.filter((d) => d.pushes > 0).length)
+      told.filter((d) => d.pushes === 0).length -
+      tooMany +
+      Math.min(again, told.filter((d) => d.pushes > 0).length)
     const expected = this.away ? 0 : Math.min(quota, asking)
     const notices = seen.notices.splice(0, expected)
     // Notices for less than one step of the rate may wait until the step is full.
     const mayWait = this.rules.ratePerMinute !== undefined && this.now < this.spent + STEP_MS
-    if (notices.length !== expected && !mayWait)
+    // A bridge whose broker stays away is asked less often.
+    const mayBeBlocked = this.unconfirmedSince !== null && this.isBridgeAway()
+    if (notices.length !== expected && !mayWait && !mayBeBlocked)
       throw new Error(`${notices.length} notices instead of ${expected}`)
     const sent = { first: 0, again: 0 }
     for (const { device, id } of notices) {
@@ -645,6 +736,7 @@ export class Reference {
   notice(due: Device[], device: string, id: number): Device {
     const d = due.find((each) => each.id === device)
     if (!d) throw new Error(`a notice for ${device}, for which none is due`)
+    if (!this.hasRoom(d)) throw new Error(`a notice for ${device}, for which the wave has no room`)
     const again = d.offer?.id
     if (again === undefined ? id <= d.lastNoticeId : id !== again)
       throw new Error(`${device}: notice id ${id}`)

@@ -52,8 +52,10 @@ const isWell = (row: DeviceRow) =>
   isReached(row) && row.upgrade.status === 'success' && !hasFailed(row) && !row.upgrade.unseen
 const isTelling = ({ upgrade }: DeviceRow) =>
   upgrade.reachedAt === null &&
-  upgrade.heldUntil === null &&
+  (upgrade.heldUntil === null || waitsForRoom({ upgrade })) &&
   (upgrade.offer !== null || upgrade.owed !== 'no')
+
+const waitsForRoom = ({ upgrade }: Pick<DeviceRow, 'upgrade'>) => upgrade.heldBy?.code === 'wave_is_full'
 
 export const waveOf = ({ task, run }: SeenTask, row: DeviceRow) =>
   row.wave ?? (run.cuts === null ? -1 : waveOfPlace(run.cuts, placeOf(task.id, row.deviceId)))
@@ -80,6 +82,11 @@ export function faultOfCounters(seen: SeenTask): string | null {
         waiting: number((row) => !isReached(row) && !hasEnded(row)),
         underWay: number((row) => !hasEnded(row) && isTelling(row)),
         upgrading: number(({ upgrade }) => upgrade.status === 'upgrading'),
+        offered: number(
+          (row) =>
+            !hasEnded(row) && !isReached(row) && row.upgrade.attempt === 1 && row.upgrade.offer !== null,
+        ),
+        full: number((row) => !hasEnded(row) && waitsForRoom(row)),
       }),
     )
     if (wave.devices < 0 || wave.size < 0) faults.push(`wave ${index + 1} has ${wave.devices} devices`)
@@ -158,7 +165,7 @@ export function faultOfStandstill(seen: SeenTask): string | null {
   const { task, run, rows } = seen
   if (run.status !== 'running') return null
   const open = run.waves.findLastIndex(({ openedAt }) => openedAt !== null)
-  const stuck = rows.filter((row) => !hasEnded(row) && row.upgrade.heldUntil === null)
+  const stuck = rows.filter((row) => !hasEnded(row) && (row.upgrade.heldUntil === null || waitsForRoom(row)))
   const inOpen = stuck.filter((row) => waveOf(seen, row) <= open)
   if (inOpen[0]) {
     const { deviceId, upgrade } = inOpen[0]
