@@ -54,6 +54,14 @@ class LongestFirst extends BaseSequencer {
 /** For what hangs. How fast something is says nothing on a machine that has other things to do. */
 const limits = { testTimeout: 300_000, hookTimeout: 300_000 }
 
+/** Those in `wrangler.toml` are public, and refused at the host that the tests ask for. */
+const secretsOfTests = {
+  DOWNLOAD_SIGNING_KEY: 'signing-key-of-tests',
+  SESSION_SECRET: 'session-secret-of-tests',
+  R2_ACCESS_KEY_ID: 'access-key-of-tests',
+  R2_SECRET_ACCESS_KEY: 'secret-key-of-tests',
+}
+
 const workerd = () =>
   cloudflareTest(async () => ({
     wrangler: { configPath: './wrangler.toml' },
@@ -61,6 +69,7 @@ const workerd = () =>
       bindings: {
         MIGRATIONS: await readD1Migrations('migrations'),
         WEBHOOKS_ALLOW_PRIVATE: 'true',
+        ...secretsOfTests,
         ...modelSettings,
       },
     },

@@ -16,6 +16,7 @@ import { downloadRoutes } from './downloads/routes.ts'
 import { type ApiDocument, docsRoutes } from './http/docs.tsx'
 import { createRouter, json } from './http/openapi.ts'
 import { onError, onNotFound } from './http/problem.ts'
+import { refusePublishedSecrets } from './http/published-secrets.ts'
 import { idempotency, isJson } from './idempotency/middleware.ts'
 import { keyRoutes } from './keys/routes.ts'
 import { packageRoutes } from './packages/routes.ts'
@@ -43,9 +44,11 @@ export const app = createRouter()
 app.onError(onError)
 app.notFound(onNotFound)
 
+app.use('/broker/*', denyOnFailure)
+app.use(refusePublishedSecrets)
 app.use('/api/*', requireKey)
 app.use('/bridge/*', requireKey)
-app.use('/broker/*', denyOnFailure, requireKey)
+app.use('/broker/*', requireKey)
 
 const limitJson = bodyLimit({
   maxSize: MAX_JSON_BYTES,

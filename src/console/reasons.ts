@@ -37,6 +37,8 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   no_bridge_credit: '桥接离线或繁忙',
   broker_unreachable: '桥接无法连接 MQTT 服务器',
   no_signing_key: '缺少密钥 DOWNLOAD_SIGNING_KEY，无法经由 Worker 下载',
+  no_bucket_token: '预签名下载需要 R2_S3_ENDPOINT、R2_ACCESS_KEY_ID 和 R2_SECRET_ACCESS_KEY',
+  published_secret: '密钥 {name} 仍是公开的示例值，任何人都能伪造下载链接',
   no_public_url: '经由 Worker 下载需要不超过 {maxLength} 个字符的 PUBLIC_URL',
   // What a device waits for
   retries_at: '将于 {at} 自动重试',

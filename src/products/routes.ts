@@ -16,7 +16,7 @@ import {
   problems,
   withKey,
 } from '../http/openapi.ts'
-import { workerLinksFault } from '../links/linker.ts'
+import { linksFault } from '../links/linker.ts'
 import { inEnglish } from '../reasons/reason.ts'
 import { unfreezeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
 import { freezeProduct } from './freeze-product.ts'
@@ -50,7 +50,7 @@ const answerOr404 = (product: Product | undefined) => {
 
 /** 409 `downloads.not_set_up` if the product is to have links that this installation cannot make. */
 function assertDownloadsPossible(env: Env, downloads: Product['downloads'] | undefined): void {
-  const fault = downloads === 'worker' ? workerLinksFault(env) : null
+  const fault = downloads ? linksFault(env, downloads) : null
   if (fault !== null) throw conflict('downloads.not_set_up', `Not here: ${inEnglish(fault)}.`)
 }
 

@@ -29,6 +29,8 @@ export const REASONS = {
   no_bridge_credit: 'its bridge is away or busy',
   broker_unreachable: 'its bridge cannot reach the broker',
   no_signing_key: 'downloads through the Worker need the secret DOWNLOAD_SIGNING_KEY',
+  no_bucket_token: 'presigned downloads need R2_S3_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY',
+  published_secret: 'the secret {name} still has its public value, with which anybody could make links',
   no_public_url: 'downloads through the Worker need a PUBLIC_URL of at most {maxLength} characters',
 
   // ---- What a device waits for

@@ -1,4 +1,4 @@
-import { downloadsMode, workerLinksFault } from '../../links/linker.ts'
+import { downloadsMode, linksFault } from '../../links/linker.ts'
 import { type EventCode, type Params, type Reason, reason } from '../../reasons/reason.ts'
 import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from '../database/slots.ts'
 import { applyPlan } from '../effects/apply-plan.ts'
@@ -60,7 +60,8 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
   // Before the next `await`: a call that comes meanwhile, because the product was unfrozen, lifts it again.
   if (isFrozen) freeze(task)
   else run.frozen = false
-  const fault = product && linksFault(task, product)
+  const fault = product && linksFault(task.env, downloadsMode(task.env, product.downloads))
+  // Nothing is sent while no link can be made.
   if (fault) block(task, fault)
   save()
   for (const [holder, ids] of busy) {
@@ -70,10 +71,6 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
   save()
   return isFrozen || fault || product === null ? null : { product, devices, freezes }
 }
-
-/** Nothing is sent while no link can be made. */
-const linksFault = ({ env }: TaskContext, { downloads }: DueProduct): Reason | null =>
-  downloadsMode(env, downloads) === 'worker' ? workerLinksFault(env) : null
 
 /** No notice of this task for a while, which doubles each time that it is for the same reason. */
 function block({ run, now }: TaskContext, by: Reason): void {
