@@ -1,9 +1,11 @@
 import { type Bridge, startBridge } from './bridge.ts'
 import { readConfig } from './config.ts'
 import { keepKeys, type LocalKeys, migrate, registerKeys } from './local/database.ts'
-import { checkPort } from './local/ports.ts'
+import { type Front, startFront } from './local/front.ts'
+import { checkPort, freePort } from './local/ports.ts'
 import { type LocalSettings, readSettings } from './local/settings.ts'
 import { type LocalWorker, startWorker } from './local/worker.ts'
+import { closeToOthers } from './private-files.ts'
 
 // `npm start`: runs the Worker and the bridge on this machine. Data is kept under .wrangler/, keys in .dev.vars.
 
@@ -12,7 +14,11 @@ const WORKER_STOPS_WITHIN_MS = 1_500
 /** One Ctrl-C arrives twice: from the terminal, and again from npm, which passes it on. */
 const SAME_SIGNAL_MS = 500
 
+// Whatever this process and wrangler write is for its owner alone.
+process.umask(0o077)
+
 let worker: LocalWorker | undefined
+let front: Front | undefined
 let bridge: Bridge | undefined
 let stoppingSince: number | undefined
 
@@ -21,6 +27,7 @@ async function stop(exitCode: number): Promise<void> {
   // The bridge stops first, so that it can still post its last batch to the Worker.
   const late = new Promise((resolve) => setTimeout(resolve, BRIDGE_STOPS_WITHIN_MS))
   await Promise.race([bridge?.stop(), late])
+  front?.close()
   await worker?.stop(WORKER_STOPS_WITHIN_MS)
   process.exit(exitCode)
 }
@@ -59,11 +66,12 @@ function report(settings: LocalSettings, keys: LocalKeys): void {
 }
 
 async function start(): Promise<void> {
-  const settings = readSettings(process.env, process.cwd())
+  const settings = readSettings(process.env, process.cwd(), await freePort())
   await checkPort(settings.host, settings.port, 'PORT')
   if (settings.mqttPort !== undefined) await checkPort(settings.host, settings.mqttPort, 'MQTT_PORT')
 
   console.log('Starting …')
+  closeToOthers(settings.dataDirectory)
   const keys = keepKeys(settings.devVarsFile)
   const config = readConfig({
     ...process.env,
@@ -77,6 +85,8 @@ async function start(): Promise<void> {
   await registerKeys(settings, keys, Date.now())
   worker = await startWorker(settings)
   void worker.ended.then(() => fail(new Error('The Worker ended by itself.')))
+  const { host, port, workerPort } = settings
+  if (settings.isOpen) front = await startFront({ host, port, workerPort })
   bridge = await startBridge(config)
   if (stoppingSince === undefined) report(settings, keys)
 }

@@ -1,7 +1,6 @@
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
-
-const OWNER_ONLY = 0o600
+import { writePrivateFile } from '../private-files.ts'
 
 /** Returns the file's variables; none if there is no file. */
 export function readDevVars(file: string): Record<string, string | undefined> {
@@ -16,8 +15,7 @@ export function writeDevVars(file: string, changes: Record<string, string>): voi
     .filter((line) => !names.some((name) => new RegExp(`^\\s*(export\\s+)?${name}\\s*=`).test(line)))
   while (kept.at(-1) === '') kept.pop()
   const added = names.map((name) => `${name}=${changes[name]}`)
-  writeFileSync(file, [...kept, ...added, ''].join('\n'), { mode: OWNER_ONLY })
-  chmodSync(file, OWNER_ONLY) // the mode above applies only to a new file
+  writePrivateFile(file, [...kept, ...added, ''].join('\n'))
 }
 
 function readText(file: string): string {

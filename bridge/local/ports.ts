@@ -1,10 +1,19 @@
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 
 const REASONS: Record<string, string> = {
   EADDRINUSE: 'is taken by another program',
   EACCES: 'may not be opened by this user',
   EADDRNOTAVAIL: 'cannot be opened: this machine does not have that address',
+}
+
+/** A port of this machine that is free now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
 }
 
 /** Throws if nothing can listen there; the error names the variable to change. */

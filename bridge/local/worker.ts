@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import type { LocalSettings } from './settings.ts'
 import { spawnWrangler } from './wrangler.ts'
+import { writeWranglerConfig } from './wrangler-config.ts'
 
 export interface LocalWorker {
   /** Resolves when the Worker's process ends, for whatever reason. */
@@ -23,25 +24,33 @@ export async function startWorker(
   settings: LocalSettings,
   more: { entry?: string; inspectorPort?: number } = {},
 ): Promise<LocalWorker> {
-  const child = spawnWrangler([
+  writeWranglerConfig(settings)
+  const args = [
     'dev',
+    '--config',
+    settings.wranglerConfigFile,
+    '--env-file',
+    settings.devVarsFile,
     '--ip',
-    settings.host,
+    settings.workerHost,
     '--port',
-    String(settings.port),
+    String(settings.workerPort),
     '--persist-to',
     settings.stateDirectory,
     '--var',
     `PUBLIC_URL:${settings.publicUrl}`,
     '--var',
-    `R2_S3_ENDPOINT:${settings.publicUrl}/cdn-cgi/local/r2/s3`,
+    // Without an endpoint, downloads go through the Worker.
+    `R2_S3_ENDPOINT:${settings.isOpen ? '' : `${settings.publicUrl}/cdn-cgi/local/r2/s3`}`,
     '--log-level',
     'error',
     '--show-interactive-dev-session=false',
     '--inspector-port',
     String(more.inspectorPort ?? 0),
     ...(more.entry === undefined ? [] : [more.entry]),
-  ])
+  ]
+  // wrangler's explorer reads and writes D1 and the bucket, for anybody who reaches it.
+  const child = spawnWrangler(args, settings.isOpen ? { X_LOCAL_EXPLORER: 'false' } : {})
   const running = () => child.exitCode === null && child.signalCode === null
   const ended = once(child, 'exit').then(
     () => {},

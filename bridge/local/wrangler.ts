@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 
 /** The directory of `wrangler.toml`. */
-const ROOT = join(import.meta.dirname, '..', '..')
+export const ROOT = join(import.meta.dirname, '..', '..')
 const WRANGLER = join(
   dirname(createRequire(import.meta.url).resolve('wrangler/package.json')),
   'bin',
@@ -39,9 +39,9 @@ export async function runWrangler(args: string[]): Promise<string> {
  * Starts wrangler in a process group of its own. Ctrl-C reaches the whole foreground group, but the Worker must stay
  * until the bridge has posted its last batch.
  */
-export const spawnWrangler = (args: string[]): ChildProcess =>
-  spawn(process.execPath, [WRANGLER, ...args, ...CONFIG], {
+export const spawnWrangler = (args: string[], environment: Record<string, string> = {}): ChildProcess =>
+  spawn(process.execPath, [WRANGLER, ...args], {
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, ...ENVIRONMENT },
+    env: { ...process.env, ...ENVIRONMENT, ...environment },
   })

@@ -3,7 +3,8 @@ import type { Env } from './env.ts'
 /** The secrets in `wrangler.toml`, for local use. They are public: with one of them anybody can make links or sessions. */
 const PUBLISHED = ['local-signing-key', 'local-session-secret', 'local-access-key', 'local-secret-key']
 
-const SECRETS = [
+/** The Worker's secrets that have a public value for local use. */
+export const SECRETS = [
   'DOWNLOAD_SIGNING_KEY',
   'SESSION_SECRET',
   'R2_ACCESS_KEY_ID',

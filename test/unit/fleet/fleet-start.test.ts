@@ -60,14 +60,23 @@ describe('the settings of npm start', () => {
       mqttUrl: 'mqtt://127.0.0.1:1883',
       spoolFile: '/somewhere/.wrangler/bridge/spool.db',
     })
-    const onNetwork = readSettings({ HOST: '192.0.2.7', PORT: '9000', MQTT_PORT: '9001' }, '/')
-    expect(onNetwork).toMatchObject({ publicUrl: 'http://192.0.2.7:9000', mqttUrl: 'mqtt://192.0.2.7:9001' })
-    const everywhere = readSettings({ HOST: '0.0.0.0', PUBLIC_URL: 'http://ota.example:80/' }, '/')
-    expect(everywhere).toMatchObject({
-      publicUrl: 'http://ota.example:80',
-      workerUrl: 'http://127.0.0.1:8787',
+    const onNetwork = readSettings({ HOST: '192.0.2.7', PORT: '9000', MQTT_PORT: '9001' }, '/', 5000)
+    expect(onNetwork).toMatchObject({
+      isOpen: true,
+      publicUrl: 'http://192.0.2.7:9000',
+      mqttUrl: 'mqtt://192.0.2.7:9001',
+      workerUrl: 'http://127.0.0.1:5000',
     })
-    expect(readSettings({ HOST: '::1' }, '/').workerUrl).toBe('http://[::1]:8787')
+    const everywhere = readSettings({ HOST: '0.0.0.0', PUBLIC_URL: 'http://ota.example:80/' }, '/', 5000)
+    expect(everywhere).toMatchObject({
+      isOpen: true,
+      publicUrl: 'http://ota.example:80',
+      workerUrl: 'http://127.0.0.1:5000',
+    })
+    expect(readSettings({ HOST: '::1' }, '/')).toMatchObject({
+      isOpen: false,
+      workerUrl: 'http://[::1]:8787',
+    })
   })
 
   it('npm start opens no broker port if it joins another broker', () => {
