@@ -1,6 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
+import { isLoopbackUrl } from '../src/protocol/loopback.ts'
 
 const count = (fallback: number, least = 1, most = 1_000_000_000) =>
   z.coerce.number().int().min(least).max(most).default(fallback)
@@ -34,9 +35,14 @@ const pem = (read: (bytes: Buffer) => unknown, message: string) =>
 const certificate = pem((bytes) => new X509Certificate(bytes), 'holds no certificate in PEM')
 const privateKey = pem(createPrivateKey, 'holds no private key in PEM without a passphrase')
 
+const workerUrl = url(/^https?$/).refine(
+  (text) => text.startsWith('https:') || isLoopbackUrl(text),
+  'must begin with https: unless it leads to this machine, since anybody on the way could read the key and every device token',
+)
+
 /** The bridge's environment. `readConfig` drops variables that are set but empty first. */
 const fromEnvironment = z.object({
-  WORKER_URL: url(/^https?$/),
+  WORKER_URL: workerUrl,
   BRIDGE_KEY: z.string().min(1),
   BRIDGE_NAME: z
     .string()
