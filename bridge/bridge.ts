@@ -10,6 +10,7 @@ import { createSwitchedBroker } from './brokers/switched.ts'
 import { withPlugin } from './brokers/with-plugin.ts'
 import type { BridgeConfig, Timing } from './config.ts'
 import { type Credentials, openCredentials } from './credentials.ts'
+import type { Damaged } from './database-file.ts'
 import { createDownlink } from './downlink.ts'
 import { startHealthServer } from './health.ts'
 import { IDENTITIES, topicSuffix } from './identity.ts'
@@ -63,8 +64,19 @@ export async function startBridge(
   const timing = { ...TIMING, ...config.timing }
   const hardLimitBytes = config.spoolMaxBytes * HARD_LIMIT + HARD_LIMIT_SPARE_BYTES
   const health = config.health && (await startHealthServer(config.health))
+  let hub: HubSocket | undefined
+  const logDamaged = (file: string) => (damaged: Damaged) =>
+    log.error(
+      { code: 'bridge.file_damaged', file, ...damaged },
+      'a damaged file was moved aside and begun anew',
+    )
+  const onSpoolDamaged = (damaged: Damaged) => {
+    logDamaged('spool')(damaged)
+    // What was in it is missing. A new lease tells the tasks to count silences anew.
+    setImmediate(() => hub?.askForLease())
+  }
   const spool = await awaitDisk(
-    () => openSpool(config.spoolFile, { sync: config.spoolSync, hardLimitBytes }),
+    () => openSpool(config.spoolFile, { sync: config.spoolSync, hardLimitBytes, onDamaged: onSpoolDamaged }),
     log,
   ).catch(async (error: unknown) => {
     await health?.close()
@@ -72,13 +84,14 @@ export async function startBridge(
   })
   const clock = createWorkerClock()
   const worker = createWorkerClient({ ...config, requestTimeoutMs: timing.requestTimeoutMs })
-  const credentials = await awaitDisk(() => openBridgeCredentials(config, timing, worker, log), log).catch(
-    async (error: unknown) => {
-      await health?.close()
-      spool.close()
-      throw error
-    },
-  )
+  const credentials = await awaitDisk(
+    () => openBridgeCredentials(config, timing, worker, logDamaged('credentials'), log),
+    log,
+  ).catch(async (error: unknown) => {
+    await health?.close()
+    spool.close()
+    throw error
+  })
   const workerTime = () => clock.at(performance.now())
   const intake = createIntake(spool, { maxBytes: config.spoolMaxBytes, workerTime, log })
   const events = spoolEvents(intake)
@@ -88,7 +101,6 @@ export async function startBridge(
     credentials.unwatchAll()
   }
 
-  let hub: HubSocket | undefined
   let role: Role | undefined
   const broker = createSwitchedBroker(() => {
     // Must come before any event of the new broker: all sessions of the embedded broker ended with the old one.
@@ -218,11 +230,13 @@ const openBridgeCredentials = (
   config: BridgeConfig,
   timing: Timing,
   worker: WorkerClient,
+  onDamaged: (damaged: Damaged) => void,
   log: Log,
 ): Credentials =>
   openCredentials({
     file: config.credentialsFile ?? config.spoolFile.replace(/(\.db)?$/, '.credentials.db'),
     origin: `${config.workerUrl} ${config.bridgeName}`,
+    onDamaged,
     pull: worker.readCredentialsPage,
     pollMs: timing.credentialsPollMs,
     backoffBaseMs: timing.backoffBaseMs,

@@ -1,7 +1,7 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { z } from 'zod'
 import { credentialKey, type FeedPage } from '../src/protocol/credentials-feed.ts'
+import { type Damage, type Damaged, DamagedError, openDatabaseFile } from './database-file.ts'
 
 export interface StoredCredential {
   passwordHash: string | null
@@ -25,49 +25,54 @@ export interface CredentialStore {
   apply(page: FeedPage): void
   /** Deletes a slice of the rows that are no longer read; returns false if there were none. */
   sweep(): boolean
+  damage: Damage
   close(): void
 }
 
 /** One reading of the feed from its start: its rows have this id, and their keys this salt. */
-interface Load {
-  id: number
-  salt: string
-}
+const storedLoad = z.object({ id: z.int(), salt: z.string() })
 
-interface State {
+const storedState = z.object({
   /** The Worker and bridge whose credentials these are. */
-  origin: string
-  cursor: string | null
-  complete: Load | null
-  loading: Load | null
-  lastId: number
+  origin: z.string(),
+  cursor: z.string().nullable(),
+  complete: storedLoad.nullable(),
+  loading: storedLoad.nullable(),
+  lastId: z.int(),
   /** Ids of loads that are no longer read; `sweep` deletes their rows. */
-  stale: number[]
-}
+  stale: z.array(z.int()),
+})
+type State = z.infer<typeof storedState>
 
 const SWEEP_ROWS = 2_000
-const SQLITE_CORRUPT = 11
-const SQLITE_NOTADB = 26
 
 /**
  * Opens the file, which only one bridge may do at a time. While the feed is read from the start again, the old rows
  * still count for every username that the new ones do not mention; once the end is reached, only the new rows count.
- * Rows of another `origin` are discarded. A damaged file is replaced by an empty one, since the feed brings all of it
- * again.
+ * Rows of another `origin` are discarded. A damaged file is moved aside and replaced by an empty one, since the feed
+ * brings all of it again.
  */
-export function openCredentialStore(file: string, origin: string): CredentialStore {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-  try {
-    return createStore(file, origin)
-  } catch (error) {
-    const code = (error as { errcode?: number }).errcode ?? 0
-    if (![SQLITE_CORRUPT, SQLITE_NOTADB].includes(code & 0xff)) throw error
-    for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true })
-    return createStore(file, origin)
+export function openCredentialStore(
+  file: string,
+  origin: string,
+  onDamaged?: (damaged: Damaged) => void,
+): CredentialStore {
+  const { use, damage } = openDatabaseFile({ file, open: () => createStore(file, origin), onDamaged })
+  return {
+    cursor: () => use((store) => store.cursor()),
+    salt: () => use((store) => store.salt()),
+    isComplete: () => use((store) => store.isComplete()),
+    isLoading: () => use((store) => store.isLoading()),
+    find: (username) => use((store) => store.find(username)),
+    isShared: (number) => use((store) => store.isShared(number)),
+    apply: (page) => use((store) => store.apply(page)),
+    sweep: () => use((store) => store.sweep()),
+    damage,
+    close: () => use((store) => store.close()),
   }
 }
 
-function createStore(file: string, origin: string): CredentialStore {
+function createStore(file: string, origin: string): Omit<CredentialStore, 'damage'> {
   const db = new DatabaseSync(file, { timeout: 2_000 })
   try {
     db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
@@ -75,12 +80,15 @@ function createStore(file: string, origin: string): CredentialStore {
       CREATE TABLE IF NOT EXISTS credentials (load INTEGER NOT NULL, key TEXT NOT NULL, gone INTEGER NOT NULL,
         password_hash TEXT, number TEXT, PRIMARY KEY (load, key)) STRICT, WITHOUT ROWID;
       CREATE INDEX IF NOT EXISTS credentials_number ON credentials (load, number) WHERE number IS NOT NULL;`)
-    // The file holds password hashes.
-    chmodSync(file, 0o600)
+    return overDatabase(db, origin)
   } catch (error) {
+    // Left open, it would keep the lock, and the next try would fail.
     db.close()
     throw error
   }
+}
+
+function overDatabase(db: DatabaseSync, origin: string): Omit<CredentialStore, 'damage'> {
   const select = db.prepare(`SELECT gone, password_hash AS passwordHash, number FROM credentials
     WHERE load = ? AND key = ?`)
   // Without the hint the planner scans the whole load.
@@ -99,7 +107,7 @@ function createStore(file: string, origin: string): CredentialStore {
     const row = db.prepare(`SELECT value FROM meta WHERE name = 'state'`).get() as
       | { value: string }
       | undefined
-    const kept: State | undefined = row && JSON.parse(row.value)
+    const kept = row && parseState(row.value)
     if (kept?.origin === origin) return kept
     const stale = kept ? [...kept.stale, ...loadsOf(kept).map(({ id }) => id)] : []
     const fresh = { origin, cursor: null, complete: null, loading: null, lastId: kept?.lastId ?? 0, stale }
@@ -173,5 +181,13 @@ function createStore(file: string, origin: string): CredentialStore {
     },
 
     close: () => db.close(),
+  }
+}
+
+function parseState(text: string): State {
+  try {
+    return storedState.parse(JSON.parse(text))
+  } catch {
+    throw new DamagedError('its state is none')
   }
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FeedPage } from '../src/protocol/credentials-feed.ts'
 import { parseDownlinkTopic, TOPIC_NAME } from '../src/protocol/device.ts'
 import { openCredentialStore, type StoredCredential } from './credential-store.ts'
+import type { Damage, Damaged } from './database-file.ts'
 import { type Log, limited } from './log.ts'
 import { createPasswordCheck } from './passwords.ts'
 import { createPulls } from './pulls.ts'
@@ -34,6 +35,7 @@ export interface Credentials {
   /** All sessions have ended. */
   unwatchAll(): void
   counts: { pulls: number; failures: number; pages: number; changes: number; resets: number; revoked: number }
+  damage: Damage
   close(): Promise<void>
 }
 
@@ -52,10 +54,15 @@ export function openCredentials(options: {
   pull: (after: string | undefined, signal: AbortSignal) => Promise<FeedPage | undefined>
   pollMs: number
   backoffBaseMs: number
+  onDamaged?: (damaged: Damaged) => void
   log: Log
 }): Credentials {
   const { log } = options
-  const store = openCredentialStore(options.file, options.origin)
+  const store = openCredentialStore(options.file, options.origin, (damaged) => {
+    options.onDamaged?.(damaged)
+    // The feed brings everything again.
+    setImmediate(() => void pulls.soon())
+  })
   const isRightPassword = createPasswordCheck()
   const counts = { pulls: 0, failures: 0, pages: 0, changes: 0, resets: 0, revoked: 0 }
   const logFailure = limited((times) =>
@@ -221,6 +228,7 @@ export function openCredentials(options: {
 
   return {
     counts,
+    damage: store.damage,
     async check(username, password) {
       if (!TOPIC_NAME.test(username)) return 'deny'
       if (invalidated.has(username)) return 'unknown'

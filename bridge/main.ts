@@ -4,6 +4,9 @@ import { createLog, errorFields } from './log.ts'
 
 const STOP_WITHIN_MS = 10_000
 
+// Whatever the bridge writes is for its owner alone.
+process.umask(0o077)
+
 function configured() {
   try {
     return readConfig(process.env)

@@ -70,6 +70,17 @@ const COUNTERS: Family[] = [
     },
   },
   {
+    name: 'files_damaged_total',
+    help: 'Damaged files that were moved aside and begun anew',
+    label: 'file',
+    values: { spool: ['spool', 'damaged'], credentials: ['credentials', 'damaged'] },
+  },
+  {
+    name: 'frames_unreadable_total',
+    help: 'Frames of the hub that the bridge could not read, and ignored',
+    values: { '': ['hub', 'unreadable'] },
+  },
+  {
     name: 'plugin_questions_total',
     help: 'Questions of the Mosquitto plugin, and how many were allowed or about an unknown device',
     label: 'what',

@@ -47,13 +47,13 @@ export function createHealthSources(parts: Parts): HealthSources {
 
 /** The counters of all parts since the start, and the size of the spool. */
 export const readCounts = ({ spool, intake, uplink, downlink, hub, broker, credentials }: Parts): Counts => ({
-  spool: { depth: spool.depth(), bytes: spool.bytes() },
+  spool: { depth: spool.depth(), bytes: spool.bytes(), damaged: spool.damage.count() },
   intake: { ...intake.counts },
   uplink: { ...uplink.counts },
   downlink: { ...downlink.counts },
   hub: { ...hub.counts },
   broker: { ...broker.counts },
-  credentials: { ...credentials.counts },
+  credentials: { ...credentials.counts, damaged: credentials.damage.count() },
 })
 
 /**
@@ -76,6 +76,10 @@ function createLag({ spool, workerTime }: Parts): () => number {
   }
 }
 
+/** A damaged file was moved aside, and a person has not looked at it yet. */
+const stateAfter = (damagedFiles: string[]) => (damagedFiles.length > 0 ? 'replaced' : 'ok')
+const named = (damagedFiles: string[]) => (damagedFiles.length > 0 ? { damagedFiles } : {})
+
 function createReport(parts: Parts, lagSeconds: () => number): () => HealthReport {
   const { spool, intake, uplink, hub, broker, credentials, role, maxBytes } = parts
   const since = createSince()
@@ -88,7 +92,13 @@ function createReport(parts: Parts, lagSeconds: () => number): () => HealthRepor
     const active = role.isActive()
     const worker = uplink.worker()
     const { state: brokerState, reason } = broker.health()
-    const disk = intake.hasFailed() || uplink.hasFailed() ? 'disk_error' : intake.isFull() ? 'full' : 'ok'
+    const lost = { spool: spool.damage.kept(), credentials: credentials.damage.kept() }
+    const disk =
+      intake.hasFailed() || uplink.hasFailed()
+        ? 'disk_error'
+        : intake.isFull()
+          ? 'full'
+          : stateAfter(lost.spool)
     const health = {
       broker: active ? part('broker', brokerState, { reason }) : part('broker', 'standby'),
       worker: part('worker', worker.state, { reason: worker.reason, lastAnswerAt: worker.lastAnswerAt }),
@@ -98,8 +108,13 @@ function createReport(parts: Parts, lagSeconds: () => number): () => HealthRepor
         bytes: spool.bytes(),
         maxBytes,
         oldestAgeSeconds: lagSeconds(),
+        ...named(lost.spool),
       }),
-      credentials: part('credentials', credentials.isComplete() ? 'ok' : 'incomplete'),
+      credentials: part(
+        'credentials',
+        credentials.isComplete() ? stateAfter(lost.credentials) : 'incomplete',
+        named(lost.credentials),
+      ),
     }
     const isWell = Object.values(health).every(({ state }) => WELL.includes(state))
     return { status: disk === 'disk_error' ? 'error' : isWell ? 'ok' : 'degraded', parts: health }

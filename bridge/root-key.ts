@@ -6,6 +6,9 @@ import { newId } from '../src/common/ids.ts'
 // `npm run root-key` makes a root key and prints it once; `-- --remote` makes it in the deployed database. It needs
 // wrangler's access to the account and an up-to-date schema. There is no way to make a root key over HTTP.
 
+// `--local` may create the database here.
+process.umask(0o077)
+
 const { values } = parseArgs({
   options: { remote: { type: 'boolean', default: false }, name: { type: 'string', default: 'root' } },
 })

@@ -37,7 +37,8 @@ export function connectHub(options: {
   workerUrl: string
   bridgeKey: string
   bridge: string
-  instance: string
+  /** Names the bridge; read for each hello, since a new spool has a new name. */
+  instance: () => string
   /** Read for each hello: how many notices the hub may send. */
   credit: () => number
   onFrame: (frame: FrameToBridge) => void
@@ -112,7 +113,7 @@ export function connectHub(options: {
   }
 
   const hello = () =>
-    send({ t: 'hello', bridge: options.bridge, instance: options.instance, credit: options.credit() })
+    send({ t: 'hello', bridge: options.bridge, instance: options.instance(), credit: options.credit() })
 
   function send(frame: Unversioned<FrameFromBridge>): boolean {
     if (socket?.readyState !== WebSocket.OPEN) return false

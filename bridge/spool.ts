@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import type { BatchItemInput } from '../src/protocol/bridge.ts'
+import { z } from 'zod'
+import { type BatchItemInput, leaseNumber } from '../src/protocol/bridge.ts'
+import { type Damage, type Damaged, DamagedError, openDatabaseFile } from './database-file.ts'
 
 type WithoutIdentity<T> = T extends unknown ? Omit<T, 'id' | 'at' | 'lease' | 'seq'> : never
 
@@ -34,8 +34,8 @@ export interface SpoolLease {
 }
 
 export interface Spool {
-  /** The spool's random name, kept for ever. It also names the bridge that uses the spool. */
-  instance: string
+  /** The spool's random name, kept as long as its file. It also names the bridge that uses the spool. */
+  instance(): string
   lease(): SpoolLease
   /** Writes the lease to disk; throws if that fails. */
   setLease(lease: SpoolLease): void
@@ -48,21 +48,27 @@ export interface Spool {
   peek(limit: number, maxBytes: number, exceptKeys: readonly string[]): SpooledItem[]
   /** The arrival of the oldest item; undefined if the spool is empty. */
   oldest(): { at: number | null } | undefined
+  /** Deletes these items; those of a file that was replaced since are gone already. */
   drop(items: readonly SpooledItem[]): void
   /** Moves an item that the Worker cannot read to the table `dead`, for a person to look at. */
   moveToDeadLetters(item: SpooledItem, reason: string): void
   deadLetters(): { id: string; json: string; reason: string }[]
   depth(): number
   bytes(): number
+  damage: Damage
   close(): void
 }
 
 const PAGE_BYTES = 4096
 const MAX_DEAD_LETTERS = 1000
 
+const storedLease = z.object({ own: leaseNumber.nullable(), known: leaseNumber.nullable() })
+const NAME = /^[A-Za-z0-9_-]{6}$/
+
 interface SpoolOptions {
   sync: 'normal' | 'full'
   hardLimitBytes?: number | undefined
+  onDamaged?: (damaged: Damaged) => void
 }
 
 function prepareFile(db: DatabaseSync, { sync, hardLimitBytes }: SpoolOptions): void {
@@ -86,21 +92,48 @@ function prepareFile(db: DatabaseSync, { sync, hardLimitBytes }: SpoolOptions): 
 /**
  * Opens the write-ahead spool (src/README.md#bridge): one table in one order, in a file that only one bridge may open.
  * Item ids are the spool's random name and a sequence that never restarts, so they are unique for ever. The file cannot
- * grow past `hardLimitBytes`.
+ * grow past `hardLimitBytes`. A damaged file is moved aside, and the spool goes on as a new one with a name of its own.
  */
 export function openSpool(file: string, options: SpoolOptions): Spool {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  const { use, damage } = openDatabaseFile({
+    file,
+    open: () => createSpool(file, options),
+    onDamaged: options.onDamaged,
+  })
+  return {
+    instance: () => use((spool) => spool.instance()),
+    lease: () => use((spool) => spool.lease()),
+    setLease: (lease) => use((spool) => spool.setLease(lease)),
+    append: (entries) => use((spool) => spool.append(entries)),
+    peek: (...what) => use((spool) => spool.peek(...what)),
+    oldest: () => use((spool) => spool.oldest()),
+    drop: (items) => use((spool) => spool.drop(items)),
+    moveToDeadLetters: (item, reason) => use((spool) => spool.moveToDeadLetters(item, reason)),
+    deadLetters: () => use((spool) => spool.deadLetters()),
+    depth: () => use((spool) => spool.depth()),
+    bytes: () => use((spool) => spool.bytes()),
+    damage,
+    close: () => use((spool) => spool.close()),
+  }
+}
+
+function createSpool(file: string, options: SpoolOptions): Omit<Spool, 'damage'> {
   const db = new DatabaseSync(file, { timeout: 2_000 })
   try {
     prepareFile(db, options)
+    return overDatabase(db)
   } catch (error) {
     // Left open, it would keep the lock, and the next try would fail.
     db.close()
     throw error
   }
+}
+
+function overDatabase(db: DatabaseSync): Omit<Spool, 'damage'> {
   const readMeta = (what: string) =>
     (db.prepare('SELECT value FROM meta WHERE name = ?').get(what) as { value: string } | undefined)?.value
-  const name = readMeta('id')!
+  const name = readMeta('id') ?? ''
+  if (!NAME.test(name)) throw new DamagedError('its name is none')
   const itemId = (seq: number) => name + seq.toString(36)
 
   const count = db.prepare('SELECT count(*) AS depth, coalesce(sum(length(body)), 0) AS bytes FROM items')
@@ -115,7 +148,7 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
   )
 
   let { depth, bytes } = count.get() as { depth: number; bytes: number }
-  let lease: SpoolLease = JSON.parse(readMeta('lease') ?? '{"own":null,"known":null}')
+  let lease = readLease(readMeta('lease'))
 
   function inTransaction(work: () => void): void {
     db.exec('BEGIN IMMEDIATE')
@@ -130,10 +163,11 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
   }
 
   function drop(items: readonly SpooledItem[]): void {
-    if (items.length === 0) return
-    remove.run(JSON.stringify(items.map((item) => item.seq)))
-    depth -= items.length
-    bytes -= items.reduce((sum, item) => sum + item.size, 0)
+    const own = items.filter(({ id, seq }) => id === itemId(seq))
+    if (own.length === 0) return
+    remove.run(JSON.stringify(own.map((item) => item.seq)))
+    depth -= own.length
+    bytes -= own.reduce((sum, item) => sum + item.size, 0)
   }
 
   /** Items that were spooled before the first lease count as taken in under it. */
@@ -147,7 +181,7 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
   }
 
   return {
-    instance: name,
+    instance: () => name,
     lease: () => lease,
     setLease(next) {
       if (next.own === lease.own && next.known === lease.known) return
@@ -203,5 +237,13 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
     depth: () => depth,
     bytes: () => bytes,
     close: () => db.close(),
+  }
+}
+
+function readLease(text = '{"own":null,"known":null}'): SpoolLease {
+  try {
+    return storedLease.parse(JSON.parse(text))
+  } catch {
+    throw new DamagedError('its lease is none')
   }
 }

@@ -256,4 +256,11 @@ export function startUplink(options: UplinkOptions): Uplink {
   }
 }
 
-const isSent = ({ json }: SpooledItem) => JSON.parse(json).kind === 'sent'
+/** A body that a damaged disk garbled goes up as it is: the Worker refuses it, and it becomes a dead letter. */
+function isSent({ json }: SpooledItem): boolean {
+  try {
+    return JSON.parse(json).kind === 'sent'
+  } catch {
+    return false
+  }
+}

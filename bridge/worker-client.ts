@@ -35,6 +35,8 @@ const REFUSALS = [400, 413, 422]
 const MAX_RETRY_AFTER_MS = 300_000
 const DECISION_TIMEOUT_MS = 5_000
 const PAGE_TIMEOUT_MS = 10_000
+/** Far more than the largest answer that is one: a page of credentials. */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 const decision = z.object({ result: z.enum(['allow', 'deny']) })
 
@@ -59,7 +61,7 @@ export function createWorkerClient(options: {
   async function decide(path: string, request: object): Promise<Decision> {
     try {
       const response = await post(path, JSON.stringify(request), DECISION_TIMEOUT_MS)
-      const body = decision.safeParse(await response.json())
+      const body = decision.safeParse(await readJson(response))
       return response.ok && body.success ? body.data.result : 'unavailable'
     } catch {
       return 'unavailable'
@@ -73,10 +75,10 @@ export function createWorkerClient(options: {
         if (!response.ok) {
           await response.body?.cancel()
           if (REFUSALS.includes(response.status)) return { kind: 'refused', status: response.status }
-          const retryAfterMs = retryAfter(response.headers.get('retry-after'))
+          const retryAfterMs = retryAfter(response.headers)
           return { kind: 'failed', reason: `status ${response.status}`, retryAfterMs }
         }
-        const answer = batchAnswer.safeParse(await response.json())
+        const answer = batchAnswer.safeParse(await readJson(response))
         return answer.success
           ? { kind: 'answered', answer: answer.data, arrivedAt: performance.now() }
           : { kind: 'failed', reason: 'an answer that is none', retryAfterMs: 0 }
@@ -94,7 +96,7 @@ export function createWorkerClient(options: {
           redirect: 'error',
           signal: AbortSignal.any([AbortSignal.timeout(PAGE_TIMEOUT_MS), signal]),
         })
-        const page = feedPage.safeParse(await response.json())
+        const page = feedPage.safeParse(await readJson(response))
         return response.ok && page.success ? page.data : undefined
       } catch {
         return undefined
@@ -109,9 +111,27 @@ function codeOf(error: unknown): string {
   return typeof cause?.code === 'string' ? cause.code : name
 }
 
-/** The header, in seconds or as a date → ms, at most five minutes; 0 if it is missing or unreadable. */
-function retryAfter(header: string | null): number {
+/** Throws if the body is no JSON or too large to be read. */
+async function readJson(response: Response): Promise<unknown> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length
+    if (size > MAX_ANSWER_BYTES) throw new Error('too large')
+    chunks.push(chunk)
+  }
+  return JSON.parse(Buffer.concat(chunks).toString())
+}
+
+/**
+ * The header, in seconds or as a date → ms, at most five minutes; 0 if it is missing or unreadable. A date counts from
+ * the answer's own: this machine's clock may be wrong.
+ */
+function retryAfter(headers: Headers): number {
+  const header = headers.get('retry-after')
   if (header === null) return 0
-  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
+  const ms = /^\d+$/.test(header)
+    ? Number(header) * 1000
+    : Date.parse(header) - Date.parse(headers.get('date') ?? '')
   return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS) : 0
 }

@@ -21,6 +21,12 @@ export const UP_TO_INTERVAL_MS = 10_000
 export const PING = '{"t":"ping"}'
 export const PONG = '{"t":"pong"}'
 
+/** A lease grows by one with each change of the active bridge. A larger number would outrank all later leases. */
+export const leaseNumber = z.int().nonnegative().max(1_000_000_000)
+
+/** The Worker's clock in ms since 1970. Whatever lies outside these years is no clock. */
+const workerNow = z.int().min(Date.UTC(2020)).max(Date.UTC(2200))
+
 /** A time as ISO 8601 or as milliseconds since 1970 → milliseconds. */
 const time = z.union([
   z.number().int().nonnegative(),
@@ -105,18 +111,20 @@ export interface ItemResult {
 }
 
 export const batchAnswer = z.object({
-  results: z.array(
-    z.object({
-      id: z.string(),
-      status: z.enum(['taken', 'rejected', 'retry']),
-      code: z.string().optional(),
-      reason: z.string().optional(),
-    }),
-  ),
+  results: z
+    .array(
+      z.object({
+        id: z.string(),
+        status: z.enum(['taken', 'rejected', 'retry']),
+        code: z.string().optional(),
+        reason: z.string().optional(),
+      }),
+    )
+    .max(MAX_BATCH_ITEMS),
   /** The Worker's clock in ms, from which the bridge reckons the `upTo` of its next batch. */
-  now: z.number(),
+  now: workerNow,
   /** The current lease's number, whichever bridge holds it; 0 if none was given. */
-  lease: z.number().int().nonnegative().optional(),
+  lease: leaseNumber.optional(),
 })
 export type BatchAnswer = z.infer<typeof batchAnswer>
 
@@ -143,32 +151,48 @@ export const frameFromBridge = z.discriminatedUnion('t', [
 ])
 export type FrameFromBridge = z.infer<typeof frameFromBridge>
 
+/** MQTT has no larger number. */
+const MAX_EXPIRY_SECONDS = 2 ** 32 - 1
+/** Far more than a notice has, and less than what a bridge should have to hold. */
+const MAX_DOWNLINK_CHARACTERS = 1024 * 1024
+const downlinkTopic = z.string().min(1).max(256)
+const downlinkPayload = z.string().max(MAX_DOWNLINK_CHARACTERS)
+
 export const noticeFrame = z.object({
   notice: noticeRef,
   /** The device's username: the notice counts as taken only if a session of it subscribes. */
-  username: z.string(),
-  topic: z.string(),
+  username: z.string().regex(TOPIC_NAME),
+  topic: downlinkTopic,
   /** The JSON text for the device. */
-  payload: z.string(),
-  /** Seconds until the notice's link expires (MQTT 5 `messageExpiryInterval`). */
-  expiresInSeconds: z.number().int(),
+  payload: downlinkPayload,
+  /** Seconds until the notice's link expires (MQTT 5 `messageExpiryInterval`); not above 0 if it just did. */
+  expiresInSeconds: z.int().min(-MAX_EXPIRY_SECONDS).max(MAX_EXPIRY_SECONDS),
 })
 export type NoticeFrame = z.infer<typeof noticeFrame>
 
 export const frameToBridge = z.discriminatedUnion('t', [
-  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('welcome'), now: z.number() }),
-  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('notices'), items: z.array(noticeFrame) }),
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('welcome'), now: workerNow }),
+  z.object({
+    v: z.literal(FRAME_VERSION),
+    t: z.literal('notices'),
+    items: z.array(noticeFrame).max(MAX_CREDIT),
+  }),
   /** Whether this bridge is the active one of its name; a standby joins no broker and gets no notices. */
   z.object({
     v: z.literal(FRAME_VERSION),
     t: z.literal('lease'),
-    number: z.number().int().positive(),
+    number: leaseNumber.positive(),
     active: z.boolean(),
   }),
   /** The answer "nothing is due": published once, neither acknowledged nor repeated. */
-  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('reply'), topic: z.string(), payload: z.string() }),
+  z.object({
+    v: z.literal(FRAME_VERSION),
+    t: z.literal('reply'),
+    topic: downlinkTopic,
+    payload: downlinkPayload,
+  }),
   /** Ends every session of this username: its token was rotated, or its device was disabled or deleted. */
-  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('drop'), username: z.string() }),
+  z.object({ v: z.literal(FRAME_VERSION), t: z.literal('drop'), username: z.string().regex(TOPIC_NAME) }),
 ])
 export type FrameToBridge = z.infer<typeof frameToBridge>
 
