@@ -26,6 +26,8 @@ export interface Damaged {
 /** A file whose content makes no sense, although SQLite can read it. */
 export class DamagedError extends Error {}
 
+/** In the name of a damaged file: `spool.db.damaged-1-20260102T030405Z`. */
+const MARK = '.damaged-'
 /** So many damaged files are kept; the oldest goes first. */
 const MAX_KEPT = 3
 /** While the file runs. A disk that damages each new file is a case for a person, and for no other new file. */
@@ -124,12 +126,9 @@ function isDamage(error: unknown, codes: readonly number[]): boolean {
 /** Moves the file, with what SQLite wrote beside it, and returns its new name. */
 function moveAside(file: string): string {
   const time = new Date().toISOString().replace(/[-:]|\.\d+/g, '')
-  // Several within a second, or after the clock was set back.
-  const free = (number: number): string => {
-    const name = `${file}.damaged-${time}${number === 0 ? '' : `-${number}`}`
-    return lstatSync(name, { throwIfNoEntry: false }) ? free(number + 1) : name
-  }
-  const aside = free(0)
+  // The number tells which is the newest, also after the clock was set back.
+  const number = Math.max(0, ...keptBeside(file).map(numberIn)) + 1
+  const aside = `${file}${MARK}${number}-${time}`
   for (const suffix of SQLITE_SUFFIXES) {
     if (lstatSync(file + suffix, { throwIfNoEntry: false })) renameSync(file + suffix, aside + suffix)
   }
@@ -137,15 +136,16 @@ function moveAside(file: string): string {
   return basename(aside)
 }
 
+const numberIn = (name: string) => Number(/.*\.damaged-(\d+)-/.exec(name)?.[1] ?? 0)
+
 /** The names of the damaged files, the oldest first. */
 function keptBeside(file: string): string[] {
-  const start = `${basename(file)}.damaged-`
+  const start = basename(file) + MARK
   return readdirSync(dirname(file))
     .filter(
-      (name) =>
-        name.startsWith(start) && !SQLITE_SUFFIXES.some((suffix) => suffix !== '' && name.endsWith(suffix)),
+      (name) => name.startsWith(start) && !SQLITE_SUFFIXES.some((suffix) => suffix && name.endsWith(suffix)),
     )
-    .sort()
+    .sort((a, b) => numberIn(a) - numberIn(b))
 }
 
 /** What is no file, such as a folder with something in it, was not made by the bridge, so it stays. */
