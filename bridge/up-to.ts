@@ -10,6 +10,9 @@ export interface WorkerClock {
   at(monotonicMs: number): number | undefined
 }
 
+/** Answers that took longer make the Worker's time seem earlier. A request is given up after half of this. */
+const CLOCK_SLACK_MS = 60_000
+
 export function createWorkerClock(): WorkerClock {
   let offset: number | undefined
   return {
@@ -26,13 +29,17 @@ export function createWorkerClock(): WorkerClock {
  * - `bound`: the Worker's time at which the broker had handed over everything, read before the spool was.
  * - `oldest`: the first item in the spool; its `at` is null if the Worker's time was unknown then. The items of the
  *   batch itself do not count as handed over, since the Worker may want them again.
- * - `last`: the `upTo` of the last batch; the result is never earlier.
+ * - `last`: the `upTo` of the last batch; the result is never earlier, unless `last` came of a wrong answer of the Worker
+ *   and lies in its future.
  */
 export function nextUpTo(
   bound: number | undefined,
   oldest: { at: number | null } | undefined,
   last: number | undefined,
 ): number | undefined {
+  if (bound !== undefined && last !== undefined && last > bound + CLOCK_SLACK_MS) {
+    return nextUpTo(bound, oldest, undefined)
+  }
   if (bound === undefined || oldest?.at === null) return last
   return Math.max(Math.min(bound, oldest?.at ?? bound), last ?? 0)
 }

@@ -34,6 +34,12 @@ const MAX_FILTERS_ASKED = 32
 const CONNECT_TIMEOUT_MS = 10_000
 const DRAIN_TIMEOUT_MS = 5_000
 const TCP_KEEPALIVE_MS = 60_000
+/**
+ * For the other brokers of a cluster, and there is none. aedes publishes the wills of a broker whose heartbeat is old by
+ * the wall clock, so each step of the clock forward would publish those of the devices that are connected here. Four
+ * times this is the longest time that a timer can have.
+ */
+const HEARTBEAT_MS = 2 ** 29 - 1
 /** Half-open QoS 2 publishes kept per connection. */
 const MAX_QOS2_INFLIGHT = 20
 
@@ -90,6 +96,7 @@ export async function startEmbeddedBroker(options: {
     drainTimeout: DRAIN_TIMEOUT_MS,
     maxInflightInbound: MAX_QOS2_INFLIGHT,
     maxClientsIdLength: MAX_CLIENT_ID_LENGTH * 2,
+    heartbeatInterval: HEARTBEAT_MS,
 
     preConnect(client, packet, done) {
       const username = packet.username ?? ''

@@ -51,6 +51,12 @@ describe('upTo', () => {
     expect(nextUpTo(900, undefined, 1_000)).toBe(1_000)
     expect(nextUpTo(5_000, { at: 800 }, 1_000)).toBe(1_000)
   })
+
+  it('an upTo that a wrong clock of the Worker led into the future is forgotten', () => {
+    expect(nextUpTo(100_000, undefined, 10_000_000)).toBe(100_000)
+    expect(nextUpTo(100_000, { at: 800 }, 10_000_000)).toBe(800)
+    expect(nextUpTo(100_000, { at: null }, 10_000_000)).toBeUndefined()
+  })
 })
 
 describe('backoff', () => {
