@@ -28,9 +28,9 @@ const NO_CLOCKS = [
   [1],
 ]
 
-it.each(NO_CLOCKS.map((clock) => [clock]))(
-  'a Worker whose clock says %j is not believed, and what it took is sent again',
-  async (clock) => {
+it.each(NO_CLOCKS.map((clock) => [JSON.stringify(clock), String(clock), clock]))(
+  'a Worker whose clock says %s (%s) is not believed, and what it took is sent again',
+  async (_sent, _meant, clock) => {
     const bridge = await start()
     const device = await f.device(bridge, 'dev-1')
     await until('a first upTo', () => f.worker.batches.some(({ upTo }) => upTo !== undefined))
@@ -52,22 +52,23 @@ it.each(NO_CLOCKS.map((clock) => [clock]))(
   },
 )
 
-it.each([[1e300], [-1], [1.5], [Number.NaN], ['7'], [2 ** 40], [Number.MAX_SAFE_INTEGER]])(
-  'a lease with the number %j is forgotten',
-  async (number) => {
+const NO_LEASES = [1e300, -1, 1.5, Number.NaN, '7', 2 ** 40, Number.MAX_SAFE_INTEGER]
+
+it.each(NO_LEASES.map((number) => [String(number), number]))(
+  'a lease with the number %s is forgotten, in an answer and in a frame',
+  async (_name, number) => {
     const bridge = await start()
-    await until('its lease', () => f.worker.taken.some(({ lease }) => lease === 1))
+    await until('its lease', () => f.worker.batches.some(({ lease }) => lease === 1))
     f.worker.lease = { number: number as number, active: true }
     f.worker.send({ t: 'lease', ...f.worker.lease })
     const from = f.worker.batches.length
     await until('answers with it', () => f.worker.batches.length > from + 2)
-    f.worker.lease = { number: 2, active: true }
-    f.worker.send({ t: 'lease', ...f.worker.lease })
+    f.worker.lease = { number: 1, active: true }
     const device = await f.device(bridge, 'dev-1')
     await device.publishAsync('ota/device/progress', 'after', { qos: 1 })
     await until('the message', () => messages().includes('after'))
-    expect(f.worker.taken.at(-1)!.lease).toBe(2)
-    expect(bridge.isActive()).toBe(true)
+    expect([f.worker.batches.at(-1)!.lease, f.worker.taken.at(-1)!.lease]).toEqual([1, 1])
+    expect([bridge.isActive(), bridge.stats().hub!.unreadable]).toEqual([true, 1])
   },
 )
 

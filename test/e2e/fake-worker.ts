@@ -25,7 +25,7 @@ export interface FakeWorker {
   url: string
   key: string
   /** Every batch that was answered with 200. */
-  batches: { upTo: number | undefined; items: BatchItem[] }[]
+  batches: { upTo: number | undefined; lease: number | undefined; items: BatchItem[] }[]
   /** All items that were taken, in order. */
   taken: BatchItem[]
   credits: FrameFromBridge[]
@@ -162,7 +162,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
         if (refusal) return void reply(refusal.status, {}, refusal.headers)
         const upTo = envelope.upTo
         const results = items.map((item) => ({ id: item.id, status: fake.judge(item) }))
-        fake.batches.push({ upTo, items })
+        fake.batches.push({ upTo, lease: envelope.lease, items })
         fake.taken.push(...items.filter((_, at) => results[at]?.status === 'taken'))
         return void reply(200, { results, now: fake.now(), lease: fake.lease.number })
       }

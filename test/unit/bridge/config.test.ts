@@ -114,3 +114,24 @@ it('the configuration treats an empty variable as absent', () => {
   })
   expect(readConfig({ ...LEAST, HEALTH_PORT: '9100' }).health).toEqual({ host: '127.0.0.1', port: 9100 })
 })
+
+it('a bridge sends its key over http to its own machine only', () => {
+  const faultOf = (url: string) => faultsOf({ ...LEAST, WORKER_URL: url })
+  for (const url of [
+    'http://ota.example.com',
+    'http://192.0.2.7:8787',
+    'http://127.0.0.1@ota.example.com',
+    'http://localhost.example.com',
+    'http://0.0.0.0',
+  ]) {
+    expect([url, faultOf(url)]).toEqual([url, [expect.stringMatching(/^WORKER_URL: must begin with https:/)]])
+  }
+  for (const url of [
+    'https://ota.example.com',
+    'http://127.0.0.1:8787',
+    'http://localhost:8787',
+    'http://[::1]:8787',
+  ]) {
+    expect([url, faultOf(url)]).toEqual([url, []])
+  }
+})
