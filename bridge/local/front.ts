@@ -15,6 +15,8 @@ export interface Front {
 const TOOLS = /^\/(cdn-cgi|__cf_local)(\/|$)/
 /** Headers by which wrangler's own parts speak to each other, and those that Cloudflare sets. */
 const RESERVED = /^(mf|cf)-/
+/** An idle connection is given up before the Worker would close it, perhaps just when the next request is sent. */
+const IDLE_MS = 2_000
 /** They concern one connection only. */
 const OF_CONNECTION = ['connection', 'keep-alive', 'proxy-connection', 'expect']
 
@@ -24,7 +26,8 @@ export async function startFront(options: {
   port: number
   workerPort: number
 }): Promise<Front> {
-  const agent = new Agent({ keepAlive: false })
+  // Kept alive, since a Worker that closes after its answer may cut off one that came before the end of the body.
+  const agent = new Agent({ keepAlive: true, timeout: IDLE_MS })
 
   /** The same request to the Worker; undefined if it is none for the Worker. */
   function onward(from: IncomingMessage): RequestOptions | undefined {
@@ -59,12 +62,12 @@ export async function startFront(options: {
       to.writeHead(answer.statusCode ?? 502, headers)
       pipeline(answer, to, () => {})
     })
-    pipeline(from, passed, (error) => {
-      if (!error || to.writableEnded) return
-      if (to.headersSent) to.destroy()
-      else to.writeHead(503, { 'retry-after': '5' }).end()
+    // An error after the answer began is no matter: the Worker need not read a body that it refuses.
+    passed.on('error', () => {
+      if (!to.headersSent) to.writeHead(503, { 'retry-after': '5' }).end()
     })
     to.once('close', () => passed.destroy())
+    from.pipe(passed)
   })
   server.on('upgrade', (from, socket, head) => {
     socket.on('error', () => socket.destroy())
