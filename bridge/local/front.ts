@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { Agent, createServer, type IncomingMessage, type RequestOptions, request } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream'
+import { isLoopback } from '../../src/protocol/loopback.ts'
 
 // `wrangler dev` serves its developer's tools beside the Worker: D1 and the bucket, to read and to write. It tells by the
 // Host header, which anybody can write, who may use them. So if other machines are to reach the Worker, wrangler listens
@@ -39,7 +40,9 @@ export async function startFront(options: {
     const headers = Object.fromEntries(
       Object.entries(from.headers).filter(([name]) => !RESERVED.test(name) && !OF_CONNECTION.includes(name)),
     )
-    const client = (from.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+    const peer = (from.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+    // A proxy on this machine says for whom it asks.
+    const client = (isLoopback(peer) && from.headers['cf-connecting-ip']) || peer
     return {
       host: '127.0.0.1',
       port: options.workerPort,

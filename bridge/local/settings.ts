@@ -1,7 +1,7 @@
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { isLoopback } from '../../src/protocol/loopback.ts'
+import { isLoopback, isLoopbackUrl } from '../../src/protocol/loopback.ts'
 
 const port = (fallback: number) => z.coerce.number().int().min(1).max(65_535).default(fallback)
 
@@ -19,7 +19,7 @@ const fromEnvironment = z.object({
 export interface LocalSettings {
   host: string
   port: number
-  /** Other machines reach `host`: then the Worker listens on loopback, behind a front (front.ts). */
+  /** Others reach it, at `host` or through a proxy: then the Worker listens on loopback, behind a front (front.ts). */
   isOpen: boolean
   /** Where the Worker itself listens. */
   workerHost: string
@@ -64,7 +64,7 @@ export function readSettings(
     throw new Error(`These settings are not valid:\n${faults.join('\n')}`)
   }
   const e = parsed.data
-  const isOpen = !isLoopback(e.HOST)
+  const isOpen = !isLoopback(e.HOST) || (e.PUBLIC_URL !== undefined && !isLoopbackUrl(e.PUBLIC_URL))
   const reachable = authority(EVERY_ADDRESS.includes(e.HOST) ? addressInNetwork() : e.HOST)
   const [workerHost, workerPort] = isOpen ? [LOOPBACK, hiddenPort] : [e.HOST, e.PORT]
   const dataDirectory = join(directory, '.wrangler')

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import WebSocket, { WebSocketServer } from 'ws'
@@ -67,23 +68,38 @@ it.each([
   expect(heard).toEqual([])
 })
 
-it('nobody can speak as a part of wrangler, or from an address of somebody else', async () => {
-  const headers = {
-    'MF-Original-URL': 'http://localhost/cdn-cgi/local/explorer',
-    'MF-Route-Override': 'x',
-    'CF-Connecting-IP': '192.0.2.1',
-    'CF-Ray': 'x',
-    'X-Forwarded-Proto': 'https',
-    Authorization: 'Bearer x',
-  }
-  await fetch(`${url}/x`, { headers })
-  const { headers: got } = heard[0]!
-  expect(Object.keys(got).filter((name) => /^(mf|cf)-/.test(name))).toEqual(['cf-connecting-ip'])
-  expect(got).toMatchObject({
-    'cf-connecting-ip': '127.0.0.1',
+const spoken = {
+  'MF-Original-URL': 'http://localhost/cdn-cgi/local/explorer',
+  'MF-Route-Override': 'x',
+  'CF-Connecting-IP': '192.0.2.1',
+  'CF-Ray': 'x',
+  'X-Forwarded-Proto': 'https',
+  Authorization: 'Bearer x',
+}
+
+it('nobody can speak as a part of wrangler; a proxy on this machine says for whom it asks', async () => {
+  await fetch(`${url}/x`, { headers: spoken })
+  const { headers } = heard[0]!
+  expect(Object.keys(headers).filter((name) => /^(mf|cf)-/.test(name))).toEqual(['cf-connecting-ip'])
+  expect(headers).toMatchObject({
+    'cf-connecting-ip': '192.0.2.1',
     'x-forwarded-proto': 'https',
     authorization: 'Bearer x',
   })
+  await fetch(`${url}/x`)
+  expect(heard[1]!.headers['cf-connecting-ip']).toBe('127.0.0.1')
+})
+
+const networkAddress = Object.values(networkInterfaces())
+  .flatMap((addresses) => addresses ?? [])
+  .find(({ internal, family }) => !internal && family === 'IPv4')?.address
+
+it.skipIf(networkAddress === undefined)('another machine has the address that it has', async () => {
+  const port = await freePort()
+  const open = await startFront({ host: '0.0.0.0', port, workerPort: (worker.address() as AddressInfo).port })
+  await fetch(`http://${networkAddress}:${port}/x`, { headers: spoken })
+  open.close()
+  expect(heard[0]!.headers['cf-connecting-ip']).toBe(networkAddress)
 })
 
 it('a refusal arrives although the body was not sent yet', async () => {

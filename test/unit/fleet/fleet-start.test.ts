@@ -73,6 +73,13 @@ describe('the settings of npm start', () => {
       publicUrl: 'http://ota.example:80',
       workerUrl: 'http://127.0.0.1:5000',
     })
+    // Behind a proxy on this machine, whose visitors would be on loopback too.
+    expect(readSettings({ PUBLIC_URL: 'https://ota.example' }, '/', 5000)).toMatchObject({
+      host: '127.0.0.1',
+      isOpen: true,
+      workerUrl: 'http://127.0.0.1:5000',
+    })
+    expect(readSettings({ PUBLIC_URL: 'http://localhost:9000' }, '/').isOpen).toBe(false)
     expect(readSettings({ HOST: '::1' }, '/')).toMatchObject({
       isOpen: false,
       workerUrl: 'http://[::1]:8787',

@@ -148,3 +148,18 @@ it('without an endpoint of the bucket every download goes through the Worker, an
   })
   expect([status, body.code]).toEqual([409, 'downloads.not_set_up'])
 })
+
+it('a refusal for a public secret is logged with its name, at most once a minute', async () => {
+  set('SESSION_SECRET', 'local-session-secret')
+  const lines: string[] = []
+  const logged = vi.spyOn(console, 'error').mockImplementation((line: string) => void lines.push(line))
+  const clock = vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 3_600_000)
+  onTestFinished(() => {
+    logged.mockRestore()
+    clock.mockRestore()
+  })
+  for (let times = 0; times < 3; times++) await visit('https://ota.example.com/')
+  expect(lines.map((line) => JSON.parse(line))).toEqual([
+    { level: 'error', code: 'secrets.published', names: ['SESSION_SECRET'] },
+  ])
+})
