@@ -58,10 +58,11 @@ export function openCredentials(options: {
   log: Log
 }): Credentials {
   const { log } = options
+  /** The feed brings a new file everything again. The first pull needs no such call. */
+  let pullAgain: (() => void) | undefined
   const store = openCredentialStore(options.file, options.origin, (damaged) => {
     options.onDamaged?.(damaged)
-    // The feed brings everything again.
-    setImmediate(() => void pulls.soon())
+    setImmediate(() => pullAgain?.())
   })
   const isRightPassword = createPasswordCheck()
   const counts = { pulls: 0, failures: 0, pages: 0, changes: 0, resets: 0, revoked: 0 }
@@ -91,6 +92,7 @@ export function openCredentials(options: {
     backoffBaseMs: options.backoffBaseMs,
   })
   void pulls.soon()
+  pullAgain = () => void pulls.soon()
 
   /** Reads the feed from the cursor to its end. Pages that were read are kept, even if it breaks off. */
   async function pull(signal: AbortSignal): Promise<boolean> {

@@ -4,6 +4,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  realpathSync,
   renameSync,
   statSync,
   writeFileSync,
@@ -33,7 +34,7 @@ export function closeToOthers(folder: string): void {
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name)
     if (entry.isDirectory()) close(path, OWNER_ONLY_FOLDER)
-    else if (entry.isFile()) close(path, OWNER_ONLY)
+    else if (entry.isFile()) makePrivateFile(path)
   }
 }
 
@@ -41,18 +42,24 @@ export function closeToOthers(folder: string): void {
 export function makePrivateDatabase(file: string): void {
   makePrivateFolder(dirname(file))
   closeSync(openSync(file, 'a', OWNER_ONLY))
-  for (const suffix of SQLITE_SUFFIXES) close(file + suffix, OWNER_ONLY)
+  for (const suffix of SQLITE_SUFFIXES) makePrivateFile(file + suffix)
 }
 
 /** Writes a small file that only its owner can read. A crash leaves the old content or the new one. */
 export function writePrivateFile(file: string, text: string): void {
-  const making = `${file}.${process.pid}`
+  const isThere = statSync(file, { throwIfNoEntry: false }) !== undefined
+  // A symbolic link stays one.
+  const place = isThere ? realpathSync(file) : file
+  const making = `${place}.${process.pid}`
   // Empty, and closed to others, before the content comes.
   closeSync(openSync(making, 'w', OWNER_ONLY))
-  close(making, OWNER_ONLY)
+  makePrivateFile(making)
   writeFileSync(making, text, { flush: true })
-  renameSync(making, file)
+  renameSync(making, place)
 }
+
+/** Closes a file to all but its owner; does nothing if there is none. */
+export const makePrivateFile = (file: string): void => close(file, OWNER_ONLY)
 
 /** Only the owner of a file can change its mode. */
 function close(path: string, mode: number): void {

@@ -28,7 +28,6 @@ export function keepKeys(file: string): LocalKeys {
     ...(!isKey(ADMIN_KEY) && { ADMIN_KEY: newKey() }),
     ...(!isKey(BRIDGE_KEY) && { BRIDGE_KEY: newKey() }),
   }
-  // Written in any case, so that a file which others could read is closed.
   writeDevVars(file, missing)
   const keys = { ADMIN_KEY, BRIDGE_KEY, ...missing }
   return { adminKey: keys.ADMIN_KEY, bridgeKey: keys.BRIDGE_KEY }

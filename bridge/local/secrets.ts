@@ -12,7 +12,6 @@ export function keepSecrets(file: string): Record<SecretName, string> {
   const made = Object.fromEntries(
     SECRETS.filter((name) => !isUsable(name)).map((name) => [name, randomBytes(32).toString('hex')]),
   )
-  // Written in any case, so that a file which others could read is closed.
   writeDevVars(file, made)
   return { ...kept, ...made } as Record<SecretName, string>
 }

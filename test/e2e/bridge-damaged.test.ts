@@ -2,6 +2,7 @@ import { mkdirSync, openSync, readdirSync, statSync, writeFileSync, writeSync } 
 import { dirname } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { Bridge } from '../../bridge/bridge.ts'
+import { openSpool } from '../../bridge/spool.ts'
 import { type BridgeFixture, bridgeFixture, notice, ownTopic, textOf } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
 
@@ -78,4 +79,21 @@ it('a bridge whose files are damaged while it runs goes on with new ones, under 
   await until('the new name', () => new Set(instances()).size === 2)
   await serves(bridge, 'dev-3')
   expect(JSON.parse((await ask(bridge, '/healthz')).text).spool.state).toBe('replaced')
+})
+
+it('an item whose text was garbled on the disk becomes a dead letter and holds up no other', async () => {
+  const spool = openSpool(f.spoolFile, { sync: 'normal' })
+  const item = (payload: string) => ({
+    kind: 'message',
+    username: 'dev-1',
+    topic: 'ota/device/progress',
+    payload: Buffer.from(payload).toString('base64'),
+  })
+  const bodies = [JSON.stringify(item('before')), '\u0000garbled', JSON.stringify(item('after'))]
+  spool.append(bodies.map((body) => ({ key: 'dev-1', at: null, body })))
+  spool.close()
+  const bridge = await start()
+  await until('the others', () => messages().includes('after'))
+  expect(messages()).toEqual(['before', 'after'])
+  expect(bridge.stats().uplink!.dead).toBe(1)
 })

@@ -133,10 +133,12 @@ export async function startFakeWorker(): Promise<FakeWorker> {
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://worker')
-    const body = request.method === 'GET' ? undefined : JSON.parse(await text(request))
     const reply = (status: number, json: object, headers = {}) =>
       response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(json))
     if (request.headers.authorization !== `Bearer ${KEY}`) return void reply(401, {})
+    const sent = request.method === 'GET' ? 'null' : await text(request)
+    if (!isJson(sent)) return void reply(400, {})
+    const body = JSON.parse(sent)
     switch (pathname) {
       case '/bridge/v1/credentials': {
         const after = searchParams.get('after') ?? undefined
@@ -209,6 +211,15 @@ export async function startFakeWorker(): Promise<FakeWorker> {
     },
   }
   return fake
+}
+
+function isJson(sent: string): boolean {
+  try {
+    JSON.parse(sent)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Polls until the condition returns a value; throws after `withinMs`. */

@@ -1,11 +1,13 @@
 import {
   chmodSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -104,6 +106,16 @@ it('a small file is written beside its place, closed to others, and leaves nothi
   writePrivateFile(file, 'new')
   expect(readFileSync(file, 'utf8')).toBe('new')
   expect(modesIn(directory)).toEqual({ '.': '700', secret: '600' })
+})
+
+it('a symbolic link to the file of secrets stays one', () => {
+  const real = join(directory, 'elsewhere')
+  const link = join(directory, '.dev.vars')
+  writeFileSync(real, 'OTHER=1\n', { mode: 0o644 })
+  symlinkSync(real, link)
+  const keys = keepKeys(link)
+  expect([lstatSync(link).isSymbolicLink(), modeOf(real)]).toEqual([true, '600'])
+  expect(readFileSync(real, 'utf8')).toContain(`OTHER=1\nADMIN_KEY=${keys.adminKey}`)
 })
 
 it('a data folder is closed with everything in it', () => {
