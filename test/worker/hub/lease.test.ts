@@ -82,6 +82,18 @@ it('the first bridge of a name becomes active, and the second stands by', async 
   expect(await stub.status()).toMatchObject({ connected: true, standbys: 1, credit: 10 })
 })
 
+it('a bridge that begins a new spool takes the next lease on its own socket, and silences are counted anew', async () => {
+  const { client, stub } = await newBridge()
+  const bridge = await greet(client, 'old-spool')
+  await untilLease(bridge, { number: 1, active: true })
+  await moveClock(20_000)
+  const at = Date.now()
+  bridge.send({ v: 1, t: 'hello', bridge: 'default', instance: 'new-spool', credit: 10 })
+  await untilLease(bridge, { number: 2, active: true })
+  expect(bridge.isClosed()).toBe(false)
+  expect((await stub.handedOver()).steadySince).toBeGreaterThanOrEqual(at)
+})
+
 it('the lease passes on at once if its holder says goodbye', async () => {
   const { client } = await newBridge()
   const first = await greet(client, 'one')
