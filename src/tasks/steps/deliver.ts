@@ -6,7 +6,7 @@ import type { TaskContext } from '../effects/task-context.ts'
 import { cancellationAnswered } from '../notices/cancellations.ts'
 import { noteBroker, noteConfirmed, noteReturned } from '../notices/turn.ts'
 import { type BridgeOrder, compareOrder } from '../rules/bridge-order.ts'
-import type { UpgradeEvent } from '../rules/upgrade.ts'
+import { isEnded, type UpgradeEvent } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 
 /** A device that lost its connection may be back at once; its silence is looked at after this. */
@@ -83,14 +83,19 @@ function take(
   row: DeviceRow,
   { key, order, event, ...how }: TaskMessage & { event: DeviceEvent },
 ): DeviceRow {
-  if (event.type === 'taken' || event.type === 'offline') noteConfirmed(task)
-  else if (event.type === 'returned') noteReturned(task)
-  else if (cameThroughBroker(event)) noteBroker(task)
   const cancelled = 'noticeId' in event ? cancellationAnswered(task, row, event) : undefined
   if (cancelled) return cancelled
   const always = event.type === 'progress' || event.type === 'version'
   const changed = changeDevice(task, row, event, { ...toNote(event, how), key, always })
+  if (changed !== row && !isEnded(row.upgrade.status)) noteBridge(task, event)
   return changed === row || !order ? changed : { ...changed, heard: order }
+}
+
+/** What the message says of the bridge and its broker. */
+function noteBridge(task: TaskContext, event: DeviceEvent): void {
+  if (event.type === 'taken' || event.type === 'offline') noteConfirmed(task)
+  else if (event.type === 'returned') noteReturned(task)
+  else if (cameThroughBroker(event)) noteBroker(task)
 }
 
 const cameThroughBroker = (event: DeviceEvent) =>

@@ -88,8 +88,8 @@ it('with a public secret the Worker serves its own machine, and only that', asyn
 
 it('a broker that asks a Worker with a public secret is told no', async () => {
   set('DOWNLOAD_SIGNING_KEY', 'local-signing-key')
-  const answer = await caller('x')('POST', '/broker/v1/auth', { username: 'a' })
-  expect([answer.status, answer.body]).toEqual([200, { result: 'deny' }])
+  const answer = await visit('https://ota.example.com/broker/v1/auth', { method: 'POST', body: '{}' })
+  expect([answer.status, await answer.json()]).toEqual([200, { result: 'deny' }])
 })
 
 it('a link that a stranger signed with the public key is refused by name, not looked up', async () => {

@@ -520,9 +520,9 @@ export class Reference {
 
   answered(d: Device, result: 'sent' | 'taken' | 'offline' | 'returned', id: number): void {
     const { offer } = d
+    if (ended(d) || offer?.id !== id) return
     if (result === 'taken' || result === 'offline') this.unconfirmedSince = null
     if (result === 'returned') this.unconfirmedSince ??= this.now
-    if (ended(d) || offer?.id !== id) return
     if ((result === 'sent' || result === 'taken') && !offer.sent) {
       this.wentOut(d, offer.link, offer.repush)
       offer.sent = true
