@@ -3,6 +3,7 @@ import { bodyLimit } from 'hono/body-limit'
 import { auditChanges } from './audit/middleware.ts'
 import { auditRoutes } from './audit/routes.ts'
 import { requireKey } from './auth/middleware.ts'
+import { nameRoles } from './auth/route-roles.ts'
 import { bridgeRoutes } from './bridges/batch-routes.ts'
 import { brokerRoutes, denyOnFailure } from './bridges/broker-routes.ts'
 import { hubRoutes } from './bridges/routes.ts'
@@ -17,6 +18,7 @@ import { type ApiDocument, docsRoutes } from './http/docs.tsx'
 import { createRouter, json } from './http/openapi.ts'
 import { onError, onNotFound } from './http/problem.ts'
 import { refusePublishedSecrets } from './http/published-secrets.ts'
+import { safeHeaders } from './http/safe-headers.ts'
 import { idempotency, isJson } from './idempotency/middleware.ts'
 import { keyRoutes } from './keys/routes.ts'
 import { packageRoutes } from './packages/routes.ts'
@@ -44,6 +46,7 @@ export const app = createRouter()
 app.onError(onError)
 app.notFound(onNotFound)
 
+app.use(safeHeaders)
 app.use('/broker/*', denyOnFailure)
 app.use(refusePublishedSecrets)
 app.use('/api/*', requireKey)
@@ -93,10 +96,9 @@ app.openapi(
   },
   (c) => c.json({ status: 'ok' as const }, 200),
 )
-app.doc31('/openapi.json', DOCUMENT)
 app.route(
   '/',
-  docsRoutes(() => app.getOpenAPI31Document(DOCUMENT) as ApiDocument),
+  docsRoutes(() => nameRoles(app.getOpenAPI31Document(DOCUMENT) as ApiDocument, app.routes)),
 )
 // Last: every other path is a page of the console.
 app.route('/', consoleRoutes)

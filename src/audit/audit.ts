@@ -45,8 +45,45 @@ export async function auditDone(c: Context<AppEnv>, event: AuditEvent): Promise<
   }
 }
 
-function toEntry<E extends AppEnv>(c: Context<E>, { action, target, detail = {} }: AuditEvent): AuditEntry {
-  const { keyId, keyName, role, tenantId } = c.var.principal
+/** Entries that strangers may cause, in each isolate and minute; the next entry tells how many more there were. */
+const MAX_OF_STRANGERS = 10
+const MINUTE_MS = 60_000
+const strangers = { minute: 0, written: 0, leftOut: 0 }
+
+/**
+ * Records what somebody tried who could not show who they are; `who` is null if it is not even known who they wanted to
+ * be: the installation's log has that. Does not throw, and writes only so many entries that nobody can fill the log.
+ */
+export async function auditStranger<E extends AppEnv>(
+  c: Context<E>,
+  who: Who | null,
+  event: AuditEvent,
+): Promise<void> {
+  const minute = Math.floor(Date.now() / MINUTE_MS)
+  if (minute !== strangers.minute) Object.assign(strangers, { minute, written: 0 })
+  if (strangers.written >= MAX_OF_STRANGERS) {
+    strangers.leftOut += 1
+    return
+  }
+  strangers.written += 1
+  const { leftOut } = strangers
+  strangers.leftOut = 0
+  const detail = { ...event.detail, ...(leftOut > 0 && { leftOutBefore: leftOut }) }
+  try {
+    await writeEntry(c, toEntry(c, { ...event, detail }, who ?? NOBODY))
+  } catch (error) {
+    logError('audit.not_written', { action: event.action, ...errorFields(error) })
+  }
+}
+
+type Who = Pick<AuditEntry, 'keyId' | 'keyName' | 'role' | 'tenantId'>
+const NOBODY: Who = { keyId: 'unknown', keyName: 'unknown', role: 'unknown', tenantId: null }
+
+function toEntry<E extends AppEnv>(
+  c: Context<E>,
+  { action, target, detail = {} }: AuditEvent,
+  { keyId, keyName, role, tenantId }: Who = c.var.principal,
+): AuditEntry {
   const address = c.req.header('cf-connecting-ip')?.slice(0, MAX_ADDRESS_LENGTH) ?? null
   return {
     id: newId('aud'),

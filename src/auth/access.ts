@@ -17,6 +17,7 @@ const MAX_TOKEN_LENGTH = 8192
 const KEYS_LIFETIME_MS = 3600_000
 /** The team's keys are fetched again at most this often, whatever key ids the tokens name. */
 const KEYS_RETRY_MS = 60_000
+const KEYS_WITHIN_MS = 5_000
 
 /** A grant is for one address or for everybody of a domain (`@example.com`). The first grant that fits counts. */
 const grants = z.array(
@@ -70,11 +71,12 @@ export async function principalOfAccess<E extends AppEnv>(
   return { keyId: `access:${email}`, keyName: email, role, tenantId, bridge: null }
 }
 
+/** An address with several `@` has no grant: readers do not agree on where its domain begins. */
 export const grantOf = (email: string, all: Grant[]): Grant | undefined => {
   const address = email.toLowerCase()
-  return all.find(({ who }) =>
-    who.startsWith('@') ? address.endsWith(who.toLowerCase()) : address === who.toLowerCase(),
-  )
+  const [, domain] = /^[^@\s]+(@[^@\s]+)$/.exec(address) ?? []
+  if (domain === undefined) return undefined
+  return all.find(({ who }) => [address, domain].includes(who.toLowerCase()))
 }
 
 async function emailOf(
@@ -115,12 +117,15 @@ async function keysOf(team: string, now: number): Promise<HonoJsonWebKey[]> {
 
 const answer = z.object({ keys: z.array(z.looseObject({ kid: z.string(), kty: z.string() })) })
 
-/** Fetches the team's keys. If that fails, the keys known so far still count. */
+/** Fetches the team's keys. If that fails or takes too long, the keys known so far still count. */
 async function askForKeys(team: string, now: number): Promise<HonoJsonWebKey[]> {
   const before = known.get(team)?.keys ?? []
   known.set(team, { keys: before, askedAt: now })
   try {
-    const response = await fetch(`${team}/cdn-cgi/access/certs`, { redirect: 'manual' })
+    const response = await fetch(`${team}/cdn-cgi/access/certs`, {
+      redirect: 'manual',
+      signal: AbortSignal.timeout(KEYS_WITHIN_MS),
+    })
     const { keys } = answer.parse(await response.json())
     known.set(team, { keys: keys as HonoJsonWebKey[], askedAt: now })
     return keys as HonoJsonWebKey[]

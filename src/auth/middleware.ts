@@ -2,7 +2,9 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { forbidden, unauthorized } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
 import type { AppEnv, Principal, Role } from '../http/principal.ts'
+import { limitFailures } from './failures.ts'
 import { hashKey, isKey } from './key.ts'
+import { declareRoles } from './route-roles.ts'
 import { isFromOwnPage } from './session.ts'
 import { findKey, toPrincipal, touchKey } from './store.ts'
 import { principalOfVisitor } from './visitor.ts'
@@ -12,7 +14,7 @@ const RANK: Partial<Record<Role, number>> = { viewer: 1, operator: 2, admin: 3 }
 
 /**
  * Authenticates `Authorization: Bearer <key>` (src/http/README.md#keys) or, if one of the console's own pages asks, its
- * session. Sets `principal`; throws a 401 for anything else.
+ * session. Sets `principal`; throws a 401 for anything else, and a 429 after too many wrong keys.
  */
 export const requireKey: MiddlewareHandler<AppEnv> = async (c, next) => {
   const principal = await whoAsks(c, Date.now())
@@ -26,9 +28,12 @@ async function whoAsks(c: Context<AppEnv>, now: number): Promise<Principal | und
     return isFromOwnPage(c) ? principalOfVisitor(c, now) : undefined
   }
   const text = bearerKey(c)
-  const key = text === undefined ? undefined : await findKey(openDb(c.env.DB), await hashKey(text))
+  if (text === undefined) return undefined
+  const db = openDb(c.env.DB)
+  const hash = await hashKey(text)
+  const key = await limitFailures(c, hash, now, () => findKey(db, hash))
   if (!key) return undefined
-  await touchKey(openDb(c.env.DB), key, now)
+  await touchKey(db, key, now)
   return toPrincipal(key)
 }
 
@@ -43,12 +48,13 @@ export function bearerKey(c: Context): string | undefined {
  * `requireRole('admin', 'root')` both of these. Root has no tenant, so a tenant's role never admits it. Throws a 403.
  */
 export function requireRole(...roles: Role[]): MiddlewareHandler<AppEnv> {
-  return async (c, next) => {
+  const handler: MiddlewareHandler<AppEnv> = async (c, next) => {
     if (!roles.some((role) => admits(role, c.var.principal.role))) {
       throw forbidden(`This takes a key with the role ${roles.join(' or ')}.`)
     }
     await next()
   }
+  return declareRoles(handler, roles)
 }
 
 /** Whether a route that is open to `wanted` admits a key of role `actual`. */

@@ -1,6 +1,6 @@
-import { and, asc, eq, gt, isNull, lt, or, type SQL } from 'drizzle-orm'
+import { and, asc, eq, exists, gt, isNull, lt, or, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
-import { apiKeys } from '../db/schema.ts'
+import { apiKeys, sessions, tenants } from '../db/schema.ts'
 import type { Principal } from '../http/principal.ts'
 
 export type ApiKey = typeof apiKeys.$inferSelect
@@ -20,21 +20,55 @@ const TOUCH_INTERVAL_MS = 3600_000
 /** Whose keys: a tenant's, the installation's own (null), or every key, for root. */
 export type KeyScope = { tenantId: string | null } | 'all'
 
-/** The key with this hash, unless it was revoked. */
+/** A key is in force until it is revoked, and only as long as its tenant is there. */
+const isInForce = (db: Db) =>
+  and(
+    isNull(apiKeys.revokedAt),
+    or(
+      isNull(apiKeys.tenantId),
+      exists(db.select({ one: sql`1` }).from(tenants).where(eq(tenants.id, apiKeys.tenantId))),
+    ),
+  )
+
+/** The key with this hash, if it is in force. */
 export const findKey = (db: Db, hash: string): Promise<ApiKey | undefined> =>
   db
     .select()
     .from(apiKeys)
-    .where(and(eq(apiKeys.hash, hash), isNull(apiKeys.revokedAt)))
+    .where(and(eq(apiKeys.hash, hash), isInForce(db)))
     .get()
 
-/** The key of this id, unless it was revoked. */
-export const findKeyById = (db: Db, id: string): Promise<ApiKey | undefined> =>
-  db
-    .select()
+/** The key with this hash, also if it was revoked: to say whose it was. */
+export const findKeyThatWas = (db: Db, hash: string): Promise<ApiKey | undefined> =>
+  db.select().from(apiKeys).where(eq(apiKeys.hash, hash)).get()
+
+/** Which of these keys are in force, by id. */
+export async function keysInForce(db: Db, ids: string[]): Promise<Set<string>> {
+  const named = sql`${apiKeys.id} IN (SELECT value FROM json_each(${JSON.stringify(ids)}))`
+  const rows = await db
+    .select({ id: apiKeys.id })
     .from(apiKeys)
-    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
+    .where(and(named, isInForce(db)))
+  return new Set(rows.map(({ id }) => id))
+}
+
+/** Keeps a session, and deletes those that have ended. */
+export const insertSession = (db: Db, session: typeof sessions.$inferInsert, now: number) =>
+  db.batch([db.insert(sessions).values(session), db.delete(sessions).where(lt(sessions.endsAt, now))])
+
+/** The key that signed in, if the session is not over and the key is in force. */
+export async function findKeyOfSession(db: Db, idHash: string, now: number): Promise<ApiKey | undefined> {
+  const row = await db
+    .select({ key: apiKeys })
+    .from(sessions)
+    .innerJoin(apiKeys, eq(apiKeys.id, sessions.keyId))
+    .where(and(eq(sessions.idHash, idHash), gt(sessions.endsAt, now), isInForce(db)))
     .get()
+  return row?.key
+}
+
+export const deleteSession = (db: Db, idHash: string) =>
+  db.delete(sessions).where(eq(sessions.idHash, idHash))
 
 /** Notes that the key was used: at most once an hour, and only once if several requests come together. */
 export async function touchKey(db: Db, key: ApiKey, now: number): Promise<void> {
@@ -57,16 +91,22 @@ export const listKeys = (db: Db, scope: KeyScope, limit: number, cursor = ''): P
     .orderBy(asc(apiKeys.id))
     .limit(limit + 1)
 
-/** Revokes a key, keeping the time of the first call; false if the scope has no such key. */
-export async function revokeKey(db: Db, scope: KeyScope, id: string, now: number): Promise<boolean> {
+/** Revokes a key, keeping the time of the first call. Returns the key; undefined if the scope has no such key. */
+export async function revokeKey(
+  db: Db,
+  scope: KeyScope,
+  id: string,
+  now: number,
+): Promise<ApiKey | undefined> {
   const named = and(inScope(scope), eq(apiKeys.id, id))
-  const revoked = await db
-    .update(apiKeys)
-    .set({ revokedAt: now })
-    .where(and(named, isNull(apiKeys.revokedAt)))
-    .returning({ id: apiKeys.id })
-  if (revoked.length > 0) return true
-  return (await db.select({ id: apiKeys.id }).from(apiKeys).where(named).get()) !== undefined
+  const [, found] = await db.batch([
+    db
+      .update(apiKeys)
+      .set({ revokedAt: now })
+      .where(and(named, isNull(apiKeys.revokedAt))),
+    db.select().from(apiKeys).where(named),
+  ])
+  return found[0]
 }
 
 function inScope(scope: KeyScope): SQL | undefined {

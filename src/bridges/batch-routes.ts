@@ -4,6 +4,7 @@ import { requireRole } from '../auth/middleware.ts'
 import { AppError, badRequest, forbidden, tooLarge } from '../common/errors.ts'
 import { createRouter, json, jsonBody, problems, withKey } from '../http/openapi.ts'
 import { hubName, hubStub } from '../hub/hub.ts'
+import { socketRequest } from '../hub/socket.ts'
 import { batchAnswer, batchEnvelope, MAX_BATCH_BYTES } from '../protocol/bridge.ts'
 import { receiveBatch } from './receive-batch.ts'
 
@@ -30,8 +31,8 @@ export const bridgeRoutes = createRouter()
       const { bridge, ...batch } = c.req.valid('json')
       const { principal } = c.var
       if (bridge !== principal.bridge) throw forbidden('This key names another bridge.')
-      const origin = { hub: hubName(principal.tenantId, bridge), tenantId: principal.tenantId }
-      return c.json(await receiveBatch(c.env, origin, batch, Date.now()), 200)
+      const hub = hubName(principal.tenantId, bridge)
+      return c.json(await receiveBatch(c.env, hub, batch, Date.now()), 200)
     },
   )
   .openapi(
@@ -50,8 +51,8 @@ export const bridgeRoutes = createRouter()
       if (c.req.header('upgrade')?.toLowerCase() !== 'websocket') {
         throw new AppError(426, 'socket.upgrade_required', 'This takes a WebSocket.')
       }
-      const { tenantId, bridge } = c.var.principal
+      const { keyId, tenantId, bridge } = c.var.principal
       if (bridge === null) throw badRequest('bridge.unnamed', 'The key names no bridge.')
-      return (await hubStub(c.env, hubName(tenantId, bridge)).fetch(c.req.raw)) as never
+      return (await hubStub(c.env, hubName(tenantId, bridge)).fetch(socketRequest(keyId))) as never
     },
   )

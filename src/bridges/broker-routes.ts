@@ -40,10 +40,10 @@ const body = (properties: string[]) => ({
   },
 })
 
-/** The outermost handler: a failure on our side before the question is read is a denial, too. */
+/** The outermost handler: a failure on our side or a limit before the question is read is a denial, too. */
 export const denyOnFailure: MiddlewareHandler<AppEnv> = async (c, next) => {
   await next()
-  if (c.res.status >= 500) c.res = c.json(deny, 200)
+  if (c.res.status >= 500 || c.res.status === 429) c.res = c.json(deny, 200)
 }
 
 export const brokerRoutes = createRouter()

@@ -1,7 +1,7 @@
 import { createHash, createHmac } from 'node:crypto'
 import type { Principal } from '../http/principal.ts'
 import { hubName } from '../hub/hub.ts'
-import { inScopeOf } from '../hub/scope.ts'
+import { inScopeOf, numberIsTopic } from '../hub/scope.ts'
 import { credentialKey, type FeedItem, type FeedPage } from '../protocol/credentials-feed.ts'
 
 /** Where a reader of the feed is. */
@@ -15,6 +15,7 @@ interface Position {
 interface Change {
   seq: number
   username: string
+  isTheirs: number
   inScope: number
   passwordHash: string | null
   number: string | null
@@ -22,15 +23,22 @@ interface Change {
 
 /** `?1` is the hub, `?2` the bridge, `?3` the tenant if the bridge serves only one. */
 const scopeSql = (isOneTenant: boolean) =>
-  `SELECT p.id FROM products p WHERE p.bridge = ?2 ${isOneTenant ? 'AND p.tenant_id = ?3' : ''} AND ${inScopeOf('?1')}`
+  `SELECT p.id, p.tenant_id, p.bridge FROM products p WHERE p.bridge = ?2 ${isOneTenant ? 'AND p.tenant_id = ?3' : ''} AND ${inScopeOf('?1')}`
 
-/** Of a device outside the scope only the username is read, and only its hash is sent. */
+/**
+ * `isTheirs`: the username belongs, or belonged before, to a tenant that the bridge serves; only these are sent. A
+ * device that left the scope is among them, since other products in the scope begin the feed anew.
+ */
 const changesSql = (isOneTenant: boolean) => `
-  WITH scope AS MATERIALIZED (${scopeSql(isOneTenant)})
-  SELECT c.seq, c.access_token AS username, d.id IS NOT NULL AS inScope, d.password_hash AS passwordHash,
-    CASE WHEN length(d.number) <= 64 AND d.number NOT GLOB '*[^A-Za-z0-9_-]*' THEN d.number END AS number
-  FROM (SELECT seq, access_token FROM credential_changes WHERE seq > ?4 ORDER BY seq LIMIT ?5) c
-  LEFT JOIN devices d ON d.access_token = c.access_token AND d.enabled = 1 AND d.product_id IN scope
+  WITH scope AS MATERIALIZED (${scopeSql(isOneTenant)}),
+    theirs AS MATERIALIZED (SELECT DISTINCT tenant_id FROM scope)
+  SELECT c.seq, c.access_token AS username, p.id IS NOT NULL AS inScope,
+    (coalesce(d.tenant_id, c.tenant_id) IN theirs OR c.former_tenant_id IN theirs) IS TRUE AS isTheirs,
+    iif(p.id IS NOT NULL, d.password_hash, NULL) AS passwordHash,
+    CASE WHEN p.id IS NOT NULL AND ${numberIsTopic()} THEN d.number END AS number
+  FROM (SELECT seq, access_token, tenant_id, former_tenant_id FROM credential_changes WHERE seq > ?4 ORDER BY seq LIMIT ?5) c
+  LEFT JOIN devices d ON d.access_token = c.access_token
+  LEFT JOIN scope p ON p.id = d.product_id AND d.enabled = 1
   ORDER BY c.seq`
 
 /**
@@ -67,7 +75,7 @@ export async function readCredentials(
   return {
     salt,
     items: changes
-      .filter(({ seq, inScope }) => inScope === 1 || seq > from.begunAt)
+      .filter(({ seq, inScope, isTheirs }) => inScope === 1 || (isTheirs === 1 && seq > from.begunAt))
       .map((change) => toItem(salt, change)),
     cursor: `${last}.${from.begunAt}.${digest}`,
     more: changes.length === limit && last < newestSeq,
@@ -86,10 +94,13 @@ const toItem = (salt: string, { username, inScope, passwordHash, number }: Chang
 const saltOf = (keyId: string, keyHash: string): string =>
   createHmac('sha256', keyHash).update(`credentials ${keyId}`).digest('base64url')
 
+/** Bridges read the feed anew when this changes. In the first feed, what was gone could not be told by its tenant. */
+const FEED = '2'
+
 /** Another value for each key and each set of products in its scope. */
 const scopeDigest = (salt: string, products: readonly { id: string }[]): string =>
   createHash('sha256')
-    .update([salt, ...products.map(({ id }) => id)].join('\n'))
+    .update([FEED, salt, ...products.map(({ id }) => id)].join('\n'))
     .digest('base64url')
 
 function readCursor(cursor: string | undefined, digest: string): Position | undefined {

@@ -3,7 +3,7 @@ import { errorFields, logError } from '../common/log.ts'
 import { hubStub } from '../hub/hub.ts'
 import { concernedTasks } from '../messages/concerned.ts'
 import { type Ask, type Gathered, gather, newGathered, reject } from '../messages/gather.ts'
-import { type BatchOrigin, identify } from '../messages/identify.ts'
+import { identify, noticeKey } from '../messages/identify.ts'
 import { keepRejections } from '../messages/keep-rejections.ts'
 import { writeDevices } from '../messages/store.ts'
 import { retry, tellTasks } from '../messages/tell-tasks.ts'
@@ -15,13 +15,13 @@ import { taskStub } from '../tasks/api/task-stub.ts'
 const MAX_ITEM_ID_LENGTH = 64
 
 /**
- * Takes a bridge's batch (src/http/README.md#bridge-and-broker): one query identifies the devices, each task concerned
+ * Takes the batch of a bridge of this hub (src/http/README.md#bridge-and-broker): one query identifies the devices, each task concerned
  * gets one call, and each item has its own result. All of it may be repeated
  * (src/protocol/README.md#order-and-outages).
  */
 export async function receiveBatch(
   env: Env,
-  origin: BatchOrigin,
+  hub: string,
   batch: { upTo?: number | undefined; lease?: number | undefined; items: unknown[] },
   now: number,
 ): Promise<BatchAnswer> {
@@ -29,19 +29,20 @@ export async function receiveBatch(
   const items = parsed.flatMap(({ read }) => (read.success ? [read.data] : []))
   const gathered = newGathered()
   if (items.length > 0) {
-    const { senders, taskIds } = await identify(env.DB, origin, usernamesOf(items), taskIdsOf(items), now)
+    const named = { usernames: usernamesOf(items), notices: noticesOf(items) }
+    const identified = await identify(env.DB, hub, named, now)
     for (const { id, read } of parsed) {
-      if (read.success) gather(gathered, read.data, { senders, taskIds, hub: origin.hub, lease: batch.lease })
+      if (read.success) gather(gathered, read.data, { ...identified, hub, lease: batch.lease })
       else reject(gathered, id, whyInvalid(read.error.issues))
     }
-    await writeDevices(env.DB, gathered, origin.hub, now)
+    await writeDevices(env.DB, gathered, hub, now)
     await tellTasks(env, gathered)
     await answerAsks(env, gathered)
     await keepRejections(env, gathered, now)
   } else for (const { id } of parsed) reject(gathered, id, reason('invalid_item'))
   const handedOver = gathered.results.every(({ status }) => status !== 'retry')
   const upTo = handedOver ? batch.upTo : undefined
-  const lease = await hubStub(env, origin.hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
+  const lease = await hubStub(env, hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
   return { results: gathered.results, now: Date.now(), lease }
 }
 
@@ -54,8 +55,11 @@ const usernamesOf = (items: BatchItem[]) => [
   ...new Set(items.flatMap((item) => ('username' in item ? [item.username] : []))),
 ]
 
-const taskIdsOf = (items: BatchItem[]) => [
-  ...new Set(items.flatMap((item) => ('notice' in item ? [item.notice.task] : []))),
+/** `sent` and `taken` of one notice mostly come together. */
+const noticesOf = (items: BatchItem[]) => [
+  ...new Map(
+    items.flatMap((item) => ('notice' in item ? [[noticeKey(item.notice), item.notice] as const] : [])),
+  ).values(),
 ]
 
 /** The first fault of an item, without the faulty value. */

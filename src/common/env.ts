@@ -12,6 +12,8 @@ export interface Env {
   DEVICE_LIMIT: RateLimit
   BROKER_LIMIT: RateLimit
   BROKER_PEER_LIMIT: RateLimit
+  KEY_FAILURE_LIMIT: RateLimit
+  SIGN_IN_LIMIT: RateLimit
   DOWNLOAD_TTL_SECONDS: string
   R2_S3_ENDPOINT: string
   R2_BUCKET: string

@@ -46,6 +46,7 @@ const TEXTS = {
     '您的租户的密钥：其角色决定您在此处的权限。密钥不会保存在浏览器中。',
   ],
   'signIn.wrong': ['This is not a valid key.', '密钥无效。'],
+  'signIn.tooMany': ['Too many attempts. Try again in a minute.', '尝试次数过多，请一分钟后重试。'],
   'signIn.notATenant': [
     'This key belongs to no tenant. Use a key of a tenant.',
     '此密钥不属于任何租户：请使用租户的密钥。',
@@ -108,8 +109,8 @@ const TEXTS = {
   'device.import': ['Import CSV', '导入 CSV'],
   'device.csv': ['File', '文件'],
   'device.csvHint': [
-    'With a header line: number, name, access_token, tags',
-    '首行为表头：number, name, access_token, tags',
+    'With a header line: number, name, access_token (at least 16 characters), tags',
+    '首行为表头：number, name, access_token（至少 16 个字符）, tags',
   ],
   'device.importCheck': ['Check', '检查'],
   'device.importNow': ['Import', '导入'],
@@ -145,7 +146,10 @@ const TEXTS = {
   ],
   'device.enableAsk': ['Enable {number}?', '启用 {number}？'],
   'device.token': ['Access token', '访问令牌'],
-  'device.tokenHint': ['Leave empty to generate one', '留空则自动生成'],
+  'device.tokenHint': [
+    'Leave empty to generate one; else 16 to 64 characters of A-Z a-z 0-9 _ -',
+    '留空则自动生成；否则为 16 至 64 个字符：A-Z a-z 0-9 _ -',
+  ],
   'device.showToken': ['Show', '显示'],
   'device.rotate': ['New token', '更换令牌'],
   'device.rotateAsk': [

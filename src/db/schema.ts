@@ -46,9 +46,24 @@ export const idempotentAnswers = sqliteTable(
     /** Null while the first request is under way. */
     status: integer(),
     body: text(),
+    /** When the request came first: a repeat that takes over from one that was cut off keeps it. */
     createdAt: integer().notNull(),
+    /** When it was last taken up; 0 once it failed and may be taken up at once. Null in rows of earlier releases. */
+    claimedAt: integer(),
   },
   (t) => [primaryKey({ columns: [t.apiKeyId, t.idempotencyKey] })],
+)
+
+/** The console's sessions by key, until they end or are signed out. WITHOUT ROWID. */
+export const sessions = sqliteTable(
+  'sessions',
+  {
+    /** SHA-256 of the id in the browser's cookie, in hex. */
+    idHash: text().primaryKey(),
+    keyId: text().notNull(),
+    endsAt: integer().notNull(),
+  },
+  (t) => [index('sessions_ends_at').on(t.endsAt)],
 )
 
 export const products = sqliteTable(
@@ -104,7 +119,7 @@ export const devices = sqliteTable(
 
 /**
  * The usernames that changed, one row each, for the bridges' credentials feed. Only triggers on `devices` write it
- * (migrations/0003_credentials.sql). A later change takes a new `seq`, higher than all before; no row is ever deleted,
+ * (migrations/0008_belonging.sql), and the heirs of a number (`devices/store.ts`). A later change takes a new `seq`, higher than all before; no row is ever deleted,
  * so no `seq` is given twice. WITHOUT ROWID: a new device writes 2 rows; with a rowid and AUTOINCREMENT it would be 3.
  */
 export const credentialChanges = sqliteTable(
@@ -112,6 +127,9 @@ export const credentialChanges = sqliteTable(
   {
     accessToken: text().primaryKey(),
     seq: integer().notNull(),
+    /** Whose username it is, or was last, and whose it was before; null if that is not known. */
+    tenantId: text(),
+    formerTenantId: text(),
   },
   (t) => [uniqueIndex('credential_changes_seq').on(t.seq)],
 )

@@ -14,7 +14,7 @@ const refused = () => unauthorized("The device's credentials are not valid.")
 export async function authenticateDevice(env: Env, authorization: string | undefined): Promise<Sender> {
   const { username, password } = readCredentials(authorization ?? '')
   if (!TOPIC_NAME.test(username)) throw refused()
-  const { senders } = await identify(env.DB, null, [username], [], Date.now())
+  const { senders } = await identify(env.DB, null, { usernames: [username], notices: [] }, Date.now())
   const sender = senders.get(username)
   if (!sender) throw refused()
   const ok =

@@ -5,11 +5,11 @@ import type { Db } from '../db/client.ts'
 import { findProduct } from '../products/store.ts'
 import { hashPassword } from '../protocol/passwords.ts'
 import { type Device, newAccessToken, type newDeviceBody } from './device.ts'
-import { findDeviceByNumber, insertDevice } from './store.ts'
+import { findDeviceByNumber, insertDevice, isTopicTaken } from './store.ts'
 
 /**
  * Writes a new device; it gets a random token unless the body has a token or credentials. 404 `product.not_found`,
- * 409 if the number, token or username is taken.
+ * 409 if the number, its topic on a shared bridge, the token or the username is taken.
  */
 export async function createDevice(
   db: Db,
@@ -35,8 +35,12 @@ export async function createDevice(
   if (await insertDevice(db, device)) return device
   if (!(await findProduct(db, tenantId, productId))) throw notFound('product')
   if (await findDeviceByNumber(db, tenantId, productId, number)) throw numberTaken()
+  if (await isTopicTaken(db, productId, number)) throw topicTaken()
   throw conflict('device.credential_taken', 'Another device has this token or username.')
 }
 
 export const numberTaken = () =>
   conflict('device.number_taken', 'Another device of the product has this number.')
+
+export const topicTaken = () =>
+  conflict('device.topic_taken', 'Another device of the shared bridge has this number as its topic.')

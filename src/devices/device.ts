@@ -23,6 +23,10 @@ export const newAccessToken = () => randomText(TOKEN_BYTES)
 
 export const number = label(64)
 export const topicName = z.string().regex(TOPIC_NAME, 'must be 1 to 64 characters of A-Z a-z 0-9 _ -')
+/** A token that an operator chooses: long enough not to be guessed. Shorter ones of earlier releases stay. */
+const CHOSEN_TOKEN = /^[A-Za-z0-9_-]{16,64}$/
+export const TOKEN_FAULT = 'must be 16 to 64 characters of A-Z a-z 0-9 _ -'
+export const isLongEnough = (token: string) => CHOSEN_TOKEN.test(token)
 export const tags = z
   .array(label(64))
   .max(MAX_TAGS, `must be at most ${MAX_TAGS}`)
@@ -38,7 +42,7 @@ export const newDeviceBody = z
     productId: idText,
     number,
     name: name.nullable().optional(),
-    accessToken: topicName.optional(),
+    accessToken: z.string().regex(CHOSEN_TOKEN, TOKEN_FAULT).optional(),
     credentials: credentials.optional(),
     tags: tags.default([]),
   })

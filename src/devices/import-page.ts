@@ -1,5 +1,6 @@
 import { newId } from '../common/ids.ts'
-import { newAccessToken } from './device.ts'
+import { numberIsTaken } from '../hub/scope.ts'
+import { isLongEnough, newAccessToken, TOKEN_FAULT } from './device.ts'
 import type { ImportRow, RejectedRow } from './import-rows.ts'
 
 export interface PageResult {
@@ -10,10 +11,11 @@ export interface PageResult {
   rejected: RejectedRow[]
 }
 
-/** An existing device that has a row's number, or the token that the row gives. */
+/** An existing device that has a row's number, or the token that the row gives, or the number as its topic. */
 interface Known {
   row: number
-  by: 'number' | 'token'
+  by: 'number' | 'token' | 'topic'
+  isOwn: number
   id: string
   name: string | null
   accessToken: string
@@ -39,19 +41,24 @@ interface Update {
   token?: string
 }
 
+const NUMBER = "(j.value ->> '$.number')"
+
 const LOOK_UP = `
-  SELECT j.key AS row, 'number' AS by, d.id, d.name, d.access_token AS accessToken, d.tags,
+  SELECT j.key AS row, 'number' AS by, 1 AS isOwn, d.id, d.name, d.access_token AS accessToken, d.tags,
     d.password_hash IS NOT NULL AS basic
   FROM json_each(?1) j CROSS JOIN devices d ON d.product_id = ?2 AND d.number = j.value ->> '$.number'
   UNION ALL
-  SELECT j.key, 'token', d.id, NULL, d.access_token, '[]', 0
-  FROM json_each(?1) j CROSS JOIN devices d ON d.access_token = j.value ->> '$.accessToken'`
+  SELECT j.key, 'token', d.tenant_id = ?3, d.id, NULL, d.access_token, '[]', 0
+  FROM json_each(?1) j CROSS JOIN devices d ON d.access_token = j.value ->> '$.accessToken'
+  UNION ALL
+  SELECT j.key, 'topic', 0, '', NULL, '', '[]', 0
+  FROM json_each(?1) j CROSS JOIN products p ON p.id = ?2 WHERE ${numberIsTaken(NUMBER)}`
 
 const INSERT = `
   INSERT INTO devices (id, tenant_id, product_id, number, name, access_token, tags, enabled, created_at)
   SELECT j.value ->> '$.id', p.tenant_id, p.id, j.value ->> '$.number', j.value ->> '$.name',
     j.value ->> '$.token', j.value ->> '$.tags', 1, ?4
-  FROM products p CROSS JOIN json_each(?1) j WHERE p.tenant_id = ?2 AND p.id = ?3
+  FROM products p CROSS JOIN json_each(?1) j WHERE p.tenant_id = ?2 AND p.id = ?3 AND NOT ${numberIsTaken(NUMBER)}
   ON CONFLICT DO NOTHING RETURNING id`
 
 /** The unary plus disables the indexes on tenant and product: SQLite then looks up the page's ids only. */
@@ -79,8 +86,10 @@ export async function importPage(
   isTrial: boolean,
 ): Promise<PageResult> {
   const asked = JSON.stringify(rows.map(({ number, accessToken }) => ({ number, accessToken })))
-  const known = await db.prepare(LOOK_UP).bind(asked, product.id).all<Known>()
-  const plan = planPage(rows, known.results)
+  const known = await db.prepare(LOOK_UP).bind(asked, product.id, product.tenantId).all<Known>()
+  // A trial says nothing of other tenants' tokens: it leaves no trace, so anybody could try tokens with it.
+  const shown = known.results.filter(({ by, isOwn }) => by !== 'token' || isOwn === 1 || !isTrial)
+  const plan = planPage(rows, shown)
   const withToken = plan.updates.filter((update) => update.token !== undefined)
   const withoutToken = plan.updates.filter((update) => update.token === undefined)
   const writes = [
@@ -114,8 +123,10 @@ export async function importPage(
 function planPage(rows: ImportRow[], known: Known[]) {
   const byNumber = new Map<number, Known>()
   const tokenOwner = new Map<number, string>()
+  const topicTaken = new Set<number>()
   for (const device of known) {
     if (device.by === 'number') byNumber.set(device.row, device)
+    else if (device.by === 'topic') topicTaken.add(device.row)
     else tokenOwner.set(device.row, device.id)
   }
   const plan = {
@@ -127,13 +138,16 @@ function planPage(rows: ImportRow[], known: Known[]) {
   for (const [index, row] of rows.entries()) {
     const device = byNumber.get(index)
     const owner = tokenOwner.get(index)
-    if (owner !== undefined && owner !== device?.id) {
-      plan.rejected.push({ line: row.line, reason: 'access_token: another device has it' })
-    } else if (!device) {
-      plan.inserts.push(toInsert(row))
-    } else if (device.basic && row.accessToken !== undefined && row.accessToken !== device.accessToken) {
-      plan.rejected.push({ line: row.line, reason: 'access_token: the device has a username and password' })
-    } else {
+    const newToken = row.accessToken === device?.accessToken ? undefined : row.accessToken
+    const reject = (reason: string) => plan.rejected.push({ line: row.line, reason })
+    if (newToken !== undefined && !isLongEnough(newToken)) reject(`access_token: ${TOKEN_FAULT}`)
+    else if (owner !== undefined && owner !== device?.id) reject('access_token: another device has it')
+    else if (device?.basic && newToken !== undefined)
+      reject('access_token: the device has a username and password')
+    else if (!device && topicTaken.has(index))
+      reject('number: another device of the shared bridge has it as its topic')
+    else if (!device) plan.inserts.push(toInsert(row))
+    else {
       const change = toUpdate(row, device)
       if (change) plan.updates.push(change)
       else plan.unchanged += 1

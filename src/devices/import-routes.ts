@@ -30,7 +30,7 @@ export const deviceImportRoutes = createRouter().openapi(
       'or one JSON object a line (`number`, `name`, `accessToken`, `tags`) as `application/x-ndjson`. A row whose ' +
       'number the product has updates that device in the fields that the row has; an empty cell clears a name or the tags. ' +
       `At most ${MAX_IMPORT_ROWS} rows and lines of 64 KiB; at most ${MAX_LISTED_REJECTIONS} rejected rows are ` +
-      'listed. A changed token is valid at once; open sessions of the old one end within a minute, if the broker can end them.',
+      'listed. A new token has at least 16 characters. A changed token is valid at once; open sessions of the old one end within a minute, if the broker can end them.',
     request: {
       query: z.object({
         productId: idText,

@@ -3,10 +3,10 @@ import { conflict, notFound } from '../common/errors.ts'
 import type { Db } from '../db/client.ts'
 import { findProduct } from '../products/store.ts'
 import { newcomerNotifier, releaseFromProduct, wakeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
-import { numberTaken } from './create-device.ts'
+import { numberTaken, topicTaken } from './create-device.ts'
 import type { Device, DeviceChanges } from './device.ts'
 import { endSessions } from './sessions.ts'
-import { findDevice, findDeviceByNumber, moveDevice, updateDevice } from './store.ts'
+import { findDevice, findDeviceByNumber, isTopicTaken, moveDevice, updateDevice } from './store.ts'
 
 /**
  * Changes a device, also while tasks run (src/protocol/README.md#devices-that-change). The move comes first, so
@@ -40,6 +40,7 @@ async function moveToProduct(env: Env, db: Db, device: Device, productId: string
   const target = await findProduct(db, device.tenantId, productId)
   if (!target) throw notFound('product')
   if (await findDeviceByNumber(db, device.tenantId, productId, device.number)) throw numberTaken()
+  if (await isTopicTaken(db, productId, device.number)) throw topicTaken()
   const busy = conflict('device.busy', 'The device has an active upgrade; it cannot leave its product now.')
   if (!(await releaseFromProduct(env, device))) throw busy
   // Refused again if a task took a slot of the device in between.

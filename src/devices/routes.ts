@@ -27,6 +27,7 @@ import {
 import { patchDevice } from './patch-device.ts'
 import { removeDevice } from './remove-device.ts'
 import { rotateToken } from './rotate-token.ts'
+import { auditShownToken } from './shown-token.ts'
 import { findDevice, listDevices, modulesOf } from './store.ts'
 
 const base = { tags: ['devices'], security: withKey }
@@ -97,7 +98,9 @@ export const deviceRoutes = createRouter()
       const device = await findDevice(db, tenantOf(c), id)
       if (!device) throw notFound('device')
       const modules = (await modulesOf(db, [id])).get(id) ?? []
-      return c.json(toDeviceAnswer(device, modules, admits('operator', c.var.principal.role)), 200)
+      const withToken = admits('operator', c.var.principal.role)
+      if (withToken && device.passwordHash === null) await auditShownToken(c, id, Date.now())
+      return c.json(toDeviceAnswer(device, modules, withToken), 200)
     },
   )
   .openapi(
@@ -113,6 +116,7 @@ export const deviceRoutes = createRouter()
       const { id } = c.req.valid('param')
       const db = openDb(c.env.DB)
       const device = await patchDevice(c.env, db, tenantOf(c), id, c.req.valid('json'))
+      if (device.passwordHash === null) await auditShownToken(c, id, Date.now())
       return c.json(toDeviceAnswer(device, (await modulesOf(db, [id])).get(id) ?? [], true), 200)
     },
   )

@@ -2,23 +2,33 @@ import { and, asc, desc, eq, exists, gt, isNull, lt, ne, notExists, sql } from '
 import { alias } from 'drizzle-orm/sqlite-core'
 import type { Db } from '../db/client.ts'
 import { deviceModules, devices, outcomes, products, rejections, tasks, upgrades } from '../db/schema.ts'
+import { hubOf, numberIsTaken, onHubSince } from '../hub/scope.ts'
 import type { Device, DeviceModule } from './device.ts'
 import { type DeviceListFilter, matchesFilter } from './filter.ts'
 
 const isDevice = (tenantId: string, id: string) => and(eq(devices.id, id), eq(devices.tenantId, tenantId))
 
 /**
- * False if nothing was written: the tenant has no such product (any more), or the number or credential is taken.
- * One statement, so that no other change can come between check and insert.
+ * False if nothing was written: the tenant has no such product (any more), or the number, its topic or the credential is
+ * taken. One statement, so that no other change can come between check and insert.
  */
 export async function insertDevice(db: Db, device: Device): Promise<boolean> {
   const written = await db.run(sql`
     INSERT INTO devices (id, tenant_id, product_id, number, name, access_token, password_hash, tags, enabled, created_at)
-    SELECT ${device.id}, tenant_id, id, ${device.number}, ${device.name}, ${device.accessToken},
+    SELECT ${device.id}, p.tenant_id, p.id, ${device.number}, ${device.name}, ${device.accessToken},
       ${device.passwordHash}, ${JSON.stringify(device.tags)}, ${device.enabled ? 1 : 0}, ${device.createdAt}
-    FROM products WHERE id = ${device.productId} AND tenant_id = ${device.tenantId}
+    FROM products p CROSS JOIN (SELECT ${device.number} AS number) n
+    WHERE p.id = ${device.productId} AND p.tenant_id = ${device.tenantId} AND NOT ${sql.raw(numberIsTaken('n.number'))}
     ON CONFLICT DO NOTHING`)
   return written.meta.changes > 0
+}
+
+/** Whether another tenant's device has the number as its topic on the product's bridge. */
+export async function isTopicTaken(db: Db, productId: string, number: string): Promise<boolean> {
+  const taken = sql.raw(numberIsTaken('n.number'))
+  const rows = await db.all(sql`
+    SELECT 1 FROM products p CROSS JOIN (SELECT ${number} AS number) n WHERE p.id = ${productId} AND ${taken}`)
+  return rows.length > 0
 }
 
 export const findDevice = (db: Db, tenantId: string, id: string): Promise<Device | undefined> =>
@@ -88,7 +98,10 @@ export async function updateDevice(
   return db.update(devices).set(changes).where(isDevice(tenantId, id)).returning().get()
 }
 
-/** False if the device has left its product, has an active upgrade, or the target has its number or is gone. */
+/**
+ * False if the device has left its product, has an active upgrade, or the target is gone or has its number, or another
+ * tenant's device has the number as its topic there.
+ */
 export async function moveDevice(db: Db, device: Device, productId: string): Promise<boolean> {
   const other = alias(devices, 'other')
   const move = db
@@ -118,6 +131,7 @@ export async function moveDevice(db: Db, device: Device, productId: string): Pro
             .from(upgrades)
             .where(and(eq(upgrades.deviceId, device.id), eq(upgrades.active, true))),
         ),
+        sql`NOT EXISTS (SELECT 1 FROM products p WHERE p.id = ${productId} AND ${sql.raw(numberIsTaken('devices.number'))})`,
       ),
     )
     .returning({ id: devices.id })
@@ -153,6 +167,9 @@ export async function moveDevice(db: Db, device: Device, productId: string): Pro
       })
       .where(and(eq(upgrades.deviceId, device.id), eq(upgrades.active, false), isThere)),
   ])
+  if (moved.length > 0) {
+    for (const product of [device.productId, productId]) await tellNamesakes(db, device.number, product)
+  }
   return moved.length > 0
 }
 
@@ -180,7 +197,24 @@ export async function deleteDevice(db: Db, tenantId: string, id: string): Promis
     db.delete(rejections).where(and(eq(rejections.deviceId, id), eq(rejections.tenantId, tenantId))),
     db.delete(devices).where(isDevice(tenantId, id)).returning(),
   ])
+  if (deleted[0]) await tellNamesakes(db, deleted[0].number, deleted[0].productId)
   return deleted[0]
+}
+
+/**
+ * A device with this number has left the product, or come to it, so the number may be another device's topic now. The
+ * bridges read the first two of the hub that have it anew: no others were or are its holders.
+ */
+const tellNamesakes = (db: Db, number: string, productId: string) => {
+  const order = sql.raw(`${onHubSince()}, d.id`)
+  return db.run(sql`
+    INSERT INTO credential_changes (access_token, seq, tenant_id)
+    SELECT d.access_token, (SELECT coalesce(max(seq), 0) FROM credential_changes) + row_number() OVER (ORDER BY ${order}),
+      d.tenant_id
+    FROM devices d JOIN products p ON p.id = d.product_id
+    WHERE d.number = ${number} AND ${sql.raw(hubOf())} = (SELECT ${sql.raw(hubOf('o'))} FROM products o WHERE o.id = ${productId})
+    ORDER BY ${order} LIMIT 2
+    ON CONFLICT (access_token) DO UPDATE SET seq = excluded.seq`)
 }
 
 export const findRejections = (db: Db, tenantId: string, deviceId: string) =>

@@ -11,6 +11,7 @@ export interface ApiDocument {
 interface Operation {
   tags?: string[]
   description?: string
+  security?: Record<string, string[]>[]
   parameters?: { in: string; name: string; required?: boolean; schema?: unknown; description?: string }[]
   requestBody?: { content?: Record<string, { schema?: unknown }> }
   responses?: Record<string, { description?: string; content?: Record<string, { schema?: unknown }> }>
@@ -25,13 +26,29 @@ const STYLE = `
   details { border-bottom: 1px solid color-mix(in srgb, currentColor 15%, transparent) } b { display: inline-block; width: 4rem }
 `
 
-/** `/docs`: the generated OpenAPI document as one page, without scripts or anything from elsewhere. */
-export const docsRoutes = (documentOf: () => ApiDocument) =>
-  createRouter().get('/docs', (c) =>
-    c.html(<Docs document={documentOf()} />, 200, {
-      'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
-    }),
-  )
+/** It changes with a new release only. */
+const CACHED = { 'cache-control': 'public, max-age=300' }
+
+/**
+ * `/openapi.json`, the document that is generated from the routes, and `/docs`, the same as a page without scripts or
+ * anything from elsewhere. Both are public, and take long to make: each isolate makes them once.
+ */
+export function docsRoutes(documentOf: () => ApiDocument) {
+  let json: string | undefined
+  let page: string | undefined
+  return createRouter()
+    .get('/openapi.json', (c) => {
+      json ??= JSON.stringify(documentOf())
+      return c.body(json, 200, { ...CACHED, 'content-type': 'application/json' })
+    })
+    .get('/docs', (c) => {
+      page ??= String(<Docs document={documentOf()} />)
+      return c.html(page, 200, {
+        ...CACHED,
+        'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
+      })
+    })
+}
 
 const Docs: FC<{ document: ApiDocument }> = ({ document }) => (
   <html lang="en">
@@ -78,6 +95,15 @@ const Call: FC<CallProps> = ({ method, path, operation }) => (
       <b>{method.toUpperCase()}</b> <code>{path}</code>
     </summary>
     {operation.description && <p>{operation.description}</p>}
+    {operation.security && (
+      <p>
+        Takes:{' '}
+        {operation.security
+          .flatMap(Object.entries)
+          .map(([scheme, roles]) => [scheme, ...roles].join(' '))
+          .join(', ')}
+      </p>
+    )}
     {operation.parameters && (
       <ul>
         {operation.parameters.map(({ name, required, schema, description }) => (

@@ -19,5 +19,9 @@ export interface Principal {
 /** Hono's types for every route of the app. */
 export interface AppEnv {
   Bindings: Env
-  Variables: { principal: Principal }
+  Variables: {
+    principal: Principal
+    /** The same for every repeat of one request under an `Idempotency-Key`, and for no other request. */
+    repeatSeed?: string
+  }
 }

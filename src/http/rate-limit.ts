@@ -3,16 +3,22 @@ import ipaddr from 'ipaddr.js'
 import { tooMany } from '../common/errors.ts'
 import type { AppEnv } from './principal.ts'
 
-const LIMIT_PERIOD_SECONDS = 60
+export const LIMIT_PERIOD_SECONDS = 60
 /** A broker may send any text as an address: this much of it makes the key. */
 const MAX_ADDRESS_LENGTH = 64
 
 /** Limits an address before any other work, so that a stranger costs nothing more. Throws a 429 beyond the limit. */
 export async function limitAddress<E extends AppEnv>(c: Context<E>): Promise<void> {
-  const address = c.req.header('cf-connecting-ip') ?? 'local'
-  if (!(await c.env.DEVICE_LIMIT.limit({ key: limitKey(address) })).success)
-    throw tooMany(LIMIT_PERIOD_SECONDS)
+  if (!(await c.env.DEVICE_LIMIT.limit({ key: limitKeyOf(c) })).success) throw tooMany(LIMIT_PERIOD_SECONDS)
 }
+
+/** Whether this address may try once more to sign in to the console. */
+export const maySignIn = async <E extends AppEnv>(c: Context<E>): Promise<boolean> =>
+  (await c.env.SIGN_IN_LIMIT.limit({ key: limitKeyOf(c) })).success
+
+/** The caller's address as the key of a limit. */
+export const limitKeyOf = <E extends AppEnv>(c: Context<E>): string =>
+  limitKey(c.req.header('cf-connecting-ip') ?? 'local')
 
 /** Whether the broker of this bridge may ask once more. */
 export const bridgeMayAsk = async (c: Context<AppEnv>): Promise<boolean> =>

@@ -15,10 +15,12 @@ import { nextAlert, tellAlerts } from './alerts.ts'
 import {
   activeSockets,
   askForLease,
+  giveLeaseUp,
   leaveLease,
   nextPassing,
   passLeaseOn,
   readLease,
+  sendRole,
   standbysOf,
 } from './lease.ts'
 import { lookForBridge, markHeard, markLeft, markPresent, nextLook } from './presence.ts'
@@ -31,7 +33,8 @@ import {
   readPending,
   writeRejections,
 } from './rejections.ts'
-import { type Attachment, attachmentOf, send } from './socket.ts'
+import { findRevoked, nextKeyLook } from './revoked.ts'
+import { type Attachment, attachmentOf, keyIdOfRequest, send } from './socket.ts'
 import { watchRejections } from './spike.ts'
 import { waiterAt } from './waiter.ts'
 
@@ -120,6 +123,18 @@ export class BridgeHub extends DurableObject<Env> {
     if (socket) send(socket, { v: FRAME_VERSION, t: 'reply', topic, payload })
   }
 
+  /**
+   * Ends the sockets that were opened with this key, which was revoked, and their lease: the longest waiting standby gets
+   * it at once. A holder that is not connected just now may have had this key: it keeps no lease either.
+   */
+  async revoke(keyId: string): Promise<void> {
+    this.#end(this.ctx.getWebSockets(keyId))
+    if (activeSockets(this.ctx).length === 0) giveLeaseUp(this.ctx.storage)
+    passLeaseOn(this.ctx, Date.now())
+    await this.#arm()
+    await this.#callWaiters()
+  }
+
   /** Ends the sessions of a username. */
   drop(username: string): void {
     for (const socket of this.ctx.getWebSockets()) send(socket, { v: FRAME_VERSION, t: 'drop', username })
@@ -182,6 +197,7 @@ export class BridgeHub extends DurableObject<Env> {
 
   override async alarm(): Promise<void> {
     const now = Date.now()
+    if ((nextKeyLook(this.ctx) ?? now + 1) <= now) this.#end(await findRevoked(this.ctx, this.env.DB, now))
     lookForBridge(this.ctx, this.handedOver().upTo, now)
     passLeaseOn(this.ctx, now)
     const done = await Promise.allSettled([
@@ -210,6 +226,7 @@ export class BridgeHub extends DurableObject<Env> {
       nextLook(storage),
       nextAlert(storage),
       nextPassing(this.ctx),
+      nextKeyLook(this.ctx),
     ].filter((at) => at !== null)
     if (times.length === 0) return
     const at = Math.max(Math.min(...times), notBefore, Date.now())
@@ -239,16 +256,23 @@ export class BridgeHub extends DurableObject<Env> {
 
   // ---- The sockets --------------------------------------------------------------------------------------
 
-  /** The Worker has checked the key; the URL carries nothing but the upgrade. */
-  override async fetch(): Promise<Response> {
+  /**
+   * Opens a socket for a request of `socketRequest`. The Worker has checked the key; it is looked at again once the
+   * socket is accepted. A revocation came either before that look, or it finds the socket.
+   */
+  override async fetch(request: Request): Promise<Response> {
     const { 0: client, 1: server } = new WebSocketPair()
-    this.ctx.acceptWebSocket(server)
+    this.ctx.acceptWebSocket(server, [keyIdOfRequest(request)])
     this.#rememberName()
+    this.#end(await findRevoked(this.ctx, this.env.DB, Date.now()))
+    await this.#arm()
     send(server, { v: FRAME_VERSION, t: 'welcome', now: Date.now() })
     return new Response(null, { status: 101, webSocket: client })
   }
 
   override async webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
+    // A bridge may go on sending until it has answered our close frame.
+    if (socket.readyState !== WebSocket.OPEN) return
     const frame =
       typeof message === 'string' && message.length <= MAX_FRAME_BYTES
         ? readFrame(frameFromBridge, message)
@@ -298,6 +322,19 @@ export class BridgeHub extends DurableObject<Env> {
     socket.serializeAttachment(attachment)
     askForLease(this.ctx, socket, now)
     markPresent(this.ctx.storage, now)
+  }
+
+  /**
+   * Ends sockets whose key is not in force any more. Their bridges leave the broker to a standby, if there is one; else
+   * they go on keeping what devices say.
+   */
+  #end(sockets: WebSocket[]): void {
+    const hasHeir = standbysOf(this.ctx).some((standby) => !sockets.includes(standby))
+    for (const socket of sockets) {
+      if (hasHeir) sendRole(this.ctx, socket, false)
+      this.#left(socket, true)
+      socket.close(1008, 'the key was revoked')
+    }
   }
 
   /** `isOver`: the bridge said that it will not come back. */

@@ -1,4 +1,5 @@
 import type { Env } from '../common/env.ts'
+import { errorFields, logError } from '../common/log.ts'
 import type { BridgeHub } from './hub-object.ts'
 import { hubOf } from './scope.ts'
 
@@ -29,4 +30,20 @@ export async function dropSessions(
 ): Promise<void> {
   const hub = await hubOfProduct(env, device)
   if (hub !== null) await hubStub(env, hub).drop(device.accessToken)
+}
+
+/**
+ * Ends what the bridges with a revoked key have open at their hub. Best effort: a hub that could not be told finds out
+ * by itself within a minute.
+ */
+export async function endConnections(
+  env: Env,
+  key: { id: string; tenantId: string | null; bridge: string | null },
+): Promise<void> {
+  if (key.bridge === null) return
+  try {
+    await hubStub(env, hubName(key.tenantId, key.bridge)).revoke(key.id)
+  } catch (error) {
+    logError('hub.not_revoked', { key: key.id, ...errorFields(error) })
+  }
 }

@@ -59,6 +59,12 @@ export function leaveLease(ctx: DurableObjectState, socket: WebSocket, isOver: b
   if (others.length === 0) ctx.storage.kv.put('lease', { ...lease, seenAt: isOver ? 0 : now })
 }
 
+/** Whoever holds the lease will not come back for it. */
+export function giveLeaseUp({ kv }: DurableObjectStorage): void {
+  const lease = kv.get<Lease>('lease')
+  if (lease) kv.put('lease', { ...lease, seenAt: 0 })
+}
+
 /** The standby that has waited longest takes over once the holder's lease has ended. */
 export function passLeaseOn(ctx: DurableObjectState, now: number): void {
   const [standby] = standbysOf(ctx)
@@ -95,6 +101,12 @@ function tell(ctx: DurableObjectState, socket: WebSocket, isActive: boolean): vo
   const attachment = attachmentOf(socket)
   if (!attachment) return
   socket.serializeAttachment({ ...attachment, isActive })
-  const { number } = readLease(ctx.storage)!
-  if (attachment.asksForLease) send(socket, { v: FRAME_VERSION, t: 'lease', number, active: isActive })
+  sendRole(ctx, socket, isActive)
+}
+
+/** Tells the bridge behind a connection whether it is the active one, if it understands leases. */
+export function sendRole(ctx: DurableObjectState, socket: WebSocket, active: boolean): void {
+  const lease = readLease(ctx.storage)
+  if (!lease || !attachmentOf(socket)?.asksForLease) return
+  send(socket, { v: FRAME_VERSION, t: 'lease', number: lease.number, active })
 }

@@ -1,5 +1,17 @@
 import type { FrameToBridge } from '../protocol/bridge.ts'
 
+const KEY_HEADER = 'x-key-id'
+
+/** Asks a hub for a socket, for a bridge whose key the Worker has checked. Nothing of the bridge's own request goes on. */
+export const socketRequest = (keyId: string) =>
+  new Request('https://hub/socket', { headers: { upgrade: 'websocket', [KEY_HEADER]: keyId } })
+
+/** The key id in a request that `socketRequest` made. */
+export const keyIdOfRequest = (request: Request) => request.headers.get(KEY_HEADER) ?? ''
+
+/** The id of the key with which a socket was opened. It is the socket's tag, so it is there before the bridge's hello. */
+export const keyIdOf = (ctx: DurableObjectState, socket: WebSocket) => ctx.getTags(socket)[0] ?? ''
+
 /** What a socket keeps over hibernation, from its bridge's hello on. */
 export interface Attachment {
   /** The bridge's own name for itself, the same after a restart (`lease.ts`). */

@@ -18,17 +18,27 @@ const MAX_ANSWER_LENGTH = 1_000_000
  */
 export const idempotency: MiddlewareHandler<AppEnv> = async (c, next) => {
   const idempotencyKey = c.req.header('idempotency-key')
-  const apiKey = bearerKey(c)
-  if (c.req.method !== 'POST' || idempotencyKey === undefined || apiKey === undefined) return next()
+  if (c.req.method !== 'POST' || idempotencyKey === undefined) return next()
   if (!isJson(c.req.header('content-type') ?? '') && hasBody(c.req)) return next()
   if (idempotencyKey === '' || idempotencyKey.length > MAX_KEY_LENGTH) {
     throw invalid([{ path: 'Idempotency-Key', message: `must be 1 to ${MAX_KEY_LENGTH} characters` }])
   }
-  const db = openDb(c.env.DB)
+  const { keyId } = c.var.principal
   const { pathname, search } = new URL(c.req.url)
-  const requestHash = await hashRequest(apiKey, 'POST', pathname + search, await c.req.text())
-  const claim = { apiKeyId: c.var.principal.keyId, idempotencyKey, requestHash, createdAt: Date.now() }
-  const earlier = await claimRequest(db, claim)
+  const apiKey = bearerKey(c)
+  const requestHash = await hashRequest(apiKey ?? keyId, 'POST', pathname + search, await c.req.text())
+  const repeatSeed = [keyId, idempotencyKey, requestHash].join('\n')
+  if (apiKey === undefined) {
+    // A session of the console has no secret to keep an answer under: only what the seed makes is made once.
+    c.set('repeatSeed', repeatSeed)
+    return next()
+  }
+  const db = openDb(c.env.DB)
+  const { claim, earlier } = await claimRequest(
+    db,
+    { apiKeyId: keyId, idempotencyKey, requestHash },
+    Date.now(),
+  )
   if (earlier) {
     if (earlier.requestHash !== requestHash) {
       throw conflict('idempotency.conflict', 'This Idempotency-Key was used for another request.')
@@ -36,6 +46,8 @@ export const idempotency: MiddlewareHandler<AppEnv> = async (c, next) => {
     if (earlier.status === null) throw inFlight()
     return replay(earlier.status, await unseal(apiKey, idempotencyKey, earlier.body ?? ''))
   }
+  // After 24 hours the key may be used anew, also for the same request: that is no repeat any more.
+  c.set('repeatSeed', `${repeatSeed}\n${claim.createdAt}`)
   await next()
   const { status } = c.res
   const body = await c.res.clone().text()

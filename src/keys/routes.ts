@@ -21,6 +21,7 @@ import {
   withKey,
 } from '../http/openapi.ts'
 import type { Principal } from '../http/principal.ts'
+import { endConnections } from '../hub/hub.ts'
 import { findTenant } from '../tenants/store.ts'
 
 const role = z.enum(['root', 'admin', 'operator', 'viewer', 'bridge'])
@@ -118,13 +119,16 @@ export const keyRoutes = createRouter()
       method: 'delete',
       path: '/api/v1/keys/{id}',
       request: { params: idParam },
+      description: "Ends the key's sessions of the console, too, and a bridge's connections with its lease.",
       responses: { 204: { description: 'Revoked: refused from now on' }, ...problems },
     }),
     async (c) => {
       const { principal } = c.var
       const scope: KeyScope = principal.role === 'root' ? 'all' : { tenantId: principal.tenantId }
-      const found = await revokeKey(openDb(c.env.DB), scope, c.req.valid('param').id, Date.now())
-      if (!found) throw notFound('key')
+      const key = await revokeKey(openDb(c.env.DB), scope, c.req.valid('param').id, Date.now())
+      if (!key) throw notFound('key')
+      // On each call: a repeat reaches the hub that an earlier call missed.
+      await endConnections(c.env, key)
       return c.body(null, 204)
     },
   )

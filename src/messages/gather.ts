@@ -15,7 +15,7 @@ import type { BridgeOrder } from '../tasks/rules/bridge-order.ts'
 import type { TaskMessage } from '../tasks/steps/deliver.ts'
 import { concernedTasks, taskOfProgress } from './concerned.ts'
 import { fingerprint } from './fingerprint.ts'
-import type { HeldSlot, Sender } from './identify.ts'
+import { type HeldSlot, type Identified, noticeKey, type Sender } from './identify.ts'
 import { knownModule, type MeantModule, moduleOfProgress, moduleOfReport } from './modules.ts'
 
 /** A device that asks over MQTT what is due. */
@@ -54,11 +54,8 @@ export interface Origin {
   viaBridge: boolean
 }
 
-/** What a batch is read against. */
-export interface BatchContext {
-  senders: Map<string, Sender>
-  /** Those of the batch's tasks that are in the bridge's scope. */
-  taskIds: Set<string>
+/** What a batch is read against: what it names, as far as that is in the bridge's scope. */
+export interface BatchContext extends Identified {
   hub: string
   /** The highest lease number that the bridge knows of. */
   lease: number | undefined
@@ -117,7 +114,8 @@ function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext)
   // Received before another bridge took over: it no longer says which devices are connected, or where they listen.
   const isLate = lease !== undefined && lease < (context.lease ?? 0)
   if (item.kind === 'sent' || item.kind === 'taken') {
-    if (!context.taskIds.has(item.notice.task)) return reason('unknown_task')
+    const known = context.notices.get(noticeKey(item.notice))
+    if (known !== 'known') return reason(known === undefined ? 'unknown_device' : 'unknown_task')
     const type = item.kind === 'sent' ? 'sent' : item.result
     const event = { type, noticeId: Number(item.notice.id) } as const
     tell(gathered, index, item.notice.task, { deviceId: item.notice.device, key: origin.key, order, event })

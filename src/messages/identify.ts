@@ -100,34 +100,45 @@ const MODULES_SQL = `
   WHERE product_id IN (SELECT d.product_id FROM json_each(?1) j JOIN devices d ON d.access_token = j.value)
     AND module <> '${DEFAULT_MODULE}'`
 
-/** The bridge that a batch came from. */
-export interface BatchOrigin {
-  hub: string
-  /** Null: the bridge serves every tenant. */
-  tenantId: string | null
+/** Which of these notices' devices are in the bridge's scope, and of these tasks, in the same tenant, there. */
+const NOTICES_SQL = `
+  SELECT j.value ->> 'device' AS device, j.value ->> 'task' AS task, t.id IS NOT NULL AS hasTask
+  FROM json_each(?1) j JOIN devices d ON d.id = j.value ->> 'device' JOIN products p ON p.id = d.product_id
+    LEFT JOIN tasks t ON t.id = j.value ->> 'task' AND t.tenant_id = d.tenant_id
+  WHERE ${inScopeOf('?2')}`
+
+/** What a batch names. */
+export interface Named {
+  usernames: string[]
+  /** The task and the device of each notice. */
+  notices: { task: string; device: string }[]
 }
 
+/** The senders by username, and how far each notice is known, by `noticeKey`; unknown ones are absent. */
+export interface Identified {
+  senders: Map<string, Sender>
+  notices: Map<string, 'known' | 'unknown task'>
+}
+
+export const noticeKey = ({ task, device }: { task: string; device: string }) => `${task} ${device}`
+
 /**
- * The one query of a batch: the devices with these usernames, and which of these tasks exist; both only within the
- * bridge's scope (a device outside is an unknown device). `origin` is null for a device's own HTTPS request.
+ * The one query of a batch: the devices with these usernames, and the devices and tasks of these notices; all only within
+ * the scope of the bridge whose hub it is (a device outside is an unknown device). `hub` is null for a device's own HTTPS
+ * request, which names no notices.
  */
 export async function identify(
   db: D1Database,
-  origin: BatchOrigin | null,
-  usernames: string[],
-  taskIds: string[],
+  hub: string | null,
+  named: Named,
   now: number,
-): Promise<{ senders: Map<string, Sender>; taskIds: Set<string> }> {
-  const usernameList = JSON.stringify(usernames)
-  const [senders, running, modules, tasks] = await db.batch([
-    db.prepare(SENDERS_SQL).bind(usernameList, origin?.hub ?? null),
+): Promise<Identified> {
+  const usernameList = JSON.stringify(named.usernames)
+  const [senders, running, modules, notices] = await db.batch([
+    db.prepare(SENDERS_SQL).bind(usernameList, hub),
     db.prepare(TASKS_SQL).bind(usernameList, now),
     db.prepare(MODULES_SQL).bind(usernameList),
-    db
-      .prepare(
-        `SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR tenant_id = ?2)`,
-      )
-      .bind(JSON.stringify(taskIds), origin?.tenantId ?? null),
+    db.prepare(NOTICES_SQL).bind(JSON.stringify(named.notices), hub),
   ])
   return {
     senders: toSenders(
@@ -135,7 +146,12 @@ export async function identify(
       running!.results as TaskRecord[],
       modules!.results as ModuleRecord[],
     ),
-    taskIds: new Set((tasks!.results as { id: string }[]).map(({ id }) => id)),
+    notices: new Map(
+      (notices!.results as { device: string; task: string; hasTask: number }[]).map((row) => [
+        noticeKey(row),
+        row.hasTask === 1 ? 'known' : 'unknown task',
+      ]),
+    ),
   }
 }
 

@@ -116,7 +116,15 @@ export const productRoutes = createRouter()
       const { id } = c.req.valid('param')
       const changes = c.req.valid('json')
       assertDownloadsPossible(c.env, changes.downloads)
-      return c.json(answerOr404(await updateProduct(openDb(c.env.DB), tenantOf(c), id, changes)), 200)
+      const db = openDb(c.env.DB)
+      const product = await updateProduct(db, tenantOf(c), id, changes)
+      if (!product && (await findProduct(db, tenantOf(c), id))) {
+        throw conflict(
+          'product.topics_taken',
+          "Other devices of the shared bridge have numbers of this product's devices as their topics.",
+        )
+      }
+      return c.json(answerOr404(product), 200)
     },
   )
   .openapi(

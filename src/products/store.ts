@@ -1,6 +1,7 @@
 import { and, asc, eq, exists, gt, not, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { devices, packages, products, tasks } from '../db/schema.ts'
+import { numberIsTaken } from '../hub/scope.ts'
 import type { Product } from './product.ts'
 
 export type ProductChanges = Partial<
@@ -23,7 +24,10 @@ export const listProducts = (db: Db, tenantId: string, limit: number, cursor = '
     .orderBy(asc(products.id))
     .limit(limit + 1)
 
-/** Returns the changed product; undefined if the tenant has no product of this id. */
+/**
+ * Returns the changed product; undefined if the tenant has no product of this id, or if other tenants' devices have
+ * numbers of its devices as their topics on the new bridge.
+ */
 export async function updateProduct(
   db: Db,
   tenantId: string,
@@ -31,8 +35,19 @@ export async function updateProduct(
   changes: ProductChanges,
 ): Promise<Product | undefined> {
   if (Object.values(changes).every((value) => value === undefined)) return findProduct(db, tenantId, id)
-  return db.update(products).set(changes).where(isProduct(tenantId, id)).returning().get()
+  const { bridge } = changes
+  return db
+    .update(products)
+    .set(changes)
+    .where(and(isProduct(tenantId, id), bridge === undefined ? undefined : isFreeOn(bridge)))
+    .returning()
+    .get()
 }
+
+/** Whether the product may be on this bridge: it is there already, or no number of its devices is taken there. */
+const isFreeOn = (bridge: string) => sql`(${products.bridge} = ${bridge} OR NOT EXISTS (
+  SELECT 1 FROM devices d CROSS JOIN (SELECT ${products.tenantId} AS tenant_id, ${bridge} AS bridge) p
+  WHERE d.product_id = ${products.id} AND ${sql.raw(numberIsTaken('d.number'))}))`
 
 /** Freezes the product at `now`, or unfreezes it if `now` is null. A repeated freeze keeps the first time. */
 export const setFrozen = (

@@ -18,7 +18,10 @@ const feedItem = z.object({
   key: digest,
   /** The stored hash of Basic credentials; null if the username is a token, which comes without a password. */
   passwordHash: z.string().max(256).nullable(),
-  /** Null if it cannot be a topic level. The bridge checks itself whether another of its devices has it too. */
+  /**
+   * Null if it is not this device's topic level. Workers of earlier releases left it to the bridge to see whether another
+   * of its devices has it too.
+   */
   number: z.string().regex(TOPIC_NAME).nullable(),
   /** `gone`: disabled, deleted, renamed, or not in the bridge's scope (any more). */
   state: z.enum(['enabled', 'gone']),

@@ -301,7 +301,8 @@ describe.skipIf(!hasChromium())('what an operator does, by clicking', () => {
       expect(await changing.count(), path).toBe(0)
     }
     await page.waitForSelector('text=This takes the role admin.')
-    expect(faults).toEqual([])
+    // The page that says so is a 403, which the browser notes.
+    expect(faults.filter((fault) => !fault.endsWith('/settings'))).toEqual([])
   })
 
   it('the sign-in refuses a wrong key and takes the right one', async () => {

@@ -18,11 +18,11 @@ describe.skipIf(!hasChromium())('every page', () => {
   let pages: [name: string, path: string][]
   const addLamp = async (operator: Operator, productId: string, n: number) => {
     const { id } = await operator.device(productId, `lamp-${String(n + 1).padStart(3, '0')}`, {
-      accessToken: `pages-${n}`,
+      accessToken: `pages-test-device-${n}`,
       name: `Mill Street ${n + 1}`,
       tags: ['north'],
     })
-    const device = await system.connect(`pages-${n}`)
+    const device = await system.connect(`pages-test-device-${n}`)
     await device.listen()
     await device.inform('v1.0.0')
     return { id, device }
@@ -103,11 +103,11 @@ describe.skipIf(!hasChromium())('every page', () => {
     const text = (length: number) => NASTY.padEnd(length, 'x').slice(0, length)
     const productId = await operator.product({ name: text(128), description: text(1024) })
     const { id: deviceId } = await operator.device(productId, 'مرحبا-😀', {
-      accessToken: 'pages-nasty',
+      accessToken: 'pages-device-nasty',
       name: text(128),
       tags: ['<b>', 'שלום'],
     })
-    const device = await system.connect('pages-nasty')
+    const device = await system.connect('pages-device-nasty')
     await device.say('ota/device/progress', text(5000))
     await device.inform(text(64))
     const pkg = await operator.pkg(productId, '😀"<i>', Buffer.from('firmware'), {

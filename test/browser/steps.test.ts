@@ -32,10 +32,10 @@ describe.skipIf(!hasChromium())('the steps of an upgrade, by clicking', () => {
     await page.click('nav >> text=Devices')
     await page.click('text=Add device')
     await page.fill('#new-device input[name=number]', 'lamp-1')
-    await page.fill('#new-device input[name=accessToken]', 'browser-lamp-1')
+    await page.fill('#new-device input[name=accessToken]', 'browser-lamp-token-1')
     await page.click('#new-device button[type=submit]')
     await page.waitForURL('**/devices/dev_*')
-    const device = await system.connect('browser-lamp-1')
+    const device = await system.connect('browser-lamp-token-1')
     await device.listen()
     await device.inform('v1.0.0')
 

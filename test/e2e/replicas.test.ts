@@ -42,12 +42,12 @@ describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
 
   const spoolFile = (name: string) => join(directory, `${name}.db`)
 
-  function startReplica(name: string): Replica {
+  function startReplica(name: string, key = system.bridgeKey): Replica {
     const child = spawn(process.execPath, ['bridge/main.ts'], {
       env: {
         PATH: process.env.PATH,
         WORKER_URL: system.url.origin,
-        BRIDGE_KEY: system.bridgeKey,
+        BRIDGE_KEY: key,
         MQTT_URL: `mqtt://127.0.0.1:${port}`,
         SPOOL_FILE: spoolFile(name),
       },
@@ -72,9 +72,9 @@ describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
   it('two bridges of one name take over from each other, lose nothing, and late messages override nothing newer', async () => {
     const operator = await system.newTenant()
     const productId = await operator.product()
-    const { id: deviceId } = await operator.device(productId, 'n1', { accessToken: 'replica-device' })
+    const { id: deviceId } = await operator.device(productId, 'n1', { accessToken: 'replica-device-1' })
     const say = (step: number) =>
-      device.publishAsync('ota/device/progress/replica-device', JSON.stringify({ step }), { qos: 1 })
+      device.publishAsync('ota/device/progress/replica-device-1', JSON.stringify({ step }), { qos: 1 })
     const bridges = async () => (await operator.get('/api/v1/bridges')).items[0]
     const isActive = (replica: Replica) =>
       eventually(() => expect(replica.output()).toContain('this bridge is the active one'), TAKEOVER_MS)
@@ -85,7 +85,7 @@ describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
     await eventually(() => expect(second.output()).toContain('this bridge stands by'))
     expect(await bridges()).toMatchObject({ connected: true, standbys: 1 })
 
-    await device.subscribeAsync('ota/device/inform/replica-device', { qos: 1 })
+    await device.subscribeAsync('ota/device/inform/replica-device-1', { qos: 1 })
     const pkg = await operator.pkg(productId, 'v2', Buffer.from('firmware'))
     const { id } = await operator.task(pkg.id)
     const inTask = () => operator.get(`/api/v1/tasks/${id}/devices/${deviceId}`)
@@ -98,8 +98,8 @@ describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
     await first.end('SIGKILL')
     const spool = openSpool(spoolFile('first'), { sync: 'normal' })
     const payload = Buffer.from('{"step":45}').toString('base64')
-    const body = { kind: 'message', username: 'replica-device', topic: 'ota/device/progress', payload }
-    spool.append([{ key: 'replica-device', at: null, body: JSON.stringify(body) }])
+    const body = { kind: 'message', username: 'replica-device-1', topic: 'ota/device/progress', payload }
+    spool.append([{ key: 'replica-device-1', at: null, body: JSON.stringify(body) }])
     spool.close()
     // No bridge is connected now: the broker keeps the message for the session, which the second bridge resumes.
     await say(60)
@@ -119,5 +119,25 @@ describe.skipIf(!hasMosquitto())('two bridges of one name', () => {
     await say(80)
     await hasStep(80)
     await again.end('SIGTERM')
+  })
+
+  it('the standby takes over at once from a bridge whose key is revoked', async () => {
+    const operator = await system.newTenant()
+    await operator.product()
+    const [stolen, own] = await Promise.all(
+      ['stolen', 'own'].map((name) =>
+        operator.post('/api/v1/keys', { name, role: 'bridge', bridge: 'default' }),
+      ),
+    )
+    const bridges = async () => (await operator.get('/api/v1/bridges')).items[0]
+    const thief = startReplica('thief', stolen.key)
+    await eventually(() => expect(thief.output()).toContain('this bridge is the active one'), TAKEOVER_MS)
+    const standby = startReplica('standby', own.key)
+    await eventually(() => expect(standby.output()).toContain('this bridge stands by'))
+    await operator.call('DELETE', `/api/v1/keys/${stolen.id}`)
+    await eventually(() => expect(standby.output()).toContain('this bridge is the active one'))
+    await eventually(() => expect(thief.output()).toContain('this bridge stands by'))
+    expect(await bridges()).toMatchObject({ connected: true, standbys: 0 })
+    await Promise.all([thief.end('SIGTERM'), standby.end('SIGTERM')])
   })
 })

@@ -85,7 +85,7 @@ interface Fleet {
 async function upgradeThree({ url, key, mqttUrl }: Fleet) {
   const api = createApi({ url, key })
   const product = await api.createProduct({ name: 'lamp' })
-  const devices = ['a', 'b', 'c'].map((number) => ({ number, accessToken: `start-test-${number}` }))
+  const devices = ['a', 'b', 'c'].map((number) => ({ number, accessToken: `start-test-device-${number}` }))
   await importFleet(api, product.id, devices)
   const pkg = await ensurePackage(api, {
     productId: product.id,

@@ -26,7 +26,7 @@ const run = promisify(execFile)
 
 describe.skipIf(missing.length > 0)('a device of mosquitto_sub, mosquitto_pub and curl alone', () => {
   const directory = mkdtempSync(join(tmpdir(), 'mosquitto-'))
-  const token = 'ath9k_htc-0001'
+  const token = 'ath9k_htc-device-0001'
   const processes: ChildProcess[] = []
   let system: System
   beforeAll(async () => {

@@ -53,7 +53,7 @@ async function prepare(
   players: Player[],
 ): Promise<string> {
   const product = await ensureProduct(api, 'Soak')
-  const names = Array.from({ length: options.devices }, (_, n) => `soak-${String(n).padStart(6, '0')}`)
+  const names = Array.from({ length: options.devices }, (_, n) => `soak-device-${String(n).padStart(6, '0')}`)
   const csv = ['number,access_token', ...names.map((name) => `${name},${name}`)].join('\n')
   await api.importDevices(product.id, csv)
   const pkg = await ensurePackage(api, {

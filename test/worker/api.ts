@@ -17,9 +17,14 @@ export interface Answer {
   body: any
 }
 
-/** Makes a client whose key is written straight into D1. */
+/** Makes a client whose key is written straight into D1, and its tenant if there is none of this id. */
 export async function makeClient(role: Role, tenantId: string | null, bridge?: string): Promise<Client> {
   const key = newKey()
+  await env.DB.prepare(
+    'INSERT OR IGNORE INTO tenants (id, name, created_at) SELECT ?1, ?2, ?3 WHERE ?1 IS NOT NULL',
+  )
+    .bind(tenantId, 'a tenant', Date.now())
+    .run()
   await env.DB.prepare(
     'INSERT INTO api_keys (id, tenant_id, name, role, bridge, hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)',
   )
@@ -31,9 +36,6 @@ export async function makeClient(role: Role, tenantId: string | null, bridge?: s
 /** Makes a tenant and a client of it with this role. */
 export async function makeTenant(role: Role = 'admin'): Promise<Client & { tenantId: string }> {
   const tenantId = newId('ten')
-  await env.DB.prepare('INSERT INTO tenants (id, name, created_at) VALUES (?, ?, ?)')
-    .bind(tenantId, 'a tenant', Date.now())
-    .run()
   return { ...(await makeClient(role, tenantId)), tenantId }
 }
 

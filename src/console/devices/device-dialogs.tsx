@@ -19,7 +19,7 @@ export const NewDevice: FC<{ products: Product[]; chosen: string | undefined }> 
           <input name="name" maxlength={128} />
         </Field>
         <Field label={t('device.token')} hint={t('device.tokenHint')}>
-          <input name="accessToken" maxlength={64} pattern="[A-Za-z0-9_\-]{1,64}" />
+          <input name="accessToken" minlength={16} maxlength={64} pattern="[A-Za-z0-9_\-]{16,64}" />
         </Field>
         <DialogEnd action={t('page.save')} />
       </form>

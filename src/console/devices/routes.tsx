@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { audit } from '../../audit/audit.ts'
-import { admits } from '../../auth/middleware.ts'
-import { forbidden, notFound } from '../../common/errors.ts'
+import { requireRole } from '../../auth/middleware.ts'
+import { notFound } from '../../common/errors.ts'
 import { openDb } from '../../db/client.ts'
 import type { DeviceListFilter } from '../../devices/filter.ts'
 import { readRejections } from '../../devices/read-rejections.ts'
@@ -76,9 +76,8 @@ export const devicePages = new Hono<ConsoleEnv>()
     const all = { device, modules: modules.get(device.id) ?? [], upgrades, messages, rejections, product }
     return render(c, device.name ?? device.number, <DevicePage {...all} />)
   })
-  .post('/devices/:id/token', async (c) => {
+  .post('/devices/:id/token', requireRole('operator'), async (c) => {
     // With its token anybody can act as the device: it is shown on request only, and the audit log records that.
-    if (!admits('operator', c.var.principal.role)) throw forbidden('This takes the role operator.')
     const device = await findDevice(openDb(c.env.DB), c.var.principal.tenantId!, c.req.param('id'))
     if (!device) throw notFound('device')
     await audit(c, { action: 'device.reveal_token', target: device.id })

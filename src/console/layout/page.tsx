@@ -60,7 +60,7 @@ export function render(
   c: Context<ConsoleEnv>,
   title: string,
   content: JSX.Element,
-  status: 200 | 401 | 404 | 500 = 200,
+  status: 200 | 401 | 403 | 404 | 429 | 500 = 200,
 ) {
   const scope = scopeOf(c)
   return c.html(

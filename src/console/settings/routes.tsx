@@ -1,6 +1,7 @@
 import { Hono, type MiddlewareHandler } from 'hono'
 import { listEntries } from '../../audit/store.ts'
 import { admits } from '../../auth/middleware.ts'
+import { declareRoles } from '../../auth/route-roles.ts'
 import { listKeys } from '../../auth/store.ts'
 import { notFound } from '../../common/errors.ts'
 import { openDb } from '../../db/client.ts'
@@ -24,10 +25,14 @@ const startOf = (day: string | undefined) => {
   return Number.isNaN(at) ? undefined : at
 }
 
-const onlyAdmin: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
-  if (!admits('admin', c.var.principal.role)) return render(c, 'nav.settings', <NotAllowed />)
-  await next()
-}
+/** As `requireRole('admin')`, but the refusal is a page. */
+const onlyAdmin = declareRoles<MiddlewareHandler<ConsoleEnv>>(
+  async (c, next) => {
+    if (!admits('admin', c.var.principal.role)) return render(c, 'nav.settings', <NotAllowed />, 403)
+    await next()
+  },
+  ['admin'],
+)
 
 export const settingsPages = new Hono<ConsoleEnv>()
   .get('/settings', onlyAdmin, async (c) => {

@@ -1,6 +1,6 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { getCookie } from 'hono/cookie'
-import { isFromOwnPage } from '../../auth/session.ts'
+import { cookiePrefix, isFromOwnPage } from '../../auth/session.ts'
 import { principalOfVisitor } from '../../auth/visitor.ts'
 import { forbidden } from '../../common/errors.ts'
 import type { ConsoleEnv } from '../layout/page.tsx'
@@ -10,7 +10,10 @@ export const LANGUAGE_COOKIE = 'edge_ota_language'
 
 /** Sets the language of the page: the one in the visitor's cookie, else the one that the browser asks for. */
 export const chooseTexts: MiddlewareHandler<ConsoleEnv> = async (c, next) => {
-  c.set('language', chooseLanguage(getCookie(c, LANGUAGE_COOKIE), c.req.header('accept-language')))
+  c.set(
+    'language',
+    chooseLanguage(getCookie(c, LANGUAGE_COOKIE, cookiePrefix(c)), c.req.header('accept-language')),
+  )
   await next()
 }
 

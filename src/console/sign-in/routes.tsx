@@ -1,13 +1,14 @@
 import { Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { setCookie } from 'hono/cookie'
+import { audit, auditStranger } from '../../audit/audit.ts'
 import { principalOfAccess } from '../../auth/access.ts'
 import { hashKey, isKey } from '../../auth/key.ts'
-import { endSession, hasSessions, isFromOwnPage, startSession } from '../../auth/session.ts'
-import { findKey } from '../../auth/store.ts'
+import { cookieOptions, endSession, hasSessions, isFromOwnPage, startSession } from '../../auth/session.ts'
+import { type ApiKey, findKey, findKeyThatWas, toPrincipal } from '../../auth/store.ts'
 import { forbidden, tooLarge } from '../../common/errors.ts'
 import { openDb } from '../../db/client.ts'
-import { limitAddress } from '../../http/rate-limit.ts'
+import { LIMIT_PERIOD_SECONDS, maySignIn } from '../../http/rate-limit.ts'
 import { type ConsoleEnv, render } from '../layout/page.tsx'
 import type { TextKey } from '../texts.ts'
 import { LANGUAGE_COOKIE } from './guard.ts'
@@ -29,40 +30,52 @@ const limitForm = bodyLimit({
   },
 })
 
+/** The console is for people of a tenant. */
+const mayVisit = ({ tenantId, role }: ApiKey) => tenantId !== null && role !== 'bridge'
+
 export const signInRoutes = new Hono<ConsoleEnv>()
   .get('/sign-in', (c) =>
     render(c, 'signIn.title', <SignIn to={ownPath(c.req.query('to'))} isOn={hasSessions(c)} />),
   )
   .post('/sign-in', limitForm, async (c) => {
     if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
-    await limitAddress(c)
     // A body that is not a form has no key in it.
     const form = await c.req.parseBody().catch(() => ({}) as Record<string, unknown>)
-    const text = typeof form.key === 'string' ? form.key.trim() : ''
     const to = ownPath(typeof form.to === 'string' ? form.to : undefined)
-    const key = isKey(text) ? await findKey(openDb(c.env.DB), await hashKey(text)) : undefined
-    const fault: TextKey | undefined = !key
-      ? 'signIn.wrong'
-      : key.tenantId === null || key.role === 'bridge'
-        ? 'signIn.notATenant'
-        : undefined
-    if (!hasSessions(c)) return render(c, 'signIn.title', <SignIn to={to} isOn={false} />, 401)
-    if (!key || fault)
-      return render(c, 'edge-ota', <SignIn to={to} isOn={hasSessions(c)} fault={fault} />, 401)
+    const refuse = (status: 401 | 429, fault?: TextKey) =>
+      render(c, 'signIn.title', <SignIn to={to} isOn={hasSessions(c)} fault={fault} />, status)
+    if (!hasSessions(c)) return refuse(401)
+    if (!(await maySignIn(c))) {
+      c.header('retry-after', String(LIMIT_PERIOD_SECONDS))
+      return refuse(429, 'signIn.tooMany')
+    }
+    const text = typeof form.key === 'string' ? form.key.trim() : ''
+    const hash = isKey(text) ? await hashKey(text) : undefined
+    const db = openDb(c.env.DB)
+    const key = hash === undefined ? undefined : await findKey(db, hash)
+    const fault = key ? (mayVisit(key) ? undefined : 'signIn.notATenant') : 'signIn.wrong'
+    if (!key || fault) {
+      const known = key ?? (hash === undefined ? undefined : await findKeyThatWas(db, hash))
+      const reason = key ? 'not_of_a_tenant' : known ? 'revoked' : 'unknown_key'
+      const event = { action: 'session.refuse', target: known?.id ?? null, detail: { reason } }
+      await auditStranger(c, known ? toPrincipal(known) : null, event)
+      return refuse(401, fault)
+    }
+    c.set('principal', toPrincipal(key))
+    await audit(c, { action: 'session.start', target: key.id })
     await startSession(c, key, Date.now())
     return c.redirect(to, 303)
   })
   .post('/sign-out', async (c) => {
     if (!isFromOwnPage(c)) throw forbidden('This comes from another site.')
-    endSession(c)
+    await endSession(c)
     // A visitor who came in by Access must be signed out there too, or the next page would let them in again.
     const isByAccess = (await principalOfAccess(c, Date.now())) !== undefined
     return c.redirect(isByAccess ? ACCESS_SIGN_OUT : '/sign-in', 303)
   })
   .get('/language', (c) => {
     setCookie(c, LANGUAGE_COOKIE, c.req.query('to') === 'zh' ? 'zh' : 'en', {
-      path: '/',
-      sameSite: 'Lax',
+      ...cookieOptions(c),
       maxAge: YEAR_SECONDS,
     })
     const from = c.req.header('referer') ?? ''

@@ -54,8 +54,8 @@ export const taskRoutes = createRouter()
       responses: { 201: json(newTaskAnswer, 'The new task'), ...problems },
     }),
     async (c) => {
-      const repeatKey = c.req.header('idempotency-key')
-      const id = repeatKey ? await repeatableId('tsk', `${c.var.principal.keyId} ${repeatKey}`) : newId('tsk')
+      const { repeatSeed } = c.var
+      const id = repeatSeed === undefined ? newId('tsk') : await repeatableId('tsk', repeatSeed)
       return c.json(await createTask(c.env, toNewTask(id, tenantOf(c), c.req.valid('json'))), 201)
     },
   )

@@ -3,8 +3,11 @@ import type { TaskContext } from '../effects/task-context.ts'
 /** Watchers are told at most this often. */
 const EVERY_MS = 1_000
 
-/** A watcher's socket is closed after this, so that its page opens a new one, which is authorised again. */
-const LIFETIME_MS = 3600_000
+/**
+ * A watcher's socket is closed after this, so that its page opens a new one, which is authorised again: who has signed
+ * out, or whose key was revoked, hears no more.
+ */
+const LIFETIME_MS = 60_000
 /** At most so many watch at once; the oldest makes room for the next. */
 const MAX_WATCHERS = 200
 

@@ -4,7 +4,6 @@ import { newId } from '../../../src/common/ids.ts'
 import type { SecretName } from '../../../src/common/published-secrets.ts'
 import { createLinker } from '../../../src/links/linker.ts'
 import { importTokenKey, makeToken } from '../../../src/links/token.ts'
-import { caller } from '../api.ts'
 import { makeLab } from '../lab.ts'
 import { until } from '../lab-clock.ts'
 

@@ -10,7 +10,7 @@ const PEER_LIMIT = 1_000
 let bridge: Client
 let other: Client
 const ask = async (asked: Client, question: object = {}) =>
-  asked.call('POST', '/broker/v1/auth', { username: 'device-1', ...question })
+  asked.call('POST', '/broker/v1/auth', { username: 'device-1-of-these', ...question })
 const result = async (asked: Client, question: object = {}) => (await ask(asked, question)).body.result
 
 beforeAll(async () => {
@@ -18,20 +18,24 @@ beforeAll(async () => {
   bridge = await makeClient('bridge', tenant.tenantId, 'default')
   other = await makeClient('bridge', tenant.tenantId, 'default')
   const product = await tenant.call('POST', '/api/v1/products', { name: 'p' })
-  const device = { productId: product.body.id, number: '1', accessToken: 'device-1' }
+  const device = { productId: product.body.id, number: '1', accessToken: 'device-1-of-these' }
   await tenant.call('POST', '/api/v1/devices', device)
 })
 
 it('an address that asks too often is denied with 200, and no other address, bridge or username is', async () => {
   // The rate limit's window may turn over once in between.
   for (let count = 0; count < 2 * PEER_LIMIT; count++) {
-    const username = count % 2 ? 'device-1' : `stranger-${count}`
+    const username = count % 2 ? 'device-1-of-these' : `stranger-${count}`
     const answer = await result(bridge, { username, peerhost: `2001:db8::${(count % 9) + 1}` })
-    if (username === 'device-1' && answer === 'deny') break
+    if (username === 'device-1-of-these' && answer === 'deny') break
   }
   const refused = await ask(bridge, { peerhost: '2001:db8:0:0:ffff::1' })
   expect([refused.status, refused.body]).toEqual([200, { result: 'deny' }])
-  const subscribe = { username: 'device-1', topic: 'ota/device/inform/device-1', action: 'subscribe' }
+  const subscribe = {
+    username: 'device-1-of-these',
+    topic: 'ota/device/inform/device-1-of-these',
+    action: 'subscribe',
+  }
   const acl = await bridge.call('POST', '/broker/v1/acl', { ...subscribe, peerhost: '2001:DB8::7' })
   expect([acl.status, acl.body]).toEqual([200, { result: 'deny' }])
   expect(await result(bridge, { peerhost: '2001:db8:0:1::1' })).toBe('allow')
@@ -46,7 +50,7 @@ it('a bridge that asks too often is denied with 200, and no other bridge is', as
     const request = new Request('http://edge-ota.test/broker/v1/auth', {
       method: 'POST',
       headers: { authorization: `Bearer ${asked.key}` },
-      body: JSON.stringify({ username: 'device-1' }),
+      body: JSON.stringify({ username: 'device-1-of-these' }),
     })
     const response = await app.fetch(request, limited)
     return [response.status, await response.json()]
@@ -70,7 +74,7 @@ it('a request that the broker endpoints cannot read is denied with 200', async (
     '{"username":"a/b"}',
     `{"username":"${'x'.repeat(10_240)}"}`,
     '{"username":"a\\u0000b"}',
-    '{"username":"device-1","password":{}}',
+    '{"username":"device-1-of-these","password":{}}',
     ' '.repeat(200 * 1024),
   ]
   for (const path of ['/broker/v1/auth', '/broker/v1/acl']) {

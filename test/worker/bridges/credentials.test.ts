@@ -1,4 +1,5 @@
 import { env } from 'cloudflare:workers'
+import { createHash } from 'node:crypto'
 import { beforeEach, expect, it } from 'vitest'
 import { readCredentials } from '../../../src/bridges/credentials.ts'
 import { newId } from '../../../src/common/ids.ts'
@@ -17,18 +18,29 @@ let bridge: Client
 let productId: string
 let count = 0
 
+/** A token must have 16 characters; so have the short names of these tests. */
+const long = (name: string) => name.padEnd(16, '-')
 const makeProduct = async (owner: Client, name = 'default'): Promise<string> =>
   (await owner.call('POST', '/api/v1/products', { name, bridge: name })).body.id
-const makeDevice = async (body: object = {}, owner: Client = tenant, product = productId) => {
+const makeDevice = async (
+  body: Record<string, unknown> & { accessToken?: string | undefined } = {},
+  owner: Client = tenant,
+  product = productId,
+) => {
   count += 1
   const device = { productId: product, number: `N-${count}`, accessToken: `token-${count}`, ...body }
-  return (await owner.call('POST', '/api/v1/devices', device)).body
+  const made = await owner.call('POST', '/api/v1/devices', {
+    ...device,
+    accessToken: device.accessToken && long(device.accessToken),
+  })
+  expect(made.status, JSON.stringify(made.body)).toBe(201)
+  return made.body
 }
 const importTokens = (tokens: string[], product = productId) =>
   tenant.call(
     'POST',
     `/api/v1/devices/import?productId=${product}`,
-    ['number,access_token', ...tokens.map((token) => `i-${token},${token}`)].join('\n'),
+    ['number,access_token', ...tokens.map((token) => `i-${token},${long(token)}`)].join('\n'),
   )
 const readPage = async (asked: Client, query: { after?: string; limit?: number } = {}): Promise<FeedPage> => {
   const text = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]))
@@ -62,8 +74,8 @@ function reader(asked: Client, limit?: number) {
         resets: pages.filter((p) => p.reset).length,
       }
     },
-    knows: (username: string) => known.get(credentialKey(salt, username)),
-    has: (...usernames: string[]) => usernames.map((name) => known.has(credentialKey(salt, name))),
+    knows: (username: string) => known.get(credentialKey(salt, long(username))),
+    has: (...usernames: string[]) => usernames.map((name) => known.has(credentialKey(salt, long(name)))),
     size: () => known.size,
   }
 }
@@ -83,14 +95,18 @@ beforeEach(async () => {
 
 it('the credentials feed has all devices of a bridge, and no username in clear', async () => {
   const token = await makeDevice({ accessToken: 'a-token', number: 'n1' })
-  await makeDevice({ accessToken: undefined, number: 'a b', credentials: { username: 'ba', password: 'pw' } })
+  await makeDevice({
+    accessToken: undefined,
+    number: 'a b',
+    credentials: { username: 'ba--------------', password: 'pw' },
+  })
   const feed = reader(bridge)
   const { pages, items } = await feed.read()
   expect(items).toHaveLength(2)
   expect(feed.knows('a-token')).toMatchObject({ passwordHash: null, number: 'n1', state: 'enabled' })
   expect(feed.knows('ba')).toMatchObject({ number: null, state: 'enabled' })
   expect(feed.knows('ba')?.passwordHash).toMatch(/^pbkdf2\$/)
-  for (const secret of ['a-token', 'ba"', token.id]) expect(JSON.stringify(pages)).not.toContain(secret)
+  for (const secret of ['a-token', 'ba--', token.id]) expect(JSON.stringify(pages)).not.toContain(secret)
   expect(pages[0]).toMatchObject({ reset: true, more: false })
 })
 
@@ -138,7 +154,7 @@ it('the credentials feed has what an import changed', async () => {
   await tenant.call(
     'POST',
     `/api/v1/devices/import?productId=${productId}`,
-    'number,access_token,name\ni-imp-1,imp-new,\ni-imp-2,imp-2,renamed\n',
+    `number,access_token,name\ni-imp-1,${long('imp-new')},\ni-imp-2,${long('imp-2')},renamed\n`,
   )
   const { items } = await feed.read()
   expect(items).toHaveLength(2)
@@ -150,7 +166,7 @@ it('the credentials feed has a changed token even if the statement that changes 
   const feed = reader(bridge)
   for (const token of ['ignored-2', 'ignored-1', 'ignored-2']) {
     await feed.read()
-    await rowsOf('UPDATE OR IGNORE devices SET access_token = ? WHERE id = ?', token, device.id)
+    await rowsOf('UPDATE OR IGNORE devices SET access_token = ? WHERE id = ?', long(token), device.id)
   }
   await feed.read()
   expect(feed.has('ignored-1', 'ignored-2')).toEqual([false, true])
@@ -200,16 +216,97 @@ it("a tenant's devices move from the shared bridge's credentials feed to the ten
   expect(feed.has('theirs')).toEqual([true])
 })
 
-it("the credentials feed shows nothing of another tenant's devices but hashes", async () => {
+/** What another tenant does with its devices while the feed is read. */
+async function otherTenant() {
   const other = await makeTenant()
   const theirProduct = await makeProduct(other)
-  await makeDevice({ accessToken: 'before-them' }, other, theirProduct)
+  const path = ({ id }: { id: string }) => `/api/v1/devices/${id}`
+  return {
+    make: (accessToken: string) => makeDevice({ accessToken }, other, theirProduct),
+    makeBasic: () => {
+      const credentials = { username: `their-basic-${count}`, password: 'pw' }
+      return makeDevice({ accessToken: undefined, number: 'their-number', credentials }, other, theirProduct)
+    },
+    disable: (device: { id: string }) => other.call('PATCH', path(device), { enabled: false }),
+    rotate: (device: { id: string }) => other.call('POST', `${path(device)}/rotate-token`),
+    remove: (device: { id: string }) => other.call('DELETE', path(device)),
+  }
+}
+
+it("the credentials feed has nothing of another tenant's devices, whatever becomes of them: not even a hash to guess by", async () => {
+  const other = await otherTenant()
+  const before = await other.make('before-them')
+  const own = reader(bridge)
+  expect((await own.read()).items).toEqual([])
+  const shared = reader(await makeClient('bridge', null, 'not-theirs'))
+  await shared.read()
+  const [disabled, rotated, removed] = [
+    await other.make('their-1'),
+    await other.make('their-2'),
+    await other.makeBasic(),
+  ]
+  await other.disable(disabled)
+  await other.rotate(rotated)
+  await other.remove(removed)
+  await other.remove(before)
+  for (const feed of [own, shared]) expect((await feed.read()).items).toEqual([])
+})
+
+it('the credentials feed says that a username is gone to those whose it was, also if another tenant has it now', async () => {
+  const other = await otherTenant()
+  const device = await makeDevice({ accessToken: 'handed-over' })
   const feed = reader(bridge)
-  expect((await feed.read()).items).toEqual([])
-  const credentials = { username: 'their-basic', password: 'pw' }
-  await makeDevice({ accessToken: undefined, number: 'their-number', credentials }, other, theirProduct)
-  const { items } = await feed.read()
-  expect(items).toEqual([{ key: items[0]?.key ?? 'one', passwordHash: null, number: null, state: 'gone' }])
+  await feed.read()
+  expect(feed.has('handed-over')).toEqual([true])
+  await tenant.call('DELETE', `/api/v1/devices/${device.id}`)
+  const theirs = await other.make('handed-over')
+  expect((await feed.read()).items).toMatchObject([{ state: 'gone' }])
+  expect(feed.has('handed-over')).toEqual([false])
+  await other.disable(theirs)
+  await feed.read()
+  expect(feed.has('handed-over')).toEqual([false])
+})
+
+it('the credentials feed says what is gone of devices from before usernames knew whose they are', async () => {
+  const device = await makeDevice({ accessToken: 'from-before' })
+  await env.DB.prepare('UPDATE credential_changes SET tenant_id = NULL').run()
+  const feed = reader(bridge)
+  await feed.read()
+  await tenant.call('PATCH', `/api/v1/devices/${device.id}`, { enabled: false })
+  await feed.read()
+  expect(feed.has('from-before')).toEqual([false])
+  await env.DB.prepare('UPDATE credential_changes SET tenant_id = NULL').run()
+  await tenant.call('PATCH', `/api/v1/devices/${device.id}`, { enabled: true })
+  await feed.read()
+  await tenant.call('DELETE', `/api/v1/devices/${device.id}`)
+  await feed.read()
+  expect(feed.has('from-before')).toEqual([false])
+})
+
+it('the credentials feed has the shape that bridges of earlier releases read', async () => {
+  await makeDevice({ accessToken: 'shape-1' })
+  const { accessToken: _, ...device } = await makeDevice({ accessToken: 'shape-2' })
+  const page = await readPage(bridge)
+  await tenant.call('PATCH', `/api/v1/devices/${device.id}`, { enabled: false })
+  const { items } = await readPage(bridge, { after: page.cursor })
+  expect(Object.keys(page).toSorted()).toEqual(['cursor', 'items', 'more', 'reset', 'salt'])
+  for (const item of [...page.items, ...items]) {
+    expect(Object.keys(item).toSorted()).toEqual(['key', 'number', 'passwordHash', 'state'])
+  }
+  expect(items).toEqual([
+    { key: credentialKey(page.salt, long('shape-2')), passwordHash: null, number: null, state: 'gone' },
+  ])
+})
+
+it('a cursor of the feed of the release before begins the feed anew, once', async () => {
+  await makeDevice({ accessToken: 'before-release' })
+  const { cursor, salt } = await readPage(bridge)
+  const products = [productId].join('\n')
+  const before = createHash('sha256').update(`${salt}\n${products}`).digest('base64url')
+  const old = [...cursor.split('.').slice(0, 2), before].join('.')
+  const page = await readPage(bridge, { after: old })
+  expect(page.reset).toBe(true)
+  expect((await readPage(bridge, { after: page.cursor })).reset).toBe(false)
 })
 
 it('each bridge key has a salt of its own, which stays the same', async () => {
@@ -282,7 +379,7 @@ it('the credentials feed reads few rows if nothing changed, however many devices
   reads.count = 0
   expect(await readCredentials(db, principal, page.cursor, MAX_FEED_ITEMS)).toMatchObject({ items: [] })
   expect(reads.count).toBeLessThan(15)
-  expect(firstPage).toBeLessThan(6 * MAX_FEED_ITEMS)
+  expect(firstPage).toBeLessThan(7 * MAX_FEED_ITEMS)
 })
 
 // This test stays last: it removes the triggers.

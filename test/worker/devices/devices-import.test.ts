@@ -44,44 +44,47 @@ it('an import reads a CSV with its columns in any order, however it is cut into 
   const productId = await newProduct()
   const csv =
     '\uFEFFTags, NUMBER ,colour,name,access_token\r\n' +
-    'a; b|c,001,red,"Küche, ""Nord""",tok-001\r\n' +
+    'a; b|c,001,red,"Küche, ""Nord""",tok-001--------t\r\n' +
     '\r\n' +
     ',002,,,\r\n' +
     '"x",003,,"two\r\nlines",\r\n' +
-    ',004,,5" panel,tok-004'
+    ',004,,5" panel,tok-004--------t'
   const answer = await send(productId, pieces(csv, 3))
   expect(answer).toMatchObject({ status: 200, body: { created: 3, updated: 0, rejectedCount: 1 } })
   expect(answer.body.rejected).toEqual([{ line: 6, reason: 'name: must not contain control characters' }])
   const token = expect.stringMatching(/^[A-Za-z0-9_-]{32}$/)
   expect(await rowsOf(productId)).toEqual([
-    { number: '001', name: 'Küche, "Nord"', token: 'tok-001', tags: '["a","b","c"]' },
+    { number: '001', name: 'Küche, "Nord"', token: 'tok-001--------t', tags: '["a","b","c"]' },
     { number: '002', name: null, token, tags: '[]' },
-    { number: '004', name: '5" panel', token: 'tok-004', tags: '[]' },
+    { number: '004', name: '5" panel', token: 'tok-004--------t', tags: '[]' },
   ])
 })
 
 it('an import updates a known number, but only the columns that the file has', async () => {
   const productId = await newProduct()
-  await send(productId, 'number,name,tags,access_token\n1,one,a,up-1\n2,two,b,up-2\n3,three,c,up-3')
+  await send(
+    productId,
+    'number,name,tags,access_token\n1,one,a,up-1-----------t\n2,two,b,up-2-----------t\n3,three,c,up-3-----------t',
+  )
   const again = await send(productId, 'number,name\n1,uno\n2,two\n3,\n4,four')
   expect(again.body).toEqual({ created: 1, updated: 3, rejected: [], rejectedCount: 0, ignoredColumns: [] })
   expect(await rowsOf(productId)).toMatchObject([
-    { number: '1', name: 'uno', token: 'up-1', tags: '["a"]' },
-    { number: '2', name: 'two', token: 'up-2', tags: '["b"]' },
-    { number: '3', name: null, token: 'up-3', tags: '["c"]' },
+    { number: '1', name: 'uno', token: 'up-1-----------t', tags: '["a"]' },
+    { number: '2', name: 'two', token: 'up-2-----------t', tags: '["b"]' },
+    { number: '3', name: null, token: 'up-3-----------t', tags: '["c"]' },
     { number: '4', name: 'four' },
   ])
-  const tokens = await send(productId, 'number,access_token,tags\n1,up-1-new,\n2,,z')
+  const tokens = await send(productId, 'number,access_token,tags\n1,up-1-new-------t,\n2,,z')
   expect(tokens.body).toMatchObject({ created: 0, updated: 2 })
   expect((await rowsOf(productId)).slice(0, 2)).toEqual([
-    { number: '1', name: 'uno', token: 'up-1-new', tags: '[]' },
-    { number: '2', name: 'two', token: 'up-2', tags: '["z"]' },
+    { number: '1', name: 'uno', token: 'up-1-new-------t', tags: '[]' },
+    { number: '2', name: 'two', token: 'up-2-----------t', tags: '["z"]' },
   ])
 })
 
 it('an import lists the rows that it refuses, with the reasons, and takes the others', async () => {
   const [productId, other] = [await newProduct(), await newProduct()]
-  await send(other, 'number,access_token\nx,taken')
+  await send(other, 'number,access_token\nx,taken-by-another')
   const device = { productId, number: 'basic', credentials: { username: 'imp-basic', password: 'p' } }
   await operator.call('POST', '/api/v1/devices', device)
   const csv = [
@@ -91,14 +94,15 @@ it('an import lists the rows that it refuses, with the reasons, and takes the ot
     `${'9'.repeat(65)},,,`,
     'bad-token,,a/b,',
     'ok,again,,',
-    'thief,,taken,',
-    'first,,twice,',
-    'second,,twice,',
-    'basic,,other-token,',
-    'fine,,imp-fine,',
+    'thief,,taken-by-another,',
+    'first,,twice-in-the-file,',
+    'second,,twice-in-the-file,',
+    'basic,,another-token-here,',
+    'fine,,imported-and-fine,',
+    'short,,only-15-of-them,',
   ].join('\n')
   const { body } = await send(productId, csv)
-  expect(body).toMatchObject({ created: 3, updated: 0, rejectedCount: 7 })
+  expect(body).toMatchObject({ created: 3, updated: 0, rejectedCount: 8 })
   expect(body.rejected).toEqual([
     { line: 3, reason: 'number: must not be empty' },
     { line: 4, reason: 'number: must be at most 64 characters' },
@@ -107,13 +111,14 @@ it('an import lists the rows that it refuses, with the reasons, and takes the ot
     { line: 7, reason: 'access_token: another device has it' },
     { line: 9, reason: 'access_token: line 8 has it too' },
     { line: 10, reason: 'access_token: the device has a username and password' },
+    { line: 12, reason: 'access_token: must be 16 to 64 characters of A-Z a-z 0-9 _ -' },
   ])
 })
 
 it('an import reads one JSON object per line', async () => {
   const productId = await newProduct()
   const lines = [
-    '{"number":"1","name":"Küche","tags":["a"],"accessToken":"nd-1","colour":"red"}',
+    '{"number":"1","name":"Küche","tags":["a"],"accessToken":"nd-1-----------t","colour":"red"}',
     '',
     'nonsense',
     '[]',
@@ -124,10 +129,20 @@ it('an import reads one JSON object per line', async () => {
   expect(body).toMatchObject({ created: 2, rejectedCount: 3 })
   expect(body.rejected.map(({ line }: { line: number }) => line)).toEqual([3, 4, 5])
   expect(body.rejected[0].reason).toBe('not JSON')
-  expect((await rowsOf(productId))[0]).toEqual({ number: '1', name: 'Küche', token: 'nd-1', tags: '["a"]' })
+  expect((await rowsOf(productId))[0]).toEqual({
+    number: '1',
+    name: 'Küche',
+    token: 'nd-1-----------t',
+    tags: '["a"]',
+  })
   const renamed = await send(productId, '{"number":"1","name":null}', NDJSON)
   expect(renamed.body).toMatchObject({ created: 0, updated: 1 })
-  expect((await rowsOf(productId))[0]).toEqual({ number: '1', name: null, token: 'nd-1', tags: '["a"]' })
+  expect((await rowsOf(productId))[0]).toEqual({
+    number: '1',
+    name: null,
+    token: 'nd-1-----------t',
+    tags: '["a"]',
+  })
 })
 
 it('a file that the import cannot read is refused', async () => {
@@ -159,7 +174,10 @@ it('a file that the import cannot read is refused', async () => {
 
 it('an import takes 10,000 rows, and the same file again without writing a row', async () => {
   const productId = await newProduct()
-  const rows = Array.from({ length: 10_000 }, (_, i) => `N${i},Device ${i},many-${i},batch;b${i % 10}`)
+  const rows = Array.from(
+    { length: 10_000 },
+    (_, i) => `N${i},Device ${i},many-of-them-${String(i).padStart(5, '0')},batch;b${i % 10}`,
+  )
   const csv = `number,name,access_token,tags\n${rows.join('\n')}\n`
   expect((await send(productId, csv)).body).toEqual({
     created: 10_000,
@@ -180,7 +198,11 @@ it('an import takes 10,000 rows, and the same file again without writing a row',
   await env.DB.prepare('DROP TRIGGER no_update').run()
   const renamed = csv.replaceAll('Device', 'Lamp')
   expect((await send(productId, renamed)).body).toMatchObject({ created: 0, updated: 10_000 })
-  expect((await rowsOf(productId))[0]).toMatchObject({ number: 'N0', name: 'Lamp 0', token: 'many-0' })
+  expect((await rowsOf(productId))[0]).toMatchObject({
+    number: 'N0',
+    name: 'Lamp 0',
+    token: 'many-of-them-00000',
+  })
 })
 
 it('an import takes at most 200,000 rows and lists at most 1,000 rejected ones', async () => {

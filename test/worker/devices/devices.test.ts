@@ -34,8 +34,8 @@ it('a new device gets a token, or keeps the one that it is given', async () => {
     accessToken: expect.stringMatching(/^[A-Za-z0-9_-]{32,64}$/),
   })
   expect((await admin.call('GET', `/api/v1/devices/${made.body.id}`)).body).toEqual(made.body)
-  const given = await newDevice({ number: 'given-token', accessToken: 'A1_TEST_TOKEN' })
-  expect(given.body.accessToken).toBe('A1_TEST_TOKEN')
+  const given = await newDevice({ number: 'given-token', accessToken: 'A1_TEST_TOKEN_LONG' })
+  expect(given.body.accessToken).toBe('A1_TEST_TOKEN_LONG')
 })
 
 it("a device's token is never shown to a viewer or in a list, and a password is never shown to anyone", async () => {
@@ -59,18 +59,18 @@ it("a device's token is never shown to a viewer or in a list, and a password is 
 it('a number is unique in its product, and credentials in the whole installation', async () => {
   const other = await makeTenant()
   const { body: theirs } = await other.call('POST', '/api/v1/products', { name: 'p' })
-  await newDevice({ number: 'unique', accessToken: 'unique-token' })
+  await newDevice({ number: 'unique', accessToken: 'unique-token-0001' })
   expect((await newDevice({ number: 'unique' })).body).toMatchObject({
     status: 409,
     code: 'device.number_taken',
   })
   const taken = { status: 409, code: 'device.credential_taken' }
-  expect((await newDevice({ number: 'u2', accessToken: 'unique-token' })).body).toMatchObject(taken)
-  const username = { credentials: { username: 'unique-token', password: 'x' } }
+  expect((await newDevice({ number: 'u2', accessToken: 'unique-token-0001' })).body).toMatchObject(taken)
+  const username = { credentials: { username: 'unique-token-0001', password: 'x' } }
   expect((await newDevice({ number: 'u3', ...username })).body).toMatchObject(taken)
   const elsewhere = { productId: theirs.id, number: 'unique' }
   expect((await other.call('POST', '/api/v1/devices', elsewhere)).status).toBe(201)
-  const copied = { productId: theirs.id, number: 'u4', accessToken: 'unique-token' }
+  const copied = { productId: theirs.id, number: 'u4', accessToken: 'unique-token-0001' }
   expect((await other.call('POST', '/api/v1/devices', copied)).body).toMatchObject(taken)
   const foreign = { productId, number: 'u5' }
   expect((await other.call('POST', '/api/v1/devices', foreign)).body.code).toBe('product.not_found')
@@ -81,6 +81,7 @@ it.each([
   ['a number of 65 characters', { number: 'x'.repeat(65) }, 'number'],
   ['a number with a control character', { number: 'a\u0000b' }, 'number'],
   ['a token that is no topic level', { number: 'n', accessToken: 'a/b' }, 'accessToken'],
+  ['a token of 15 characters', { number: 'n', accessToken: 'x'.repeat(15) }, 'accessToken'],
   ['an empty token', { number: 'n', accessToken: '' }, 'accessToken'],
   [
     'a username that is no topic level',
@@ -94,7 +95,7 @@ it.each([
   ],
   [
     'a token and Basic credentials',
-    { number: 'n', accessToken: 't', credentials: { username: 'u', password: 'x' } },
+    { number: 'n', accessToken: 'a-token-long-enough', credentials: { username: 'u', password: 'x' } },
     'credentials',
   ],
   ['21 tags', { number: 'n', tags: Array.from({ length: 21 }, (_, i) => `t${i}`) }, 'tags'],

@@ -172,9 +172,9 @@ it('a repeat may take over after a minute from a request that was cut off', asyn
   const { call } = await makeTenant()
   const key = { 'idempotency-key': 'cut-off' }
   await call('POST', '/api/v1/products', { name: 'p' }, key)
-  const set = (createdAt: number) =>
-    env.DB.prepare('UPDATE idempotent_answers SET status = NULL, body = NULL, created_at = ?')
-      .bind(createdAt)
+  const set = (claimedAt: number) =>
+    env.DB.prepare('UPDATE idempotent_answers SET status = NULL, body = NULL, claimed_at = ?')
+      .bind(claimedAt)
       .run()
   await set(Date.now() - 30_000)
   const waiting = await call('POST', '/api/v1/products', { name: 'p' }, key)

@@ -70,10 +70,10 @@ describe('another tenant', () => {
       'unknown device',
       undefined,
       'unknown device',
-      'unknown task',
+      'unknown device',
     ])
-    const shared = await makeClient('bridge', null, 'default')
-    const body = { bridge: 'default', items: [{ ...progresses(device, 100), id: 'x' }] }
+    const shared = await makeClient('bridge', null, 'tenants')
+    const body = { bridge: 'tenants', items: [{ ...progresses(device, 100), id: 'x' }] }
     const answer = await shared.call('POST', '/bridge/v1/messages', body)
     expect(answer.body.results).toMatchObject([{ status: 'rejected', reason: 'unknown device' }])
     await expectUndisturbed()
