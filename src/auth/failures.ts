@@ -9,6 +9,8 @@ import { LIMIT_PERIOD_SECONDS, limitKeyOf } from '../http/rate-limit.ts'
 
 /** The limit of KEY_FAILURE_LIMIT in `wrangler.toml`, too. */
 const MAX_FAILURES = 100
+/** The same wrong key once more guesses nothing: a client that was forgotten may say it this much more often. */
+const REPEAT_WEIGHT = 0.1
 const PERIOD_MS = LIMIT_PERIOD_SECONDS * 1000
 const PROVEN_FOR_MS = 600_000
 /** Addresses and keys that are remembered; the oldest make room. */
@@ -17,6 +19,8 @@ const MAX_REMEMBERED = 10_000
 interface Tries {
   until: number
   failures: number
+  /** Hashes of the keys that were wrong. */
+  wrong: Set<string>
   /** Hashes of keys that are being looked up: what comes at once must not slip through before the first has failed. */
   pending: Set<string>
 }
@@ -42,7 +46,7 @@ export async function limitFailures<T>(
   pending.add(hash)
   try {
     const found = await find()
-    if (found === undefined) await countFailure(c, now)
+    if (found === undefined) await countFailure(c, hash, now)
     else remember(proven, hash, now + PROVEN_FOR_MS)
     return found
   } finally {
@@ -60,21 +64,31 @@ async function findProven<T>(
   const found = await find()
   if (found !== undefined) return found
   proven.delete(hash)
-  await countFailure(c, now)
+  await countFailure(c, hash, now)
   return undefined
 }
 
 function triesOf(address: string, now: number): Tries {
   const known = tries.get(address)
   if (known && known.until > now) return known
-  const fresh = { until: now + PERIOD_MS, failures: 0, pending: known?.pending ?? new Set<string>() }
+  const fresh = {
+    until: now + PERIOD_MS,
+    failures: 0,
+    wrong: new Set<string>(),
+    pending: known?.pending ?? new Set<string>(),
+  }
   remember(tries, address, fresh)
   return fresh
 }
 
-async function countFailure(c: Context<AppEnv>, now: number): Promise<void> {
+async function countFailure(c: Context<AppEnv>, hash: string, now: number): Promise<void> {
   const address = limitKeyOf(c)
   const at = triesOf(address, now)
+  if (at.wrong.has(hash)) {
+    at.failures += REPEAT_WEIGHT
+    return
+  }
+  at.wrong.add(hash)
   at.failures += 1
   if (!(await c.env.KEY_FAILURE_LIMIT.limit({ key: address })).success) at.failures = MAX_FAILURES
 }

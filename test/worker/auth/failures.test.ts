@@ -106,3 +106,11 @@ it('the limit of wrong keys ends after a minute', async () => {
   moveClock(61_000)
   expect((await read(tenant.key)).status).toBe(200)
 })
+
+it('the same wrong key again and again is limited much later: it guesses nothing', async () => {
+  const wrong = newKey()
+  for (let count = 0; count < 5 * MAX_FAILURES; count++) expect((await read(wrong)).status).toBe(401)
+  expect((await read(newKey())).status).toBe(401)
+  for (let count = 0; count < 6 * MAX_FAILURES; count++) await read(wrong)
+  expect((await read(wrong)).status).toBe(429)
+})
