@@ -15,9 +15,11 @@ function keepInMemory(): void {
 }
 keepInMemory()
 
-/** How long the model test plays; `npm run test:model` sets them. */
+/** How long the model test and the fuzz run play, and with which seed; `npm run test:model` sets some. */
 const modelSettings = Object.fromEntries(
-  ['MODEL_RUNS', 'MODEL_SEED'].flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])),
+  ['MODEL_RUNS', 'MODEL_SEED', 'FUZZ_RUNS', 'FUZZ_SEED'].flatMap((name) =>
+    process.env[name] ? [[name, process.env[name]]] : [],
+  ),
 )
 
 /** Worker tests that look only at what they made, and leave the clock, the objects' classes and the tables as they were. */

@@ -9,6 +9,7 @@ import { brokerRoutes, denyOnFailure } from './bridges/broker-routes.ts'
 import { hubRoutes } from './bridges/routes.ts'
 import { tooLarge } from './common/errors.ts'
 import { consoleRoutes } from './console/routes.ts'
+import { steady } from './db/steady.ts'
 import { deviceApiRoutes } from './device-api/routes.ts'
 import { deviceHistoryRoutes } from './devices/history-routes.ts'
 import { deviceImportRoutes } from './devices/import-routes.ts'
@@ -46,6 +47,10 @@ export const app = createRouter()
 app.onError(onError)
 app.notFound(onNotFound)
 
+app.use('*', (c, next) => {
+  c.env = steady(c.env)
+  return next()
+})
 app.use(safeHeaders)
 app.use('/broker/*', denyOnFailure)
 app.use(refusePublishedSecrets)

@@ -1,7 +1,8 @@
 import { createRoute } from '@hono/zod-openapi'
 import { requireRole } from '../auth/middleware.ts'
 import { openDb } from '../db/client.ts'
-import { createRouter, json, listOf, page, problems, withKey } from '../http/openapi.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
+import { createRouter, json, listOf, problems, withKey } from '../http/openapi.ts'
 import { auditAnswer, auditQuery, toAuditAnswer } from './entry.ts'
 import { listEntries } from './store.ts'
 
@@ -19,8 +20,14 @@ export const auditRoutes = createRouter().openapi(
   }),
   async (c) => {
     const { limit, cursor, ...filter } = c.req.valid('query')
-    const rows = await listEntries(openDb(c.env.DB), c.var.principal.tenantId, filter, limit, cursor)
-    const { items, nextCursor } = page(rows, limit, (entry) => entry.id)
+    const rows = await listEntries(
+      openDb(c.env.DB),
+      c.var.principal.tenantId,
+      filter,
+      limit,
+      placeOf(c, cursor),
+    )
+    const { items, nextCursor } = listPage(c, rows, limit, (entry) => entry.id)
     return c.json({ items: items.map(toAuditAnswer), nextCursor }, 200)
   },
 )

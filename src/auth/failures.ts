@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { tooMany } from '../common/errors.ts'
 import type { AppEnv } from '../http/principal.ts'
-import { LIMIT_PERIOD_SECONDS, limitKeyOf } from '../http/rate-limit.ts'
+import { isWithin, LIMIT_PERIOD_SECONDS, limitKeyOf } from '../http/rate-limit.ts'
 
 // Wrong keys are limited by address, before D1 is asked. Each isolate counts for itself, and the rate limit
 // KEY_FAILURE_LIMIT counts what all isolates of a place see. Neither refuses a key that was right a while ago: a
@@ -90,7 +90,7 @@ async function countFailure(c: Context<AppEnv>, hash: string, now: number): Prom
   }
   at.wrong.add(hash)
   at.failures += 1
-  if (!(await c.env.KEY_FAILURE_LIMIT.limit({ key: address })).success) at.failures = MAX_FAILURES
+  if (!(await isWithin(c.env.KEY_FAILURE_LIMIT, address))) at.failures = MAX_FAILURES
 }
 
 function remember<T>(map: Map<string, T>, key: string, value: T): void {

@@ -1,8 +1,9 @@
-import { createRoute, z } from '@hono/zod-openapi'
+import { createRoute } from '@hono/zod-openapi'
 import { bodyLimit } from 'hono/body-limit'
 import { requireRole } from '../auth/middleware.ts'
-import { AppError, badRequest, forbidden, tooLarge } from '../common/errors.ts'
-import { createRouter, json, jsonBody, problems, withKey } from '../http/openapi.ts'
+import { badRequest, forbidden, tooLarge } from '../common/errors.ts'
+import { createRouter, json, jsonBody, problem, problems, withKey } from '../http/openapi.ts'
+import { requireWebSocket } from '../http/web-socket.ts'
 import { hubName, hubStub } from '../hub/hub.ts'
 import { socketRequest } from '../hub/socket.ts'
 import { batchAnswer, batchEnvelope, MAX_BATCH_BYTES } from '../protocol/bridge.ts'
@@ -43,14 +44,12 @@ export const bridgeRoutes = createRouter()
       middleware: requireRole('bridge'),
       responses: {
         101: { description: 'The WebSocket: notices down, credit up' },
-        426: { description: 'Not a WebSocket', content: { 'application/problem+json': { schema: z.any() } } },
+        426: { description: 'Not a WebSocket', content: { 'application/problem+json': { schema: problem } } },
         ...problems,
       },
     }),
     async (c) => {
-      if (c.req.header('upgrade')?.toLowerCase() !== 'websocket') {
-        throw new AppError(426, 'socket.upgrade_required', 'This takes a WebSocket.')
-      }
+      requireWebSocket(c)
       const { keyId, tenantId, bridge } = c.var.principal
       if (bridge === null) throw badRequest('bridge.unnamed', 'The key names no bridge.')
       return (await hubStub(c.env, hubName(tenantId, bridge)).fetch(socketRequest(keyId))) as never

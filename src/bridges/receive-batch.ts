@@ -1,5 +1,6 @@
 import type { Env } from '../common/env.ts'
-import { errorFields, logError } from '../common/log.ts'
+import { errorFields, logError, logWarning } from '../common/log.ts'
+import { platformFault } from '../common/platform-faults.ts'
 import { hubStub } from '../hub/hub.ts'
 import { concernedTasks } from '../messages/concerned.ts'
 import { type Ask, type Gathered, gather, newGathered, reject } from '../messages/gather.ts'
@@ -25,9 +26,40 @@ export async function receiveBatch(
   batch: { upTo?: number | undefined; lease?: number | undefined; items: unknown[] },
   now: number,
 ): Promise<BatchAnswer> {
+  const gathered = newGathered()
+  try {
+    await receiveItems(env, hub, batch, now, gathered)
+  } catch (error) {
+    if (platformFault(error) === null) throw error
+    logWarning('platform.unavailable', { hub, ...errorFields(error) })
+    return retryAll(env, hub, batch)
+  }
+  const handedOver = gathered.results.every(({ status }) => status !== 'retry')
+  const upTo = handedOver ? batch.upTo : undefined
+  const lease = await hubStub(env, hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
+  return { results: gathered.results, now: Date.now(), lease }
+}
+
+/** Nothing of the batch counts as taken: the platform failed half-way, and all of it may be repeated. */
+async function retryAll(
+  env: Env,
+  hub: string,
+  { items, lease }: { items: unknown[]; lease?: number | undefined },
+): Promise<BatchAnswer> {
+  const results = items.map((item) => ({ id: idOf(item), status: 'retry' as const, reason: 'try again' }))
+  return { results, now: Date.now(), lease: await hubStub(env, hub).batchReceived(undefined, lease, {}) }
+}
+
+/** Fills `gathered`: what each item says, and its result. */
+async function receiveItems(
+  env: Env,
+  hub: string,
+  batch: { lease?: number | undefined; items: unknown[] },
+  now: number,
+  gathered: Gathered,
+): Promise<void> {
   const parsed = batch.items.map((item) => ({ id: idOf(item), read: batchItem.safeParse(item) }))
   const items = parsed.flatMap(({ read }) => (read.success ? [read.data] : []))
-  const gathered = newGathered()
   if (items.length > 0) {
     const named = { usernames: usernamesOf(items), notices: noticesOf(items) }
     const identified = await identify(env.DB, hub, named, now)
@@ -40,10 +72,6 @@ export async function receiveBatch(
     await answerAsks(env, gathered)
     await keepRejections(env, gathered, now)
   } else for (const { id } of parsed) reject(gathered, id, reason('invalid_item'))
-  const handedOver = gathered.results.every(({ status }) => status !== 'retry')
-  const upTo = handedOver ? batch.upTo : undefined
-  const lease = await hubStub(env, hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
-  return { results: gathered.results, now: Date.now(), lease }
 }
 
 const idOf = (item: unknown): string => {

@@ -1,3 +1,7 @@
+import type { PlatformFault } from './platform-faults.ts'
+
+const RETRY_AFTER_SECONDS: Record<PlatformFault, number> = { lost: 2, overloaded: 10 }
+
 /** One fault in a readable body: where it is and what is wrong with it. */
 export interface FieldError {
   path: string
@@ -38,5 +42,10 @@ export const conflict = (code: string, detail: string) => new AppError(409, code
 export const tooLarge = (code: string, detail: string) => new AppError(413, code, detail)
 export const invalid = (errors: FieldError[], detail = 'The request is readable but not valid.') =>
   new AppError(422, 'request.invalid', detail, { errors })
+/** It was not done, or it is not known whether it was: the caller sends the same request again. */
+export const unavailable = (fault: PlatformFault) =>
+  new AppError(503, 'service.unavailable', 'This could not be done just now; send the same request again.', {
+    retryAfterSeconds: RETRY_AFTER_SECONDS[fault],
+  })
 export const tooMany = (retryAfterSeconds: number) =>
   new AppError(429, 'rate.limited', 'Too many requests.', { retryAfterSeconds })

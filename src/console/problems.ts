@@ -7,6 +7,7 @@ const CHINESE: Record<string, string> = {
   'request.invalid': '请求可以读取，但内容无效。',
   'request.too_large': '请求过大。',
   internal: '这里出错了。',
+  'service.unavailable': '暂时无法完成，请稍后重试。',
   'product.not_found': '没有此产品。',
   'product.topics_taken': '共享网桥上已有其他设备使用该产品设备的编号作为主题。',
   'product.in_use': '该产品仍有设备、升级包或任务。',

@@ -39,6 +39,9 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   no_signing_key: '缺少密钥 DOWNLOAD_SIGNING_KEY，无法经由 Worker 下载',
   no_bucket_token: '预签名下载需要 R2_S3_ENDPOINT、R2_ACCESS_KEY_ID 和 R2_SECRET_ACCESS_KEY',
   published_secret: '密钥 {name} 仍是公开的示例值，任何人都能伪造下载链接',
+  file_missing: '存储中缺少升级包 {packageId}（{version}）的文件',
+  file_changed: '存储中升级包 {packageId}（{version}）的文件不是上传的文件',
+  bucket_unavailable: '暂时无法访问文件存储',
   no_public_url: '经由 Worker 下载需要不超过 {maxLength} 个字符的 PUBLIC_URL',
   // What a device waits for
   retries_at: '将于 {at} 自动重试',
@@ -149,6 +152,7 @@ const CHINESE_EVENTS: Record<EventCode, readonly [kind: string, detail: string |
   asked: ['查询升级', '{via}[ × {count}]'],
   download_began: ['开始下载', '[源版本 {sourceVersion}]'],
   download_resumed: ['继续下载', '[源版本 {sourceVersion}]'],
+  download_missing: ['下载时找不到文件', '[源版本 {sourceVersion}]'],
   download_completed: ['下载完成', '[源版本 {sourceVersion}]'],
   gone: ['通知后失联', null],
   gone_after_100: ['报告 100 % 后失联', null],

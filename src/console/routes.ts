@@ -1,6 +1,5 @@
 import { Hono } from 'hono'
-import { AppError } from '../common/errors.ts'
-import { errorFields, logError } from '../common/log.ts'
+import { toAppError } from '../http/problem.ts'
 import { devicePages } from './devices/routes.tsx'
 import { firmwarePages } from './firmware/routes.tsx'
 import { assetRoutes } from './layout/assets.ts'
@@ -21,6 +20,14 @@ const pages = [overviewPages, productPages, devicePages, firmwarePages, taskPage
 
 export const consoleRoutes = new Hono<ConsoleEnv>().route('/', assetRoutes)
 
+/** A fault of ours, and an address without content, are pages too, for the guard and the sign-in as well. */
+consoleRoutes.onError((error, c) => {
+  const { status, retryAfterSeconds } = toAppError(error, 'console.failed', { path: c.req.path })
+  if (status !== 404 && status !== 500 && status !== 503) throw error
+  if (retryAfterSeconds !== undefined) c.header('retry-after', String(retryAfterSeconds))
+  return renderFault(c, status)
+})
+
 for (const path of OPEN) consoleRoutes.use(path, chooseTexts)
 consoleRoutes.route('/', signInRoutes)
 
@@ -29,11 +36,5 @@ for (const path of PAGES) {
   if (path) consoleRoutes.use(`${path}/*`, chooseTexts, requireSession)
 }
 for (const routes of pages) {
-  routes.onError((error, c) => {
-    if (error instanceof AppError && error.status === 404) return renderFault(c, 404)
-    if (error instanceof AppError) throw error
-    logError('console.failed', { path: c.req.path, ...errorFields(error) })
-    return renderFault(c, 500)
-  })
   consoleRoutes.route('/', routes)
 }

@@ -35,6 +35,7 @@ const TEXTS = {
   'page.optional': ['optional', '可选'],
   'page.notFound': ['There is nothing at this address.', '此地址没有内容。'],
   'page.failed': ['Something went wrong here.', '这里出错了。'],
+  'page.unavailable': ['This cannot be shown just now. Try again in a moment.', '暂时无法显示，请稍后重试。'],
   'page.back': ['Back', '返回'],
   'page.offline': ['No connection. Try again.', '连接已断开，请重试。'],
 

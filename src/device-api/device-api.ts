@@ -11,6 +11,8 @@ import { buildNothingDue, DEFAULT_MODULE, type Notice, type UplinkKind } from '.
 import { inEnglish, type Reason, reason } from '../reasons/reason.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
 
+const RETRY_AFTER_SECONDS = 2
+
 const TOPICS: Record<UplinkKind, string> = {
   inform: 'POST /device/v1/inform',
   progress: 'POST /device/v1/progress',
@@ -51,7 +53,9 @@ export async function receiveFromDevice(
   await writeDevices(env.DB, gathered, null, now)
   await tellTasks(env, gathered)
   if (gathered.results[0]?.status === 'retry') {
-    throw new AppError(503, 'message.retry', 'The message could not be taken; send it again.')
+    throw new AppError(503, 'message.retry', 'The message could not be taken; send it again.', {
+      retryAfterSeconds: RETRY_AFTER_SECONDS,
+    })
   }
 }
 

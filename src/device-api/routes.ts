@@ -45,6 +45,20 @@ const upgradeAnswer = z
   .openapi('Notice')
 
 const message = z.object({ code: z.literal(200) })
+const id = { type: ['string' as const, 'integer' as const] }
+const words = (names: string[]) =>
+  Object.fromEntries(names.map((name) => [name, { type: 'string' as const }]))
+const object = (properties: object) => ({ type: 'object' as const, properties: { ...properties } })
+
+/** Described but not validated: a device's message is read leniently, and kept if it cannot be read. */
+const body = (schema: ReturnType<typeof object>) => ({
+  request: { body: { content: { 'application/json': { schema } } } },
+})
+const report = body(object({ id, params: object(words(['version', 'module'])) }))
+const progress = body(
+  object({ step: { type: ['string' as const, 'integer' as const] }, ...words(['desc', 'module']) }),
+)
+
 const taken = { responses: { 200: json(message, 'The message was taken'), ...problems } }
 
 async function receive(c: Context<AppEnv>, kind: UplinkKind) {
@@ -77,10 +91,24 @@ export const deviceApiRoutes = createRouter()
     },
   )
   .openapi(
-    createRoute({ ...base, ...taken, middleware: limitBody, method: 'post', path: '/device/v1/inform' }),
+    createRoute({
+      ...base,
+      ...taken,
+      ...report,
+      middleware: limitBody,
+      method: 'post',
+      path: '/device/v1/inform',
+    }),
     (c) => receive(c, 'inform'),
   )
   .openapi(
-    createRoute({ ...base, ...taken, middleware: limitBody, method: 'post', path: '/device/v1/progress' }),
+    createRoute({
+      ...base,
+      ...taken,
+      ...progress,
+      middleware: limitBody,
+      method: 'post',
+      path: '/device/v1/progress',
+    }),
     (c) => receive(c, 'progress'),
   )

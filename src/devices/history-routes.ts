@@ -3,7 +3,8 @@ import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { notFound } from '../common/errors.ts'
 import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
-import { createRouter, idParam, json, listOf, listQuery, page, problems, withKey } from '../http/openapi.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
+import { createRouter, idParam, json, listOf, listQuery, problems, withKey } from '../http/openapi.ts'
 import { reasonAnswer } from '../http/reason.ts'
 import { readRejections } from './read-rejections.ts'
 import { activeUpgrades, endedUpgrades, findDevice } from './store.ts'
@@ -64,11 +65,17 @@ export const deviceHistoryRoutes = createRouter()
     async (c) => {
       const { id } = c.req.valid('param')
       const { limit, cursor } = c.req.valid('query')
+      const place = placeOf(c, cursor)
       const tenantId = tenantOf(c)
       const db = openDb(c.env.DB)
       if (!(await findDevice(db, tenantId, id))) throw notFound('device')
       const active = cursor === undefined ? await activeUpgrades(db, tenantId, id) : []
-      const ended = page(await endedUpgrades(db, tenantId, id, limit, cursor), limit, (row) => row.taskId)
+      const ended = listPage(
+        c,
+        await endedUpgrades(db, tenantId, id, limit, place),
+        limit,
+        (row) => row.taskId,
+      )
       const items = [
         ...active.map((row) => ({ ...row, ...NOT_ENDED })),
         ...ended.items.map((row) => ({ ...row, finishedAt: iso(row.finishedAt) })),

@@ -2,6 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { admits, requireRole, tenantOf } from '../auth/middleware.ts'
 import { notFound } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
 import {
   createRouter,
   idParam,
@@ -10,7 +11,6 @@ import {
   jsonBody,
   listOf,
   listQuery,
-  page,
   problems,
   text,
   withKey,
@@ -73,8 +73,8 @@ export const deviceRoutes = createRouter()
     async (c) => {
       const { limit, cursor, ...filter } = c.req.valid('query')
       const db = openDb(c.env.DB)
-      const rows = await listDevices(db, tenantOf(c), filter, limit, cursor)
-      const { items, nextCursor } = page(rows, limit, (device) => device.id)
+      const rows = await listDevices(db, tenantOf(c), filter, limit, placeOf(c, cursor))
+      const { items, nextCursor } = listPage(c, rows, limit, (device) => device.id)
       const modules = await modulesOf(
         db,
         items.map((device) => device.id),

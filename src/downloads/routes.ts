@@ -2,6 +2,7 @@ import { type Context, Hono } from 'hono'
 import { AppError } from '../common/errors.ts'
 import { errorFields, logError } from '../common/log.ts'
 import type { AppEnv } from '../http/principal.ts'
+import { toAppError } from '../http/problem.ts'
 import { limitAddress } from '../http/rate-limit.ts'
 import { downloadKey } from '../links/linker.ts'
 import { type Grant, readToken } from '../links/token.ts'
@@ -11,6 +12,7 @@ import { type Range, readRange } from './range.ts'
 import { copyWhileAllowed } from './stream.ts'
 
 const PAUSED_RETRY_SECONDS = 60
+const MISSING_RETRY_SECONDS = 300
 
 type Allowed = Extract<DownloadAnswer, { state: 'ok' }>
 
@@ -21,10 +23,8 @@ export const downloadRoutes = new Hono<AppEnv>().get('/d/:token', async (c) => {
     const grant = await grantOf(c)
     return await respond(c, grant, await allowedFile(c, grant))
   } catch (error) {
-    if (error instanceof AppError) throw error
-    // Caught here, since the app's error handler logs the path, which is a secret.
-    logError('download.failed', errorFields(error))
-    throw new AppError(500, 'internal', 'Something went wrong here.')
+    // Here, since the app's error handler logs the path, which is a secret.
+    throw toAppError(error, 'download.failed', {})
   }
 })
 
@@ -51,6 +51,23 @@ async function allowedFile(c: Context<AppEnv>, { taskId, deviceId, packageIndex 
   return allowed
 }
 
+/** The bucket lacks the file, though nobody recalled it: logged and noted, since it must be put back. */
+function missingError(c: Context<AppEnv>, grant: Grant): AppError {
+  logError('download.file_missing', { task: grant.taskId, package: grant.packageIndex })
+  note(c, grant, 'missing')
+  return new AppError(503, 'download.file_missing', 'The file is not there just now.', {
+    retryAfterSeconds: MISSING_RETRY_SECONDS,
+  })
+}
+
+function note(c: Context<AppEnv>, grant: Grant, what: 'began' | 'completed' | 'missing'): void {
+  c.executionCtx.waitUntil(
+    taskStub(c.env, grant.taskId)
+      .noteDownload(grant.deviceId, grant.packageIndex, what)
+      .catch((error) => logError('download.not_noted', { task: grant.taskId, ...errorFields(error) })),
+  )
+}
+
 const goneError = () => new AppError(410, 'download.gone', 'There is nothing to download any more.')
 
 async function respond(c: Context<AppEnv>, grant: Grant, file: Allowed): Promise<Response> {
@@ -59,7 +76,7 @@ async function respond(c: Context<AppEnv>, grant: Grant, file: Allowed): Promise
   if (matchesEtag(c.req.header('if-none-match'), etag)) return new Response(null, { status: 304, headers })
   if (c.req.method === 'HEAD') {
     const object = await c.env.PACKAGES.head(file.storageKey)
-    if (!object) throw goneError()
+    if (object?.size !== file.size) throw missingError(c, grant)
     setFileHeaders(headers, object, file.size)
     return new Response(null, { headers })
   }
@@ -72,7 +89,7 @@ async function respond(c: Context<AppEnv>, grant: Grant, file: Allowed): Promise
   }
   const part = range ?? { offset: 0, length: file.size }
   const object = await c.env.PACKAGES.get(file.storageKey, { range: part })
-  if (!object) throw goneError()
+  if (object?.size !== file.size) throw missingError(c, grant)
   setFileHeaders(headers, object, part.length)
   if (range) {
     headers.set('content-range', `bytes ${part.offset}-${part.offset + part.length - 1}/${file.size}`)
@@ -97,16 +114,10 @@ function stream(
   { offset, length }: Range,
 ): ReadableStream {
   const { readable, writable } = new FixedLengthStream(length)
-  const note = (what: 'began' | 'completed') =>
-    c.executionCtx.waitUntil(
-      taskStub(c.env, grant.taskId)
-        .noteDownload(grant.deviceId, grant.packageIndex, what)
-        .catch((error) => logError('download.not_noted', { task: grant.taskId, ...errorFields(error) })),
-    )
   const copied = copyWhileAllowed(object.body, writable, {
-    began: () => note('began'),
+    began: () => note(c, grant, 'began'),
     completed: () => {
-      if (offset + length === object.size) note('completed')
+      if (offset + length === object.size) note(c, grant, 'completed')
     },
     isAllowed: async () => {
       try {

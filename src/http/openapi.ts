@@ -39,6 +39,10 @@ const tooLong = (max: number) => `must be at most ${max} characters`
 export const text = (max: number) =>
   z.string().refine(isAtMost(max), tooLong(max)).openapi({ maxLength: max })
 
+/** The class Cc of Unicode, spelt out: a `pattern` in the document has no flags. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what it is for
+const NO_CONTROL = /^[^\u0000-\u001F\u007F-\u009F]*$/
+
 /** Trimmed text of 1 to `max` characters without control characters: names, numbers, tags, versions. */
 export const label = (max: number) =>
   z
@@ -46,7 +50,7 @@ export const label = (max: number) =>
     .trim()
     .min(1, 'must not be empty')
     .refine(isAtMost(max), tooLong(max))
-    .regex(/^\P{Cc}*$/u, 'must not contain control characters')
+    .regex(NO_CONTROL, 'must not contain control characters')
     .openapi({ maxLength: max })
 
 export const name = label(128)
@@ -113,6 +117,10 @@ export const problem = z
 export const problems = {
   '4XX': {
     description: 'What is wrong with the request',
+    content: { 'application/problem+json': { schema: problem } },
+  },
+  503: {
+    description: 'Not done, or not wholly: the same request again, after `Retry-After` seconds',
     content: { 'application/problem+json': { schema: problem } },
   },
 } as const

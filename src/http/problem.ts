@@ -1,7 +1,8 @@
 import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
-import { AppError } from '../common/errors.ts'
-import { errorFields, logError } from '../common/log.ts'
+import { AppError, unavailable } from '../common/errors.ts'
+import { errorFields, logError, logWarning } from '../common/log.ts'
+import { platformFault } from '../common/platform-faults.ts'
 import type { AppEnv } from './principal.ts'
 
 const TITLES: Record<number, string> = {
@@ -29,11 +30,19 @@ const CODES: Record<number, string> = {
 }
 
 /**
- * The one error handler (src/http/README.md#errors): a client's fault becomes problem+json with its text, anything else
- * is logged and becomes a 500 without its text.
+ * The error as the client may see it (src/http/README.md#errors): a client's fault as it is, what the platform lost or
+ * refused for now as a 503, anything else, a bug, as a 500. Of the last two the cause goes into the log only, with `fields`.
  */
+export function toAppError(error: unknown, code: string, fields: Record<string, unknown>): AppError {
+  if (error instanceof AppError) return error
+  const fault = platformFault(error)
+  const log = fault === null ? logError : logWarning
+  log(fault === null ? code : 'platform.unavailable', { ...fields, ...errorFields(error) })
+  return fault === null ? new AppError(500, 'internal', 'Something went wrong here.') : unavailable(fault)
+}
+
+/** The one error handler: every error becomes problem+json. */
 export function onError(error: Error, c: Context<AppEnv>): Response {
-  if (error instanceof AppError) return problemResponse(error, c.req.path)
   if (error instanceof HTTPException && error.status < 500) {
     const code = CODES[error.status] ?? 'request.refused'
     return problemResponse(
@@ -41,8 +50,10 @@ export function onError(error: Error, c: Context<AppEnv>): Response {
       c.req.path,
     )
   }
-  logError('internal', { method: c.req.method, path: c.req.path, ...errorFields(error) })
-  return problemResponse(new AppError(500, 'internal', 'Something went wrong here.'), c.req.path)
+  return problemResponse(
+    toAppError(error, 'internal', { method: c.req.method, path: c.req.path }),
+    c.req.path,
+  )
 }
 
 export const onNotFound = (c: Context<AppEnv>): Response =>
@@ -52,6 +63,7 @@ function problemResponse(error: AppError, path: string): Response {
   const { status, code, message: detail, errors, retryAfterSeconds } = error
   const headers = new Headers({ 'content-type': 'application/problem+json' })
   if (retryAfterSeconds !== undefined) headers.set('retry-after', String(retryAfterSeconds))
+  if (status === 426) headers.set('upgrade', 'websocket')
   if (status === 401) {
     // Devices may have Basic credentials; keys are bearer tokens only.
     headers.set('www-authenticate', path.startsWith('/device/') ? 'Bearer, Basic realm="edge-ota"' : 'Bearer')

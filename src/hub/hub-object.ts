@@ -1,6 +1,7 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../common/env.ts'
 import { errorFields, logError } from '../common/log.ts'
+import { steady } from '../db/steady.ts'
 import {
   FRAME_VERSION,
   type FrameFromBridge,
@@ -78,7 +79,7 @@ const bridgeOf = (hub: string) => hub.slice(hub.indexOf('/') + 1)
  */
 export class BridgeHub extends DurableObject<Env> {
   constructor(ctx: DurableObjectState, env: Env) {
-    super(ctx, env)
+    super(ctx, steady(env))
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(PING, PONG))
   }
 

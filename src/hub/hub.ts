@@ -1,14 +1,25 @@
 import type { Env } from '../common/env.ts'
 import { errorFields, logError } from '../common/log.ts'
+import { repeating } from '../common/retries.ts'
 import type { BridgeHub } from './hub-object.ts'
 import { hubOf } from './scope.ts'
 
 /** The name of a bridge's hub: `{tenant or *}/{bridge}` (src/http/README.md#keys). */
 export const hubName = (tenantId: string | null, bridge: string) => `${tenantId ?? '*'}/${bridge}`
 
+/** Calls that change nothing twice; ids that `prepare` returned to nobody are only skipped. */
+const REPEATABLE = [
+  'prepare',
+  'revoke',
+  'drop',
+  'handedOver',
+  'pendingRejections',
+  'status',
+] as const satisfies (keyof BridgeHub)[]
+
 /** The hub of a name that `hubName` made. */
-export const hubStub = (env: Env, name: string) =>
-  env.BRIDGE_HUB.getByName(name) as unknown as DurableObjectStub<BridgeHub>
+export const hubStub = (env: Env, name: string): DurableObjectStub<BridgeHub> =>
+  repeating(() => env.BRIDGE_HUB.getByName(name) as unknown as DurableObjectStub<BridgeHub>, REPEATABLE)
 
 /** The name of the hub that serves a product; null if the tenant has no such product (any more). */
 export async function hubOfProduct(

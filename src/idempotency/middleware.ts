@@ -1,6 +1,8 @@
 import type { HonoRequest, MiddlewareHandler } from 'hono'
 import { bearerKey } from '../auth/middleware.ts'
 import { AppError, conflict, invalid } from '../common/errors.ts'
+import { errorFields, logError } from '../common/log.ts'
+import { retried } from '../common/retries.ts'
 import { openDb } from '../db/client.ts'
 import type { AppEnv } from '../http/principal.ts'
 import { hashRequest, seal, unseal } from './seal.ts'
@@ -51,8 +53,16 @@ export const idempotency: MiddlewareHandler<AppEnv> = async (c, next) => {
   await next()
   const { status } = c.res
   const body = await c.res.clone().text()
-  if (status >= 500 || status === 429 || body.length > MAX_ANSWER_LENGTH) await releaseClaim(db, claim)
-  else await keepAnswer(db, claim, status, await seal(apiKey, idempotencyKey, body))
+  const isKept = status < 500 && status !== 429 && body.length <= MAX_ANSWER_LENGTH
+  const sealed = isKept ? await seal(apiKey, idempotencyKey, body) : ''
+  try {
+    await retried(async () => {
+      await (isKept ? keepAnswer(db, claim, status, sealed) : releaseClaim(db, claim))
+    })
+  } catch (error) {
+    // The request was done: an error in place of its answer would have it done again.
+    logError('idempotency.not_kept', errorFields(error))
+  }
 }
 
 export const isJson = (contentType: string) => /^application\/([\w.-]+\+)?json\b/i.test(contentType)

@@ -6,6 +6,7 @@ import { forbidden, invalid, notFound } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
 import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
 import {
   bridgeName,
   createRouter,
@@ -16,7 +17,6 @@ import {
   listOf,
   listQuery,
   name,
-  page,
   problems,
   withKey,
 } from '../http/openapi.ts'
@@ -108,8 +108,8 @@ export const keyRoutes = createRouter()
         throw notFound('tenant')
       }
       const scope = { tenantId: principal.tenantId ?? tenantId ?? null }
-      const rows = await listKeys(openDb(c.env.DB), scope, limit, cursor)
-      const { items, nextCursor } = page(rows, limit, (key) => key.id)
+      const rows = await listKeys(openDb(c.env.DB), scope, limit, placeOf(c, cursor))
+      const { items, nextCursor } = listPage(c, rows, limit, (key) => key.id)
       return c.json({ items: items.map(toAnswer), nextCursor }, 200)
     },
   )

@@ -1,6 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { iso } from '../common/time.ts'
 import type { packages } from '../db/schema.ts'
+import { freeJson } from '../http/free-json.ts'
 import { description, label, listOf, moduleName, name, version } from '../http/openapi.ts'
 
 export type Package = typeof packages.$inferSelect
@@ -11,13 +12,10 @@ const MAX_EXT_DATA_BYTES = 8 * 1024
 /** A key of a notice's `extData` that operators may not set (src/protocol/README.md#messages). */
 const RESERVED_KEY = '_package_udi'
 
-const extData = z
-  .record(z.string(), z.unknown())
-  .refine((data) => !Object.hasOwn(data, RESERVED_KEY), `must not have the reserved key ${RESERVED_KEY}`)
-  .refine(
-    (data) => new TextEncoder().encode(JSON.stringify(data)).byteLength <= MAX_EXT_DATA_BYTES,
-    `must be at most ${MAX_EXT_DATA_BYTES} bytes of JSON`,
-  )
+const extData = freeJson(MAX_EXT_DATA_BYTES).refine(
+  (data) => !Object.hasOwn(data, RESERVED_KEY),
+  `must not have the reserved key ${RESERVED_KEY}`,
+)
 
 const kind = z.enum(['full', 'diff'])
 const signMethod = z.enum(['SHA256', 'MD5'])

@@ -3,9 +3,11 @@ import { auditDone } from '../audit/audit.ts'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { AppError, conflict, invalid, notFound } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
+import { errorFields, logError } from '../common/log.ts'
 import { openDb } from '../db/client.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
 import { inexactNumber } from '../http/exact-numbers.ts'
-import { createRouter, idParam, json, jsonBody, listQuery, page, problems, withKey } from '../http/openapi.ts'
+import { createRouter, idParam, json, jsonBody, listQuery, problems, withKey } from '../http/openapi.ts'
 import { findProduct } from '../products/store.ts'
 import { rawBody } from './body.ts'
 import { sha256Hex } from './digests.ts'
@@ -71,8 +73,8 @@ export const packageRoutes = createRouter()
     }),
     async (c) => {
       const { limit, cursor, ...filter } = c.req.valid('query')
-      const rows = await listPackages(openDb(c.env.DB), tenantOf(c), filter, limit, cursor)
-      const { items, nextCursor } = page(rows, limit, (pkg) => pkg.id)
+      const rows = await listPackages(openDb(c.env.DB), tenantOf(c), filter, limit, placeOf(c, cursor))
+      const { items, nextCursor } = listPage(c, rows, limit, (pkg) => pkg.id)
       return c.json({ items: items.map(toPackageAnswer), nextCursor }, 200)
     },
   )
@@ -142,7 +144,12 @@ export const packageRoutes = createRouter()
       // The work goes on if the client goes away, since it must not stop between the bucket and the database.
       c.executionCtx.waitUntil(
         receiving.then(
-          () => packageVerifier(c.env, ref).wake(ref),
+          () =>
+            packageVerifier(c.env, ref)
+              .wake(ref)
+              .catch((error) =>
+                logError('package.leftovers_stay', { package: ref.packageId, ...errorFields(error) }),
+              ),
           () => {},
         ),
       )

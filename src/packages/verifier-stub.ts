@@ -1,4 +1,5 @@
 import type { Env } from '../common/env.ts'
+import { repeating } from '../common/retries.ts'
 import type { PackageRef } from './store.ts'
 
 /** The calls that others make to a `PackageVerifier`. */
@@ -10,7 +11,7 @@ export interface PackageVerifierCalls {
 export const BACKUP_WAKE_MS = 30_000
 
 /** The stub of a package's verifier; the object's name is the package's id. */
-export const packageVerifier = (env: Env, { packageId }: PackageRef) =>
-  env.PACKAGE_VERIFIER.getByName(packageId) as unknown as DurableObjectStub<
-    PackageVerifierCalls & Rpc.DurableObjectBranded
-  >
+export const packageVerifier = (env: Env, { packageId }: PackageRef): VerifierStub =>
+  repeating(() => env.PACKAGE_VERIFIER.getByName(packageId) as unknown as VerifierStub, ['wake'])
+
+type VerifierStub = DurableObjectStub<PackageVerifierCalls & Rpc.DurableObjectBranded>

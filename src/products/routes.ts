@@ -5,6 +5,7 @@ import type { Env } from '../common/env.ts'
 import { AppError, conflict, notFound } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
 import {
   createRouter,
   idParam,
@@ -12,7 +13,6 @@ import {
   jsonBody,
   listOf,
   listQuery,
-  page,
   problems,
   withKey,
 } from '../http/openapi.ts'
@@ -89,8 +89,8 @@ export const productRoutes = createRouter()
     }),
     async (c) => {
       const { limit, cursor } = c.req.valid('query')
-      const rows = await listProducts(openDb(c.env.DB), tenantOf(c), limit, cursor)
-      const { items, nextCursor } = page(rows, limit, (product) => product.id)
+      const rows = await listProducts(openDb(c.env.DB), tenantOf(c), limit, placeOf(c, cursor))
+      const { items, nextCursor } = listPage(c, rows, limit, (product) => product.id)
       return c.json({ items: items.map(toProductAnswer), nextCursor }, 200)
     },
   )

@@ -32,6 +32,9 @@ export const REASONS = {
   no_bucket_token: 'presigned downloads need R2_S3_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY',
   published_secret: 'the secret {name} still has its public value, with which anybody could make links',
   no_public_url: 'downloads through the Worker need a PUBLIC_URL of at most {maxLength} characters',
+  file_missing: 'the file of package {packageId} ({version}) is missing in the bucket',
+  file_changed: 'the file of package {packageId} ({version}) in the bucket is not the one that was uploaded',
+  bucket_unavailable: 'the bucket with the files cannot be asked just now',
 
   // ---- What a device waits for
   retries_at: 'its automatic retry at {at}',
@@ -152,6 +155,7 @@ export const EVENTS = {
   download_began: ['download began', '[from {sourceVersion}]'],
   download_resumed: ['download goes on', '[from {sourceVersion}]'],
   download_completed: ['download completed', '[from {sourceVersion}]'],
+  download_missing: ['download found no file', '[from {sourceVersion}]'],
   gone: ['gone after the notice', null],
   gone_after_100: ['gone after 100 %', null],
   presence_unknown: ['silent; its broker does not tell whether it is connected', null],

@@ -3,17 +3,8 @@ import { requireRole } from '../auth/middleware.ts'
 import { newId } from '../common/ids.ts'
 import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
-import {
-  createRouter,
-  json,
-  jsonBody,
-  listOf,
-  listQuery,
-  name,
-  page,
-  problems,
-  withKey,
-} from '../http/openapi.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
+import { createRouter, json, jsonBody, listOf, listQuery, name, problems, withKey } from '../http/openapi.ts'
 import { insertTenant, listTenants, type Tenant } from './store.ts'
 
 const tenantAnswer = z.object({ id: z.string(), name: z.string(), createdAt: z.string() }).openapi('Tenant')
@@ -47,11 +38,8 @@ export const tenantRoutes = createRouter()
     }),
     async (c) => {
       const { limit, cursor } = c.req.valid('query')
-      const { items, nextCursor } = page(
-        await listTenants(openDb(c.env.DB), limit, cursor),
-        limit,
-        (t) => t.id,
-      )
+      const rows = await listTenants(openDb(c.env.DB), limit, placeOf(c, cursor))
+      const { items, nextCursor } = listPage(c, rows, limit, (tenant) => tenant.id)
       return c.json({ items: items.map(toAnswer), nextCursor }, 200)
     },
   )

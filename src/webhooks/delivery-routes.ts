@@ -3,20 +3,14 @@ import type { Context } from 'hono'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { AppError, conflict, notFound } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
-import { createRouter, idParam, json, listQuery, page, problems, withKey } from '../http/openapi.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
+import { createRouter, idParam, json, listQuery, problems, withKey } from '../http/openapi.ts'
 import type { AppEnv } from '../http/principal.ts'
 import { deliveryAnswer, deliveryList, toDeliveryAnswer } from './delivery.ts'
 import { webhookSender } from './sender-stub.ts'
 import { findWebhook } from './store.ts'
 
 const base = { tags: ['webhooks'], security: withKey, middleware: requireRole('admin') }
-
-const deliveriesQuery = listQuery.extend({
-  cursor: z
-    .string()
-    .regex(/^\d{1,15}$/, 'must be a nextCursor of this list')
-    .optional(),
-})
 
 /** The webhook of the tenant that asks, and its sender. */
 async function senderOf(c: Context<AppEnv>, webhookId: string) {
@@ -33,14 +27,15 @@ export const deliveryRoutes = createRouter()
       method: 'get',
       path: '/api/v1/webhooks/{id}/deliveries',
       description: 'All that are pending, and the last 1,000 that ended, for 30 days.',
-      request: { params: idParam, query: deliveriesQuery },
+      request: { params: idParam, query: listQuery },
       responses: { 200: json(deliveryList, 'Deliveries, newest first'), ...problems },
     }),
     async (c) => {
       const { limit, cursor } = c.req.valid('query')
       const { sender } = await senderOf(c, c.req.valid('param').id)
-      const rows = await sender.deliveries(Number(cursor ?? Number.MAX_SAFE_INTEGER), limit)
-      const { items, nextCursor } = page(rows, limit, ({ number }) => String(number))
+      const before = Number(placeOf(c, cursor) ?? Number.MAX_SAFE_INTEGER)
+      const rows = await sender.deliveries(before, limit)
+      const { items, nextCursor } = listPage(c, rows, limit, ({ number }) => String(number))
       return c.json({ items: items.map(toDeliveryAnswer), nextCursor }, 200)
     },
   )

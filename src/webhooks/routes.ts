@@ -4,7 +4,8 @@ import type { Env } from '../common/env.ts'
 import { conflict, invalid, notFound } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
-import { createRouter, idParam, json, jsonBody, listQuery, page, problems, withKey } from '../http/openapi.ts'
+import { listPage, placeOf } from '../http/cursors.ts'
+import { createRouter, idParam, json, jsonBody, listQuery, problems, withKey } from '../http/openapi.ts'
 import { addressRules, readAddress } from './address.ts'
 import { deliveryRoutes } from './delivery-routes.ts'
 import { newSecret } from './secret.ts'
@@ -79,8 +80,8 @@ export const webhookRoutes = createRouter()
     }),
     async (c) => {
       const { limit, cursor } = c.req.valid('query')
-      const rows = await listWebhooks(openDb(c.env.DB), tenantOf(c), limit, cursor)
-      const { items, nextCursor } = page(rows, limit, (webhook) => webhook.id)
+      const rows = await listWebhooks(openDb(c.env.DB), tenantOf(c), limit, placeOf(c, cursor))
+      const { items, nextCursor } = listPage(c, rows, limit, (webhook) => webhook.id)
       const answers = await Promise.all(items.map((webhook) => answerOf(c.env, webhook)))
       return c.json({ items: answers, nextCursor }, 200)
     },

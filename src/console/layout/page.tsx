@@ -60,7 +60,7 @@ export function render(
   c: Context<ConsoleEnv>,
   title: string,
   content: JSX.Element,
-  status: 200 | 401 | 403 | 404 | 429 | 500 = 200,
+  status: 200 | 401 | 403 | 404 | 429 | 500 | 503 = 200,
 ) {
   const scope = scopeOf(c)
   return c.html(
@@ -73,10 +73,11 @@ export function render(
   )
 }
 
-/** The page for an address without content (404) or after an unexpected error (500). */
-export function renderFault(c: Context<ConsoleEnv>, status: 404 | 500) {
-  const t = translator(c.var.language)
-  const text = t(status === 404 ? 'page.notFound' : 'page.failed')
+const FAULTS = { 404: 'page.notFound', 500: 'page.failed', 503: 'page.unavailable' } as const
+
+/** The page for an address without content (404), after an unexpected error (500), or if the platform is away (503). */
+export function renderFault(c: Context<ConsoleEnv>, status: keyof typeof FAULTS) {
+  const text = translator(c.var.language)(FAULTS[status])
   return render(c, text, <h1>{text}</h1>, status)
 }
 

@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import { notFound } from '../../common/errors.ts'
 import { openDb } from '../../db/client.ts'
 import { modulesOf } from '../../devices/store.ts'
+import { requireWebSocket } from '../../http/web-socket.ts'
 import { taskStub } from '../../tasks/api/task-stub.ts'
 import { taskExists } from '../../tasks/database/tasks.ts'
 import { UPGRADE_STATES } from '../../tasks/rules/upgrade.ts'
@@ -60,6 +61,7 @@ export const taskPages = new Hono<ConsoleEnv>()
   })
   .get('/tasks/:id/live', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
+    requireWebSocket(c)
     return task.fetch(c.req.raw)
   })
   .get('/tasks/:id/devices/:deviceId', async (c) => {

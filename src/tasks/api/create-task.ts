@@ -1,12 +1,13 @@
 import type { Env } from '../../common/env.ts'
 import { AppError, conflict, invalid } from '../../common/errors.ts'
 import { errorFields, logError } from '../../common/log.ts'
+import { lookAtFile } from '../../links/stored-file.ts'
 import { readPackages, toTaskPackage } from '../database/packages.ts'
 import { hasDevices, resolveDevices, selectionPages } from '../database/selection.ts'
 import type { TaskView } from '../object/task-view.ts'
 import type { DeviceFilter, TaskPolicy, TaskSelection, TaskSpec } from '../rules/task.ts'
 import { taskStub } from './task-stub.ts'
-import { type Warning, warningsOf } from './warnings.ts'
+import { toWarning, type Warning, warningsOf } from './warnings.ts'
 
 /** What an operator asks for, validated. Times in ms. */
 export interface NewTask {
@@ -31,7 +32,7 @@ const MAX_NAMED = 20
  * id again finds the same task.
  */
 export async function createTask(env: Env, task: NewTask): Promise<TaskView & { warnings: Warning[] }> {
-  const { spec, listed } = await resolveTask(env, task)
+  const { spec, listed, fileWarnings } = await resolveTask(env, task)
   const mustHaveDevices = !spec.policy.dynamic && spec.startAt === spec.createdAt
   if (mustHaveDevices && listed === null && !(await hasDevices(env.DB, spec))) {
     const detail =
@@ -49,16 +50,17 @@ export async function createTask(env: Env, task: NewTask): Promise<TaskView & { 
     throw conflict('package.not_ready', 'A package of the task was recalled or deleted meanwhile.')
   }
   const { warnings } = await counting
-  return { ...(await stub.view()), warnings }
+  return { ...(await stub.view()), warnings: [...fileWarnings, ...warnings] }
 }
 
 /** What the task would be, and the ids of the devices that it lists; null if a rule chooses them. */
 export async function resolveTask(
   env: Env,
   task: NewTask,
-): Promise<{ spec: TaskSpec; listed: string[] | null }> {
+): Promise<{ spec: TaskSpec; listed: string[] | null; fileWarnings: Warning[] }> {
   const now = Date.now()
   const packages = await readPackages(env, task.tenantId, task.packageIds)
+  const looks = await Promise.all(packages.map((pkg) => lookAtFile(env.PACKAGES, pkg)))
   const { productId, module, version: targetVersion } = packages[0]!
   const startAt = Math.max(task.startAt ?? now, now)
   if (task.endAt !== null && task.endAt <= startAt) {
@@ -74,14 +76,15 @@ export async function resolveTask(
     description,
     module,
     targetVersion,
-    packages: packages.map(toTaskPackage),
+    packages: packages.map((pkg, index) => ({ ...toTaskPackage(pkg), etag: looks[index]!.etag })),
     selection: toSelection(task.devices, listed),
     policy,
     startAt,
     endAt,
     createdAt: now,
   }
-  return { spec, listed }
+  const fileWarnings = looks.flatMap(({ fault }) => (fault === null ? [] : [toWarning(fault)]))
+  return { spec, listed, fileWarnings }
 }
 
 /** The listed devices' ids; null if a rule chooses them. Throws a 404 that names what is not in the product. */

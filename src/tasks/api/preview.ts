@@ -45,7 +45,7 @@ interface Group {
 
 /** What a task would do if it were created now. Changes nothing. */
 export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
-  const { spec, listed } = await resolveTask(env, task)
+  const { spec, listed, fileWarnings } = await resolveTask(env, task)
   const { warnings } = await warningsOf(env.DB, spec, listed)
   const groups = (await Promise.all(pagesOf(listed).map((ids) => readGroups(env.DB, spec, ids)))).flat()
   const count = (is: (group: Group) => boolean) =>
@@ -73,7 +73,7 @@ export async function previewTask(env: Env, task: NewTask): Promise<Preview> {
     notReached,
     bytes: packages.reduce((sum, { bytes }) => sum + bytes, 0),
     packages,
-    warnings,
+    warnings: [...fileWarnings, ...warnings],
   }
 }
 

@@ -21,14 +21,21 @@ const COLUMNS = [
 /** A million devices are 200 calls, of the 1,000 that a request may make. */
 const PAGE_SIZE = 5000
 
-/** A task's devices as CSV (RFC 4180), a page at a time as the reader takes it. */
-export function reportCsv(readPage: (after: string, limit: number) => Promise<DevicePage>): ReadableStream {
-  let after: string | null = ''
+/**
+ * A task's devices as CSV (RFC 4180), a page at a time as the reader takes it. Throws if the first page cannot be read;
+ * a later one that cannot be cuts the answer off.
+ */
+export async function reportCsv(
+  readPage: (after: string, limit: number) => Promise<DevicePage>,
+): Promise<ReadableStream> {
+  let next: DevicePage | undefined = await readPage('', PAGE_SIZE)
+  let after = next.nextCursor
   const encoder = new TextEncoder()
   return new ReadableStream({
     start: (controller) => controller.enqueue(encoder.encode(toCsv([COLUMNS]))),
     async pull(controller) {
-      const { items, nextCursor }: DevicePage = await readPage(after ?? '', PAGE_SIZE)
+      const { items, nextCursor } = next ?? (await readPage(after ?? '', PAGE_SIZE))
+      next = undefined
       after = nextCursor
       if (items.length > 0) controller.enqueue(encoder.encode(toCsv(items.map(toRecord))))
       if (nextCursor === null) controller.close()

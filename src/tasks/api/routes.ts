@@ -5,7 +5,8 @@ import { conflict, invalid, notFound } from '../../common/errors.ts'
 import { newId, repeatableId } from '../../common/ids.ts'
 import { iso } from '../../common/time.ts'
 import { openDb } from '../../db/client.ts'
-import { createRouter, json, jsonBody, listOf, page, problems, withKey } from '../../http/openapi.ts'
+import { cursorTo, listPage, placeOf } from '../../http/cursors.ts'
+import { createRouter, json, jsonBody, listOf, problems, withKey } from '../../http/openapi.ts'
 import type { AppEnv } from '../../http/principal.ts'
 import { listTasks, type TaskRow, taskExists } from '../database/tasks.ts'
 import type { TaskSummary } from '../object/task-view.ts'
@@ -72,8 +73,8 @@ export const taskRoutes = createRouter()
     }),
     async (c) => {
       const { limit, cursor, ...filter } = c.req.valid('query')
-      const rows = await listTasks(openDb(c.env.DB), tenantOf(c), filter, limit, cursor)
-      const { items, nextCursor } = page(rows, limit, (row) => row.id)
+      const rows = await listTasks(openDb(c.env.DB), tenantOf(c), filter, limit, placeOf(c, cursor))
+      const { items, nextCursor } = listPage(c, rows, limit, (row) => row.id)
       return c.json({ items: items.map(listed), nextCursor }, 200)
     },
   )
@@ -176,9 +177,10 @@ export const taskRoutes = createRouter()
       responses: { 200: json(listOf(taskDeviceAnswer), 'Devices in the order of their ids'), ...problems },
     }),
     async (c) => {
-      const { limit, cursor = '', ...filter } = c.req.valid('query')
+      const { limit, cursor, ...filter } = c.req.valid('query')
       const task = await taskOf(c, c.req.valid('param').id)
-      return c.json(await task.devices({ ...filter, after: cursor, limit }), 200)
+      const { items, nextCursor } = await task.devices({ ...filter, after: placeOf(c, cursor) ?? '', limit })
+      return c.json({ items, nextCursor: cursorTo(c, nextCursor) }, 200)
     },
   )
   .openapi(
@@ -241,7 +243,7 @@ taskRoutes.openapi(
   async (c) => {
     const { id } = c.req.valid('param')
     const task = await taskOf(c, id)
-    const body = reportCsv((after, limit) => task.devices({ after, limit }))
+    const body = await reportCsv((after, limit) => task.devices({ after, limit }))
     return new Response(body, {
       headers: {
         'content-type': 'text/csv; charset=utf-8',

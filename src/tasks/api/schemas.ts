@@ -187,7 +187,7 @@ export const taskWarning = z
   .object({ code: z.string(), message: z.string(), params: z.record(z.string(), z.unknown()) })
   .openapi('TaskWarning')
 
-export const newTaskAnswer = taskDetail.extend({ warnings: z.array(taskWarning) }).openapi('NewTask')
+export const newTaskAnswer = taskDetail.extend({ warnings: z.array(taskWarning) }).openapi('CreatedTask')
 
 export const taskProgress = z
   .object({

@@ -11,7 +11,6 @@ import { taskStub } from './task-stub.ts'
 
 /** So many tasks of a product are called at once, however many it has. */
 const CALLS_AT_ONCE = 20
-const TRIES = 3
 
 /** Tells the product's running tasks that it was unfrozen. A call that is lost costs only time: they look again by themselves. */
 export async function unfreezeTasksOfProduct(env: Env, productId: string): Promise<void> {
@@ -89,7 +88,7 @@ async function callEach(taskIds: string[], tell: (taskId: string) => Promise<voi
   const tellOneByOne = async () => {
     for (let taskId = left.pop(); taskId !== undefined; taskId = left.pop()) {
       try {
-        await withRetries(tell, taskId)
+        await tell(taskId)
       } catch (error) {
         logError('task.not_told', { task: taskId, ...errorFields(error) })
         untold.push(taskId)
@@ -98,16 +97,4 @@ async function callEach(taskIds: string[], tell: (taskId: string) => Promise<voi
   }
   await Promise.all(Array.from({ length: CALLS_AT_ONCE }, tellOneByOne))
   return untold
-}
-
-/** The platform says whether a failed call may be made again; an overloaded object is never called again. */
-async function withRetries(tell: (taskId: string) => Promise<void>, taskId: string): Promise<void> {
-  for (let tried = 1; ; tried++) {
-    try {
-      return await tell(taskId)
-    } catch (error) {
-      const { retryable = false, overloaded = false } = error as { retryable?: boolean; overloaded?: boolean }
-      if (tried === TRIES || !retryable || overloaded) throw error
-    }
-  }
 }

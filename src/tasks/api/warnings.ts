@@ -1,8 +1,10 @@
-import { inEnglish, type Params, type ReasonCode } from '../../reasons/reason.ts'
+import { inEnglish, type Params, type Reason, type ReasonCode } from '../../reasons/reason.ts'
 import { countSelected, readWarnings } from '../database/warnings.ts'
 import type { TaskSpec } from '../rules/task.ts'
 
 export const WARNING_CODES = [
+  'file_missing',
+  'file_changed',
   'older_task_cut_short',
   'leaves_newer_version',
   'module_never_reported',
@@ -16,6 +18,12 @@ export interface Warning {
   message: string
   params: Params
 }
+
+export const toWarning = (why: Reason): Warning => ({
+  code: why.code,
+  message: inEnglish(why),
+  params: why.params,
+})
 
 /** Ids in one query: its parameter stays below D1's 2 MB. */
 const IDS_PAGE_SIZE = 20_000
@@ -51,6 +59,6 @@ export async function warningsOf(
   const warnings = await readWarnings(db, spec, selected, Date.now())
   return {
     devices,
-    warnings: warnings.map((why) => ({ code: why.code, message: inEnglish(why), params: why.params })),
+    warnings: warnings.map(toWarning),
   }
 }

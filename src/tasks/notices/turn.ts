@@ -1,14 +1,18 @@
+import { iso } from '../../common/time.ts'
 import { downloadsMode, linksFault } from '../../links/linker.ts'
-import { type EventCode, type Params, type Reason, reason } from '../../reasons/reason.ts'
+import { type EventCode, inEnglish, type Params, type Reason, reason } from '../../reasons/reason.ts'
 import { type AddressedDevice, type DueProduct, readDueDevices, waitForSlots } from '../database/slots.ts'
 import { applyPlan } from '../effects/apply-plan.ts'
 import { changeStored, writeDevice } from '../effects/change-device.ts'
 import { slotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
+import { queueWebhookEvent } from '../effects/webhook-events.ts'
+import { reachedTotals } from '../rules/counts.ts'
 import { isBridgeAway } from '../rules/rollout.ts'
 import { decideSlot, type SlotDecision } from '../rules/slot.ts'
 import { isEnded, UNTIL_TOLD, type UpgradeEvent } from '../rules/upgrade.ts'
 import { NEXT_PAGE } from '../storage/device-row.ts'
+import { filesFault } from './package-files.ts'
 
 const MAX_BLOCKED_MS = 15 * 60_000
 /** The hub calls when a bridge has credit again, and a product is unfrozen by a call: this is for the call that was lost. */
@@ -31,6 +35,11 @@ export interface Turn {
  */
 export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<Turn | null> {
   const { env, spec, run, rank, storage, freezes, save } = task
+  const lacking = await filesFault(task, sendable(task))
+  if (lacking !== null) {
+    blockForFile(task, lacking)
+    return null
+  }
   const { product, devices: found, newerTargets } = await readDueDevices(env.DB, spec, rank, deviceIds)
   const me = {
     taskId: spec.id,
@@ -77,6 +86,19 @@ function block({ run, now }: TaskContext, by: Reason): void {
   run.blockedTimes = run.blockedBy?.code === by.code ? run.blockedTimes + 1 : 0
   run.blockedBy = by
   run.blockedUntil = now() + Math.min(BLOCKED_MS * 2 ** run.blockedTimes, MAX_BLOCKED_MS)
+}
+
+/** Webhooks are told once. A device that asks over HTTPS meanwhile makes the task wait no longer. */
+function blockForFile(task: TaskContext, why: Reason): void {
+  const { run, now, save } = task
+  const isKnown = run.blockedBy?.code === why.code
+  if (isKnown && now() < run.blockedUntil) return
+  block(task, why)
+  if (!isKnown && why.code !== 'bucket_unavailable') {
+    const data = { since: iso(now()), reason: inEnglish(why), because: why, ...reachedTotals(run) }
+    queueWebhookEvent(task, 'task.stalled', data)
+  }
+  save()
 }
 
 /** Nothing is in the way of notices any more, or is to be looked at again. */

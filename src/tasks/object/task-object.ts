@@ -1,6 +1,7 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../../common/env.ts'
 import { errorFields, logError } from '../../common/log.ts'
+import { steady } from '../../db/steady.ts'
 import type { Waiter } from '../../hub/waiter.ts'
 import { createLinker } from '../../links/linker.ts'
 import type { Notice } from '../../protocol/device.ts'
@@ -61,7 +62,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   #watchers = createWatchers()
 
   constructor(ctx: DurableObjectState, env: Env) {
-    super(ctx, env)
+    super(ctx, steady(env))
     this.#storage = openTaskStorage(ctx.storage)
   }
 
@@ -185,7 +186,11 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     return this.#storage.hasTask() ? openDownload(this.#task(), deviceId, packageIndex) : { state: 'gone' }
   }
 
-  async noteDownload(deviceId: string, packageIndex: number, what: 'began' | 'completed'): Promise<void> {
+  async noteDownload(
+    deviceId: string,
+    packageIndex: number,
+    what: 'began' | 'completed' | 'missing',
+  ): Promise<void> {
     await this.#call(undefined, (task) => noteDownload(task, deviceId, packageIndex, what))
   }
 

@@ -94,6 +94,8 @@ export interface TaskPackage extends NoticePackage {
   storageKey: string
   /** The version that a differential package starts from; null for a full one. */
   sourceVersion: string | null
+  /** The bucket's, when the task was created; undefined if the file was not there, or by an earlier release. */
+  etag?: string | undefined
 }
 
 /** What a task is, fixed when it is created. */

@@ -1,6 +1,7 @@
 import type { Params } from '../../reasons/reason.ts'
 import { changeStored } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
+import { forgetLooks } from '../notices/package-files.ts'
 
 // A device downloads through the Worker: the task says whether it may, and notes in the history that it did.
 
@@ -49,19 +50,26 @@ const isServed = async ({ env, spec }: TaskContext, deviceId: string): Promise<b
 
 /**
  * Notes in the device's history that the download began or completed, once an attempt and package, however often it
- * resumes. Each part shows that the device is connected.
+ * resumes. Each part shows that the device is connected. Or that it found no file: then the task looks before it sends
+ * another notice.
  */
 export function noteDownload(
   task: TaskContext,
   deviceId: string,
   packageIndex: number,
-  what: 'began' | 'completed',
+  what: 'began' | 'completed' | 'missing',
 ): void {
   const row = task.storage.readRow(deviceId)
   const pkg = task.spec.packages[packageIndex]
   if (!row || !pkg) return
+  const params: Params = pkg.sourceVersion === null ? {} : { sourceVersion: pkg.sourceVersion }
+  if (what === 'missing') {
+    forgetLooks(task)
+    changeStored(task, deviceId, { type: 'seen' }, { code: 'download_missing', params, always: true })
+    task.save()
+    return
+  }
   const download = `${what} ${packageIndex}`
   const code = row.upgrade.downloads.includes(download) ? 'download_resumed' : (`download_${what}` as const)
-  const params: Params = pkg.sourceVersion === null ? {} : { sourceVersion: pkg.sourceVersion }
   if (changeStored(task, deviceId, { type: 'fetched', download }, { code, params })) task.save()
 }

@@ -184,13 +184,32 @@ describe('a link through the Worker', () => {
     expect((await fetchLink(recalled)).status).toBe(410)
   })
 
-  it('a link returns 410 if the file is gone from the bucket', async () => {
-    const lab = await makeWorkerLab()
-    const { url, packageId } = await pushBytes(lab, 10)
-    const prefix = `packages/${lab.admin.tenantId}/${packageId}/`
-    const { objects } = await env.PACKAGES.list({ prefix })
-    await env.PACKAGES.delete(objects.map(({ key }) => key))
-    for (const method of ['GET', 'HEAD']) expect((await fetchLink(url, {}, method)).status, method).toBe(410)
+  it('a link to a file that is missing in the bucket returns 503, is noted and logged, and stops further notices', async () => {
+    const lab = await makeWorkerLab(2)
+    const { task, packageId, url } = await pushBytes(lab, 100)
+    const logged = vi.spyOn(console, 'error').mockImplementation(() => {})
+    onTestFinished(() => logged.mockRestore())
+    const key = (await env.DB.prepare('SELECT storage_key FROM packages WHERE id = ?')
+      .bind(packageId)
+      .first<string>('storage_key'))!
+    const bytes = await (await env.PACKAGES.get(key))!.arrayBuffer()
+    for (const left of [null, bytes.slice(1)]) {
+      await (left ? env.PACKAGES.put(key, left) : env.PACKAGES.delete(key))
+      for (const method of ['GET', 'HEAD']) {
+        const answer = await fetchLink(url, {}, method)
+        expect([answer.status, answer.headers.get('retry-after')], method).toEqual([503, '300'])
+      }
+    }
+    expect(JSON.stringify(logged.mock.calls)).toContain('download.file_missing')
+    expect(JSON.stringify(logged.mock.calls)).not.toContain(url.slice(url.lastIndexOf('/') + 1))
+    await until('it is noted', async () => {
+      const { events } = await task.device(lab.devices[0]!)
+      return events.filter(({ code }: { code: string }) => code === 'download_missing').length === 4
+    })
+    expect((await over(lab.devices[1]!)('GET', '/device/v1/upgrade')).body.params).toEqual({})
+    expect((await task.get()).waiting).toMatchObject({ code: 'file_changed' })
+    await env.PACKAGES.put(key, bytes)
+    expect((await fetchLink(url)).status).toBe(200)
   })
 
   it('a link is in no log, even if the download fails', async () => {

@@ -22,9 +22,9 @@ const device = (more: Partial<DeviceSummary>): DeviceSummary => ({
   ...more,
 })
 
-const read = (pages: DeviceSummary[][]) =>
+const read = async (pages: DeviceSummary[][]) =>
   new Response(
-    reportCsv(async (after) => {
+    await reportCsv(async (after) => {
       const index = Number(after)
       return { items: pages[index] ?? [], nextCursor: index + 1 < pages.length ? String(index + 1) : null }
     }),

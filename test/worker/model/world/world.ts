@@ -131,6 +131,9 @@ const PACKAGES = [
   { version: 'v3', source: 'v2', size: 123 },
 ] as const
 
+/** In the bucket, for the packages of all scenarios. */
+const fileOf = (size: number) => `world/${size}`
+
 export const sourceOf = (size: number) => PACKAGES.find((pkg) => pkg.size === size)!.source
 
 let number = 0
@@ -188,13 +191,16 @@ export class World {
             source,
             size,
             '0'.repeat(64),
-            id,
+            fileOf(size),
             this.now,
           ),
         )
       }
     }
     await env.DB.batch(statements)
+    for (const { size } of PACKAGES) {
+      if (!(await env.PACKAGES.head(fileOf(size)))) await env.PACKAGES.put(fileOf(size), new Uint8Array(size))
+    }
     for (const version of versions) await this.addDevice(version)
   }
 
