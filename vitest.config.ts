@@ -1,7 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-pool-workers'
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** Databases of tests live as long as these: in memory, where the machine has such a place. */
@@ -24,13 +25,32 @@ const modelSettings = Object.fromEntries(
 
 /** Worker tests that look only at what they made, and leave the clock, the objects' classes and the tables as they were. */
 const SHARED = [
-  'test/worker/{audit,auth,console,device-api,devices,downloads,hub,packages,webhooks}/**/*.test.ts',
+  'test/worker/{audit,auth,console,device-api,devices,downloads,hub,packages,signing,webhooks}/**/*.test.ts',
   'test/worker/products/!(catalogue).test.ts',
   // The others ask a bridge that all tenants share.
   'test/worker/bridges/broker-limits.test.ts',
   'test/worker/tasks/{rollout,upgrade}/*.test.ts',
   'test/worker/tasks/{preview,reasons,warnings}.test.ts',
 ]
+
+/** Tests for which OpenSSL signs: it stands for whoever makes the firmware. */
+const SIGNED = [
+  'test/unit/signing/**',
+  'test/unit/{protocol/firmware,fleet/fleet}-signature.test.ts',
+  'test/worker/signing/**',
+  'test/browser/signing.test.ts',
+  'test/e2e/system-signatures.test.ts',
+]
+
+/** What cannot be run here. */
+function leftOut(): string[] {
+  if (spawnSync('openssl', ['version']).status === 0) return configDefaults.exclude
+  const text = 'No tests of signatures can be run here; missing: openssl'
+  if (process.env.CI) throw new Error(text)
+  console.warn(`${text}. SKIPPED.`)
+  return [...configDefaults.exclude, ...SIGNED]
+}
+const exclude = leftOut()
 
 /** What takes long starts early, and whoever mostly waits runs beside whoever computes. */
 const FIRST = [
@@ -78,7 +98,7 @@ const workerd = () =>
   }))
 const worker = {
   setupFiles: ['test/worker/setup.ts'],
-  globalSetup: ['test/worker/webhooks/webhooks-receiver.ts'],
+  globalSetup: ['test/worker/webhooks/webhooks-receiver.ts', 'test/worker/signing/openssl-server.ts'],
   ...limits,
 }
 
@@ -98,14 +118,14 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     projects: [
       {
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, ...limits },
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], exclude, isolate: false, ...limits },
       },
       {
         plugins: [workerd()],
         test: {
           name: 'worker',
           include: ['test/worker/**/*.test.ts'],
-          exclude: SHARED,
+          exclude: [...exclude, ...SHARED],
           ...worker,
         },
       },
@@ -114,16 +134,17 @@ export default defineConfig({
         test: {
           name: 'worker shared',
           include: SHARED,
+          exclude,
           isolate: false,
           ...worker,
           setupFiles: ['test/worker/setup-shared.ts'],
         },
       },
       {
-        test: { name: 'browser', include: ['test/browser/**/*.test.ts'], ...wholeSystem },
+        test: { name: 'browser', include: ['test/browser/**/*.test.ts'], exclude, ...wholeSystem },
       },
       {
-        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], ...wholeSystem },
+        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], exclude, ...wholeSystem },
       },
     ],
   },

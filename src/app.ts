@@ -24,6 +24,7 @@ import { idempotency, isJson } from './idempotency/middleware.ts'
 import { keyRoutes } from './keys/routes.ts'
 import { packageRoutes } from './packages/routes.ts'
 import { productRoutes } from './products/routes.ts'
+import { signingKeyRoutes } from './signing/routes.ts'
 import { previewRoutes } from './tasks/api/preview-routes.ts'
 import { taskRoutes } from './tasks/api/routes.ts'
 import { tenantRoutes } from './tenants/routes.ts'
@@ -71,6 +72,7 @@ app.use('/api/v1/*', auditChanges)
 app.route('/', tenantRoutes)
 app.route('/', keyRoutes)
 app.route('/', productRoutes)
+app.route('/', signingKeyRoutes)
 app.route('/', deviceImportRoutes)
 app.route('/', deviceRoutes)
 app.route('/', deviceHistoryRoutes)

@@ -12,6 +12,8 @@ export const ACTIONS: Readonly<Record<string, string | null>> = {
   'DELETE products/:id': 'product.delete',
   'POST products/:id/freeze': 'product.freeze',
   'POST products/:id/unfreeze': 'product.unfreeze',
+  'POST products/:id/signing-keys': 'product.signing_key_add',
+  'DELETE products/:id/signing-keys/:keyId': 'product.signing_key_retire',
 
   'POST devices': 'device.create',
   'POST devices/import': 'device.import',
@@ -22,6 +24,7 @@ export const ACTIONS: Readonly<Record<string, string | null>> = {
   'POST packages': 'package.create',
   'DELETE packages/:id': 'package.delete',
   'PUT packages/:id/file': 'package.file',
+  'PUT packages/:id/signature': 'package.signature',
   'POST packages/:id/recall': 'package.recall',
   'POST packages/:id/uploads': 'package.upload_start',
   'PUT packages/:id/uploads/:uploadId/parts/:n': null,

@@ -30,14 +30,23 @@ export class AppError extends Error {
 }
 
 /** The kinds of thing that an id can name, as they stand in error codes (`device.not_found`). */
-export type Noun = 'tenant' | 'key' | 'product' | 'device' | 'package' | 'upload' | 'task' | 'webhook'
+export type Noun =
+  | 'tenant'
+  | 'key'
+  | 'product'
+  | 'signing_key'
+  | 'device'
+  | 'package'
+  | 'upload'
+  | 'task'
+  | 'webhook'
 
 export const badRequest = (code: string, detail: string) => new AppError(400, code, detail)
 export const unauthorized = (detail = 'A valid key is required.') =>
   new AppError(401, 'auth.required', detail)
 export const forbidden = (detail: string) => new AppError(403, 'auth.forbidden', detail)
 export const notFound = (noun: Noun, errors?: FieldError[]) =>
-  new AppError(404, `${noun}.not_found`, `No such ${noun}.`, errors ? { errors } : {})
+  new AppError(404, `${noun}.not_found`, `No such ${noun.replace('_', ' ')}.`, errors ? { errors } : {})
 export const conflict = (code: string, detail: string) => new AppError(409, code, detail)
 export const tooLarge = (code: string, detail: string) => new AppError(413, code, detail)
 export const invalid = (errors: FieldError[], detail = 'The request is readable but not valid.') =>

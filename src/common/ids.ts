@@ -1,6 +1,6 @@
 import { TypeID, typeid } from 'typeid-js'
 
-export type IdPrefix = 'ten' | 'key' | 'prd' | 'dev' | 'pkg' | 'tsk' | 'upl' | 'aud' | 'whk'
+export type IdPrefix = 'ten' | 'key' | 'prd' | 'dev' | 'pkg' | 'tsk' | 'upl' | 'aud' | 'whk' | 'sgk'
 
 /** A new id with its kind as prefix; ids of one kind sort by their time of creation (UUIDv7). */
 export function newId(prefix: IdPrefix): string {

@@ -79,10 +79,33 @@ export const products = sqliteTable(
     notifyCancel: integer({ mode: 'boolean' }).notNull().default(false),
     /** Whether its devices get presigned links or links through the Worker; null: as the installation says. */
     downloads: text({ enum: ['r2', 'worker'] }),
+    /** The product's name in what signatures cover; null until it is set or the first key fixes it: `name` then. */
+    signingName: text(),
+    /** No package without a valid signature goes out (src/signing/README.md). */
+    requireSignature: integer({ mode: 'boolean' }).notNull().default(false),
     frozenAt: integer(),
     createdAt: integer().notNull(),
   },
   (t) => [index('products_tenant').on(t.tenantId, t.id)],
+)
+
+/** The public keys of a product's firmware (src/signing/README.md). A row stays when its key is retired. */
+export const signingKeys = sqliteTable(
+  'signing_keys',
+  {
+    id: text().primaryKey(),
+    tenantId: text().notNull(),
+    productId: text().notNull(),
+    name: text().notNull(),
+    /** Ed25519, the raw 32 bytes in base64. */
+    publicKey: text().notNull(),
+    createdAt: integer().notNull(),
+    retiredAt: integer(),
+  },
+  (t) => [
+    uniqueIndex('signing_keys_in_force').on(t.productId, t.publicKey).where(sql`retired_at IS NULL`),
+    index('signing_keys_product').on(t.productId, t.id),
+  ],
 )
 
 export const devices = sqliteTable(
@@ -201,6 +224,15 @@ export const packages = sqliteTable(
     error: text(),
     size: integer(),
     sign: text(),
+    /** The file's SHA-256, whatever `signMethod` is; null for files of earlier releases with MD5. */
+    sha256: text(),
+    /** Devices refuse a signed image whose counter is lower than that of what they run. */
+    securityCounter: integer().notNull().default(0),
+    /** Ed25519 in base64, of the text that src/protocol/README.md#signed-firmware defines. */
+    signature: text(),
+    signatureKeyId: text(),
+    /** When the file was complete and the signature fitted it. */
+    signatureVerifiedAt: integer(),
     filename: text(),
     /** The file's own key in R2, never used again for another file. */
     storageKey: text(),

@@ -53,7 +53,7 @@ export class PackageVerifier extends DurableObject<Env> implements PackageVerifi
     const db = openDb(this.env.DB)
     await finishRecall(this.env, db, ref)
     if (tries > MAX_VERIFICATIONS) await giveUpVerifying(db, this.env.PACKAGES, ref)
-    else await verifyPackage(db, this.env.PACKAGES, ref)
+    else await verifyPackage(this.env, db, ref)
     await removeLeftovers(db, this.env.PACKAGES, ref)
   }
 

@@ -3,6 +3,8 @@ import { iso } from '../common/time.ts'
 import type { packages } from '../db/schema.ts'
 import { freeJson } from '../http/free-json.ts'
 import { description, label, listOf, moduleName, name, version } from '../http/openapi.ts'
+import { MAX_COUNTER } from '../protocol/firmware-signature.ts'
+import { signatureBody } from '../signing/signing-key.ts'
 
 export type Package = typeof packages.$inferSelect
 
@@ -33,6 +35,8 @@ export const newPackageBody = z
     signMethod: signMethod.default('SHA256'),
     description: description.nullish(),
     extData: extData.nullish(),
+    securityCounter: z.number().int().min(0).max(MAX_COUNTER).default(0),
+    signature: signatureBody.nullish(),
   })
   .superRefine((body, ctx) => {
     const message = sourceVersionFault(body)
@@ -41,7 +45,7 @@ export const newPackageBody = z
 
 /** Makes the draft that a valid body describes. */
 export const toNewPackage = (
-  { sourceVersion, description = null, extData, ...body }: z.infer<typeof newPackageBody>,
+  { sourceVersion, description = null, extData, signature, ...body }: z.infer<typeof newPackageBody>,
   made: Pick<Package, 'id' | 'tenantId' | 'createdAt'>,
 ): Package => ({
   ...made,
@@ -53,6 +57,10 @@ export const toNewPackage = (
   error: null,
   size: null,
   sign: null,
+  sha256: null,
+  signature: signature?.value ?? null,
+  signatureKeyId: signature?.keyId ?? null,
+  signatureVerifiedAt: null,
   filename: null,
   storageKey: null,
   recalledAt: null,
@@ -102,6 +110,18 @@ export const packageAnswer = z
       .openapi({ description: "Why the last upload did not become the package's file" }),
     size: z.number().int().nullable().openapi({ description: 'In bytes' }),
     sign: z.string().nullable().openapi({ description: "The file's digest by `signMethod`, lower-case hex" }),
+    sha256: z.string().nullable().openapi({ description: "The file's SHA-256, whatever `signMethod` is" }),
+    securityCounter: z
+      .number()
+      .int()
+      .openapi({ description: 'Devices refuse a signed image with a lower one than what they run' }),
+    signature: z
+      .object({
+        keyId: z.string(),
+        value: z.string(),
+        verifiedAt: z.string().nullable().openapi({ description: 'When it fitted the complete file' }),
+      })
+      .nullable(),
     filename: z.string().nullable(),
     recalledAt: z
       .string()
@@ -128,6 +148,12 @@ export const toPackageAnswer = (pkg: Package): z.infer<typeof packageAnswer> => 
   error: pkg.error,
   size: pkg.size,
   sign: pkg.sign,
+  sha256: pkg.sha256,
+  securityCounter: pkg.securityCounter,
+  signature:
+    pkg.signature === null || pkg.signatureKeyId === null
+      ? null
+      : { keyId: pkg.signatureKeyId, value: pkg.signature, verifiedAt: iso(pkg.signatureVerifiedAt) },
   filename: pkg.filename,
   recalledAt: iso(pkg.recalledAt),
   createdAt: iso(pkg.createdAt),

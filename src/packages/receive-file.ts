@@ -1,7 +1,9 @@
+import type { Env } from '../common/env.ts'
 import { conflict, invalid, notFound } from '../common/errors.ts'
 import { errorFields, logError } from '../common/log.ts'
 import type { Db } from '../db/client.ts'
 import { type RawBody, storeBody } from './body.ts'
+import { type CheckedFile, signatureInvalid, whyNotSigned } from './check-signature.ts'
 import type { Package } from './package.ts'
 import { httpMetadata, newStorageKey } from './storage-key.ts'
 import { findPackage, makeReady, type PackageRef } from './store.ts'
@@ -14,42 +16,62 @@ export interface IncomingFile {
 }
 
 /**
- * Streams a draft's file into the bucket under a new key and makes the package ready. If the body is cut off, the
- * digest is wrong, or another upload was first, the package stays as it was and the object is deleted.
+ * Streams a draft's file into the bucket under a new key and makes the package ready. If the body is cut off, the digest
+ * or the signature is wrong, or another upload was first, the package stays as it was and the object is deleted.
  */
 export async function receiveFile(
+  env: Pick<Env, 'DB' | 'PACKAGES'>,
   db: Db,
-  bucket: R2Bucket,
   pkg: Package,
   { body, filename, sha256 }: IncomingFile,
 ): Promise<Package> {
   const { signMethod } = pkg
+  const bucket = env.PACKAGES
   const ref: PackageRef = { tenantId: pkg.tenantId, packageId: pkg.id }
   const storageKey = newStorageKey(ref)
-  let sign: string
+  let checked: Package
+  let file: CheckedFile
   try {
-    const { digests } = await storeBody(body, sha256 ? [signMethod, 'SHA256'] : [signMethod], (whole) =>
+    // The SHA-256 is what signatures cover, whatever notices say.
+    const { digests } = await storeBody(body, [signMethod, 'SHA256'], (whole) =>
       bucket.put(storageKey, whole, { httpMetadata: httpMetadata(filename) }),
     )
-    if (sha256 && digests.SHA256 !== sha256) {
-      const message = `the file's SHA-256 is ${digests.SHA256}`
+    file = { size: body.length, sign: digests[signMethod]!, sha256: digests.SHA256! }
+    if (sha256 && file.sha256 !== sha256) {
+      const message = `the file's SHA-256 is ${file.sha256}`
       throw invalid(
         [{ path: 'x-content-sha256', message }],
         'The file does not have the digest that was sent.',
       )
     }
-    sign = digests[signMethod]!
+    checked = await assertSigned(env, db, ref, file)
   } catch (error) {
     await discard(bucket, storageKey)
     throw error
   }
+  const signatureVerifiedAt = checked.signature === null ? null : Date.now()
   // If this throws, the row may or may not be written: the object stays, since the package may need it.
-  const ready = await makeReady(db, ref, { storageKey, size: body.length, sign, filename })
-  if (!ready) {
-    await discard(bucket, storageKey)
-    throw notDraftError(await findPackage(db, ref))
-  }
-  return ready
+  const ready = await makeReady(db, checked, { ...file, storageKey, filename, signatureVerifiedAt })
+  if (ready) return ready
+  await discard(bucket, storageKey)
+  const now = await findPackage(db, ref)
+  throw now?.state === 'draft'
+    ? conflict('package.changed', 'The signature was changed just now. Send the file again.')
+    : notDraftError(now)
+}
+
+/** The draft as it is by now, whose signature, if it has one, fits the file; it may have come during the upload. */
+async function assertSigned(
+  env: Pick<Env, 'DB'>,
+  db: Db,
+  ref: PackageRef,
+  file: CheckedFile,
+): Promise<Package> {
+  const pkg = await findPackage(db, ref)
+  if (pkg?.state !== 'draft') throw notDraftError(pkg)
+  const fault = await whyNotSigned(env.DB, pkg, file)
+  if (fault) throw signatureInvalid(fault)
+  return pkg
 }
 
 /** A failure here is only logged, so that the client gets its own error; `removeLeftovers` deletes the object later. */

@@ -9,7 +9,9 @@ import { listPage, placeOf } from '../http/cursors.ts'
 import { inexactNumber } from '../http/exact-numbers.ts'
 import { createRouter, idParam, json, jsonBody, listQuery, problems, withKey } from '../http/openapi.ts'
 import { findProduct } from '../products/store.ts'
+import { signatureBody } from '../signing/signing-key.ts'
 import { rawBody } from './body.ts'
+import { assertKeyInForce } from './check-signature.ts'
 import { sha256Hex } from './digests.ts'
 import { filename } from './filename.ts'
 import {
@@ -23,7 +25,7 @@ import {
 } from './package.ts'
 import { recallPackage } from './recall-package.ts'
 import { notDraftError, receiveFile } from './receive-file.ts'
-import { deleteUnusedPackage, findPackage, insertDraft, listPackages } from './store.ts'
+import { deleteUnusedPackage, findPackage, insertDraft, listPackages, setSignature } from './store.ts'
 import { uploadRoutes } from './upload-routes.ts'
 import { BACKUP_WAKE_MS, packageVerifier } from './verifier-stub.ts'
 
@@ -54,6 +56,9 @@ export const packageRoutes = createRouter()
       }
       const pkg = toNewPackage(c.req.valid('json'), { id: newId('pkg'), tenantId, createdAt: Date.now() })
       const db = openDb(c.env.DB)
+      if (pkg.signatureKeyId !== null && (await findProduct(db, tenantId, pkg.productId))) {
+        await assertKeyInForce(c.env.DB, pkg.productId, pkg.signatureKeyId, 'signature.keyId')
+      }
       if (!(await insertDraft(db, pkg))) {
         if (await findProduct(db, tenantId, pkg.productId)) {
           throw conflict('package.exists', 'The product has a package of this module, version and kind.')
@@ -136,7 +141,7 @@ export const packageRoutes = createRouter()
       const pkg = await findPackage(db, ref)
       if (pkg?.state !== 'draft') throw notDraftError(pkg)
       const sha256 = c.req.valid('header')['x-content-sha256']
-      const receiving = receiveFile(db, c.env.PACKAGES, pkg, {
+      const receiving = receiveFile(c.env, db, pkg, {
         body: rawBody(c, { isProven: sha256 !== undefined }),
         filename: c.req.valid('query').filename ?? null,
         sha256,
@@ -154,6 +159,27 @@ export const packageRoutes = createRouter()
         ),
       )
       return c.json(toPackageAnswer(await receiving), 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...writes,
+      method: 'put',
+      path: '/api/v1/packages/{id}/signature',
+      description: 'Of a draft. It is checked when the file is complete.',
+      request: { params: idParam, body: jsonBody(signatureBody) },
+      responses: { 200: json(packageAnswer, 'The draft'), ...problems },
+    }),
+    async (c) => {
+      const ref = { tenantId: tenantOf(c), packageId: c.req.valid('param').id }
+      const signature = c.req.valid('json')
+      const db = openDb(c.env.DB)
+      const pkg = await findPackage(db, ref)
+      if (pkg?.state !== 'draft') throw notDraftError(pkg)
+      await assertKeyInForce(c.env.DB, pkg.productId, signature.keyId, 'keyId')
+      const signed = await setSignature(db, ref, signature)
+      if (!signed) throw notDraftError(await findPackage(db, ref))
+      return c.json(toPackageAnswer(signed), 200)
     },
   )
   .openapi(

@@ -16,7 +16,11 @@ export interface StoredFile {
   size: number
   /** Lower-case hex by the package's `signMethod`. */
   sign: string
+  /** The same by SHA-256, also if `signMethod` is MD5. */
+  sha256: string
   filename: string | null
+  /** When its signature was found to fit; null if it has none. */
+  signatureVerifiedAt: number | null
 }
 
 export const isPackage = ({ tenantId, packageId }: PackageRef) =>
@@ -30,9 +34,10 @@ export async function insertDraft(db: Db, pkg: Package): Promise<boolean> {
   const extData = pkg.extData && JSON.stringify(pkg.extData)
   const written = await db.run(sql`
     INSERT INTO packages (id, tenant_id, product_id, name, description, module, version, kind, source_version,
-      sign_method, ext_data, state, created_at)
+      sign_method, ext_data, security_counter, signature, signature_key_id, state, created_at)
     SELECT ${pkg.id}, tenant_id, id, ${pkg.name}, ${pkg.description}, ${pkg.module}, ${pkg.version}, ${pkg.kind},
-      ${pkg.sourceVersion}, ${pkg.signMethod}, ${extData}, 'draft', ${pkg.createdAt}
+      ${pkg.sourceVersion}, ${pkg.signMethod}, ${extData}, ${pkg.securityCounter},
+      ${pkg.signature}, ${pkg.signatureKeyId}, 'draft', ${pkg.createdAt}
     FROM products WHERE id = ${pkg.productId} AND tenant_id = ${pkg.tenantId}
     ON CONFLICT DO NOTHING`)
   return written.meta.changes > 0
@@ -101,12 +106,35 @@ export const packagesBeside = (
     .orderBy(asc(packages.id))
     .limit(limit)
 
-/** Returns the package with its file; undefined if it is gone or no longer a draft. */
-export const makeReady = (db: Db, ref: PackageRef, file: StoredFile): Promise<Package | undefined> =>
+/** Signs a draft, or signs it anew; undefined if it is gone or no longer a draft. */
+export const setSignature = (
+  db: Db,
+  ref: PackageRef,
+  { keyId, value }: { keyId: string; value: string },
+): Promise<Package | undefined> =>
+  db
+    .update(packages)
+    .set({ signature: value, signatureKeyId: keyId })
+    .where(and(isPackage(ref), eq(packages.state, 'draft')))
+    .returning()
+    .get()
+
+/**
+ * Returns the package with its file; undefined if it is gone, is no longer a draft, or has another signature than the one
+ * that was checked.
+ */
+export const makeReady = (db: Db, checked: Package, file: StoredFile): Promise<Package | undefined> =>
   db
     .update(packages)
     .set({ ...file, state: 'ready', error: null })
-    .where(and(isPackage(ref), eq(packages.state, 'draft')))
+    .where(
+      and(
+        isPackage({ tenantId: checked.tenantId, packageId: checked.id }),
+        eq(packages.state, 'draft'),
+        sql`${packages.signature} IS ${checked.signature}`,
+        sql`${packages.signatureKeyId} IS ${checked.signatureKeyId}`,
+      ),
+    )
     .returning()
     .get()
 

@@ -53,7 +53,7 @@ export const listUploadsBefore = (db: Db, ref: PackageRef, time: number): Promis
 /** The upload whose file is being verified for the package, if any. */
 export const findCompletedUpload = async (db: Db, ref: PackageRef) =>
   db
-    .select({ upload: uploads, signMethod: packages.signMethod })
+    .select({ upload: uploads, pkg: packages })
     .from(packages)
     .innerJoin(uploads, and(ofPackage(ref), eq(uploads.storageKey, packages.storageKey)))
     .where(and(isPackage(ref), eq(packages.state, 'verifying')))

@@ -1,7 +1,8 @@
 import { z } from '@hono/zod-openapi'
 import { iso } from '../common/time.ts'
 import type { products } from '../db/schema.ts'
-import { bridgeName, description, moduleName, name } from '../http/openapi.ts'
+import { bridgeName, description, label, moduleName, name } from '../http/openapi.ts'
+import { MAX_SIGNING_NAME } from '../signing/signing-key.ts'
 
 export type Product = typeof products.$inferSelect
 
@@ -21,7 +22,16 @@ const fields = {
         'How devices download: by presigned links of R2, or by short ones through the Worker; null for the ' +
         'default of the installation',
     }),
+  signingName: label(MAX_SIGNING_NAME).openapi({
+    description:
+      "Its name in what signatures cover, as devices have it built in; fixed by the product's first key",
+  }),
+  requireSignature: z.boolean().openapi({ description: 'No unsigned package goes out' }),
 }
+
+/** By default the product's name. */
+export const signingNameOf = ({ signingName, name }: Pick<Product, 'signingName' | 'name'>) =>
+  signingName ?? Array.from(name).slice(0, MAX_SIGNING_NAME).join('').replace(/ +$/, '')
 
 export const newProductBody = z.strictObject({
   name: fields.name,
@@ -30,6 +40,8 @@ export const newProductBody = z.strictObject({
   defaultModuleParam: fields.defaultModuleParam.optional(),
   notifyCancel: fields.notifyCancel.default(false),
   downloads: fields.downloads.default(null),
+  signingName: fields.signingName.optional(),
+  requireSignature: fields.requireSignature.default(false),
 })
 
 /** Null clears `description`, `defaultModuleParam` or `downloads`. */
@@ -47,6 +59,7 @@ export const productAnswer = z
 
 export const toProductAnswer = ({ tenantId: _, frozenAt, createdAt, ...product }: Product) => ({
   ...product,
+  signingName: signingNameOf(product),
   frozen: frozenAt !== null,
   frozenAt: iso(frozenAt),
   createdAt: iso(createdAt),

@@ -1,6 +1,6 @@
 import { createRoute } from '@hono/zod-openapi'
 import { auditDone } from '../audit/audit.ts'
-import { requireRole, tenantOf } from '../auth/middleware.ts'
+import { admits, requireRole, tenantOf } from '../auth/middleware.ts'
 import type { Env } from '../common/env.ts'
 import { AppError, conflict, notFound } from '../common/errors.ts'
 import { newId } from '../common/ids.ts'
@@ -19,6 +19,7 @@ import {
 import { linksFault } from '../links/linker.ts'
 import { inEnglish } from '../reasons/reason.ts'
 import { unfreezeTasksOfProduct } from '../tasks/api/tell-tasks.ts'
+import { changeProduct } from './change-product.ts'
 import { freezeProduct } from './freeze-product.ts'
 import {
   newProductBody,
@@ -27,14 +28,7 @@ import {
   productChangesBody,
   toProductAnswer,
 } from './product.ts'
-import {
-  deleteUnusedProduct,
-  findProduct,
-  insertProduct,
-  listProducts,
-  setFrozen,
-  updateProduct,
-} from './store.ts'
+import { deleteUnusedProduct, findProduct, insertProduct, listProducts, setFrozen } from './store.ts'
 
 const RETRY_AFTER_SECONDS = 1
 
@@ -64,7 +58,12 @@ export const productRoutes = createRouter()
       responses: { 201: json(productAnswer, 'The new product'), ...problems },
     }),
     async (c) => {
-      const { description = null, defaultModuleParam = null, ...body } = c.req.valid('json')
+      const {
+        description = null,
+        defaultModuleParam = null,
+        signingName = null,
+        ...body
+      } = c.req.valid('json')
       assertDownloadsPossible(c.env, body.downloads)
       const product: Product = {
         id: newId('prd'),
@@ -72,6 +71,7 @@ export const productRoutes = createRouter()
         ...body,
         description,
         defaultModuleParam,
+        signingName,
         frozenAt: null,
         createdAt: Date.now(),
       }
@@ -109,22 +109,16 @@ export const productRoutes = createRouter()
       ...writes,
       ...one,
       method: 'patch',
+      description: 'Only an admin changes `signingName` and `requireSignature`.',
       request: { params: idParam, body: jsonBody(productChangesBody) },
       responses: { 200: json(productAnswer, 'The product as it is now'), ...problems },
     }),
     async (c) => {
-      const { id } = c.req.valid('param')
+      const ref = { tenantId: tenantOf(c), productId: c.req.valid('param').id }
       const changes = c.req.valid('json')
       assertDownloadsPossible(c.env, changes.downloads)
-      const db = openDb(c.env.DB)
-      const product = await updateProduct(db, tenantOf(c), id, changes)
-      if (!product && (await findProduct(db, tenantOf(c), id))) {
-        throw conflict(
-          'product.topics_taken',
-          "Other devices of the shared bridge have numbers of this product's devices as their topics.",
-        )
-      }
-      return c.json(answerOr404(product), 200)
+      const isAdmin = admits('admin', c.var.principal.role)
+      return c.json(toProductAnswer(await changeProduct(c.env, openDb(c.env.DB), ref, changes, isAdmin)), 200)
     },
   )
   .openapi(

@@ -1,11 +1,21 @@
-import { and, asc, eq, exists, gt, not, sql } from 'drizzle-orm'
+import { and, asc, eq, exists, gt, not, notExists, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
-import { devices, packages, products, tasks } from '../db/schema.ts'
+import { devices, packages, products, signingKeys, tasks } from '../db/schema.ts'
 import { numberIsTaken } from '../hub/scope.ts'
 import type { Product } from './product.ts'
 
 export type ProductChanges = Partial<
-  Pick<Product, 'name' | 'description' | 'bridge' | 'defaultModuleParam' | 'notifyCancel' | 'downloads'>
+  Pick<
+    Product,
+    | 'name'
+    | 'description'
+    | 'bridge'
+    | 'defaultModuleParam'
+    | 'notifyCancel'
+    | 'downloads'
+    | 'signingName'
+    | 'requireSignature'
+  >
 >
 
 const isProduct = (tenantId: string, id: string) => and(eq(products.id, id), eq(products.tenantId, tenantId))
@@ -25,8 +35,7 @@ export const listProducts = (db: Db, tenantId: string, limit: number, cursor = '
     .limit(limit + 1)
 
 /**
- * Returns the changed product; undefined if the tenant has no product of this id, or if other tenants' devices have
- * numbers of its devices as their topics on the new bridge.
+ * Returns the changed product; undefined if the tenant has no product of this id or `whyUnchanged` has another cause.
  */
 export async function updateProduct(
   db: Db,
@@ -35,17 +44,42 @@ export async function updateProduct(
   changes: ProductChanges,
 ): Promise<Product | undefined> {
   if (Object.values(changes).every((value) => value === undefined)) return findProduct(db, tenantId, id)
-  const { bridge } = changes
+  const { bridge, signingName } = changes
   return db
     .update(products)
     .set(changes)
-    .where(and(isProduct(tenantId, id), bridge === undefined ? undefined : isFreeOn(bridge)))
+    .where(
+      and(
+        isProduct(tenantId, id),
+        bridge === undefined ? undefined : isFreeOn(bridge),
+        signingName === undefined ? undefined : not(uses(db, signingKeys)),
+      ),
+    )
     .returning()
     .get()
 }
 
+/**
+ * Why `updateProduct` changed nothing: the product is gone, other tenants' devices have numbers of its devices as their
+ * topics on the new bridge, or its signing name is fixed by a key, also by a retired one.
+ */
+export async function whyUnchanged(
+  db: Db,
+  tenantId: string,
+  id: string,
+  { bridge }: ProductChanges,
+): Promise<'not found' | 'topics taken' | 'signing name fixed'> {
+  const found = await db
+    .select({ isFree: bridge === undefined ? sql<number>`1` : isFreeOn(bridge) })
+    .from(products)
+    .where(isProduct(tenantId, id))
+    .get()
+  if (!found) return 'not found'
+  return found.isFree ? 'signing name fixed' : 'topics taken'
+}
+
 /** Whether the product may be on this bridge: it is there already, or no number of its devices is taken there. */
-const isFreeOn = (bridge: string) => sql`(${products.bridge} = ${bridge} OR NOT EXISTS (
+const isFreeOn = (bridge: string) => sql<number>`(${products.bridge} = ${bridge} OR NOT EXISTS (
   SELECT 1 FROM devices d CROSS JOIN (SELECT ${products.tenantId} AS tenant_id, ${bridge} AS bridge) p
   WHERE d.product_id = ${products.id} AND ${sql.raw(numberIsTaken('d.number'))}))`
 
@@ -63,21 +97,35 @@ export const setFrozen = (
     .returning()
     .get()
 
+/** Has the product rows in this table? */
+const uses = (db: Db, table: typeof devices | typeof packages | typeof tasks | typeof signingKeys) =>
+  exists(db.select({ one: sql`1` }).from(table).where(eq(table.productId, products.id)))
+
 /**
- * Deletes a product without devices, packages and tasks; one statement, so that none can be created between check and
- * delete.
+ * Deletes a product without devices, packages and tasks, and its keys; one statement, so that none can be created between
+ * check and delete.
  */
 export async function deleteUnusedProduct(
   db: Db,
   tenantId: string,
   id: string,
 ): Promise<'deleted' | 'in use' | 'not found'> {
-  const usedIn = (table: typeof devices | typeof packages | typeof tasks) =>
-    exists(db.select({ one: sql`1` }).from(table).where(eq(table.productId, products.id)))
-  const deleted = await db
-    .delete(products)
-    .where(and(isProduct(tenantId, id), not(usedIn(devices)), not(usedIn(packages)), not(usedIn(tasks))))
-    .returning({ id: products.id })
+  const isUnused = and(not(uses(db, devices)), not(uses(db, packages)), not(uses(db, tasks)))
+  const [deleted] = await db.batch([
+    db
+      .delete(products)
+      .where(and(isProduct(tenantId, id), isUnused))
+      .returning({ id: products.id }),
+    db
+      .delete(signingKeys)
+      .where(
+        and(
+          eq(signingKeys.productId, id),
+          eq(signingKeys.tenantId, tenantId),
+          notExists(db.select({ one: sql`1` }).from(products).where(eq(products.id, id))),
+        ),
+      ),
+  ])
   if (deleted.length > 0) return 'deleted'
   return (await findProduct(db, tenantId, id)) ? 'in use' : 'not found'
 }

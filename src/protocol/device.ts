@@ -4,6 +4,7 @@
  */
 
 import { ExactNumber, readDeviceJson, trim } from './device-json.ts'
+import type { PackageSignature } from './firmware-signature.ts'
 
 /** The shape of tokens and usernames, and of device numbers that can be a topic level. */
 export const TOPIC_NAME = /^[A-Za-z0-9_-]{1,64}$/
@@ -223,6 +224,8 @@ export interface NoticePackage {
   module: string
   isDiff: boolean
   extData: Record<string, unknown> | null
+  /** Null if it is not signed; absent in tasks of earlier releases. */
+  signature?: PackageSignature | null
 }
 
 export interface Notice {
@@ -237,6 +240,10 @@ export interface Notice {
     module?: string
     isDiff?: 1
     extData?: Record<string, unknown>
+    /** Ed25519 in base64 (src/protocol/README.md#signed-firmware). */
+    digestsign?: string
+    signKeyId?: string
+    signCounter?: number
   }
 }
 
@@ -248,7 +255,7 @@ export function buildNotice(
   defaultModuleParam: string | null,
 ): Notice {
   const module = pkg.module === DEFAULT_MODULE ? defaultModuleParam : pkg.module
-  const { version, size, signMethod, sign, extData } = pkg
+  const { version, size, signMethod, sign, extData, signature } = pkg
   return {
     id: formatNoticeId(noticeId),
     code: 200,
@@ -261,6 +268,8 @@ export function buildNotice(
       ...(module !== null && { module }),
       ...(pkg.isDiff && { isDiff: 1 as const }),
       ...(extData !== null && Object.keys(extData).length > 0 && { extData }),
+      ...(signature && { digestsign: signature.value, signKeyId: signature.keyId }),
+      ...(signature && signature.counter > 0 && { signCounter: signature.counter }),
     },
   }
 }

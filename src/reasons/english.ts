@@ -26,6 +26,10 @@ export const REASONS = {
   day_fri: 'Friday',
   day_sat: 'Saturday',
   product_frozen: 'the product is frozen',
+  signature_missing: 'package {packageId} ({version}) has no signature, and its product requires one',
+  signature_key_retired:
+    'package {packageId} ({version}) is signed with {keyId}, which is none of the keys of its product any more',
+  signature_wrong: 'the signature of package {packageId} ({version}) does not fit it',
   no_bridge_credit: 'its bridge is away or busy',
   broker_unreachable: 'its bridge cannot reach the broker',
   no_signing_key: 'downloads through the Worker need the secret DOWNLOAD_SIGNING_KEY',

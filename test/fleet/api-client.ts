@@ -2,10 +2,12 @@ import type { z } from 'zod'
 import type { deviceItem } from '../../src/devices/device.ts'
 import type { packageAnswer } from '../../src/packages/package.ts'
 import type { productAnswer } from '../../src/products/product.ts'
+import type { signingKeyAnswer } from '../../src/signing/signing-key.ts'
 import type { DevicePage, TaskView } from '../../src/tasks/object/task-view.ts'
 
 type Product = z.infer<typeof productAnswer>
 type Package = z.infer<typeof packageAnswer>
+type SigningKey = z.infer<typeof signingKeyAnswer>
 type DeviceItem = z.infer<typeof deviceItem>
 interface List<T> {
   items: T[]
@@ -92,15 +94,23 @@ export function createApi(options: {
   return {
     call,
     products: () => all<Product>('/api/v1/products'),
-    createProduct: (product: { name: string; description?: string }) =>
+    createProduct: (product: { name: string; description?: string; requireSignature?: boolean }) =>
       call<Product>('POST', '/api/v1/products', product),
+    signingKeys: (productId: string) => all<SigningKey>(`/api/v1/products/${productId}/signing-keys`),
+    addSigningKey: (productId: string, name: string, publicKey: string) =>
+      call<SigningKey>('POST', `/api/v1/products/${productId}/signing-keys`, { name, publicKey }),
     /** `csv` begins with a header: `number,name,access_token,tags`. */
     importDevices: (productId: string, csv: string) =>
       call<ImportResult>('POST', `/api/v1/devices/import?productId=${productId}`, csv, 'text/csv'),
     devices: (query: string) => call<List<DeviceItem>>('GET', `/api/v1/devices?${query}`),
     packages: (productId: string) => all<Package>(`/api/v1/packages?productId=${productId}`),
-    createPackage: (pkg: { productId: string; name: string; version: string; module?: string }) =>
-      call<Package>('POST', '/api/v1/packages', pkg),
+    createPackage: (pkg: {
+      productId: string
+      name: string
+      version: string
+      module?: string
+      signature?: { keyId: string; value: string }
+    }) => call<Package>('POST', '/api/v1/packages', pkg),
     uploadFile: (packageId: string, filename: string, bytes: Uint8Array<ArrayBuffer>) =>
       call<Package>(
         'PUT',

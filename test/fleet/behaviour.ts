@@ -1,4 +1,5 @@
 import { createRandom, shuffled } from './random.ts'
+import type { Trust } from './verify.ts'
 
 /** How a fleet behaves. Shares are parts of the fleet from 0 to 1, times are in ms. */
 export interface Behaviour {
@@ -49,6 +50,8 @@ export interface Behaviour {
   bytesPerSecond: number
   /** Bytes for each request of a download; 0 asks for the whole file. */
   chunkBytes: number
+  /** By which devices know their maker; they install nothing else. Null: they install what fits its digest. */
+  trust: Trust | null
 }
 
 export const DEFAULT_BEHAVIOUR: Behaviour = {
@@ -74,6 +77,7 @@ export const DEFAULT_BEHAVIOUR: Behaviour = {
   download: true,
   bytesPerSecond: 0,
   chunkBytes: 0,
+  trust: null,
 }
 
 /** How a device's upgrade ends; a number is the failure that it reports. */

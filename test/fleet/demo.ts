@@ -8,7 +8,9 @@ import { makeFirmware } from './firmware.ts'
 import { type Fleet, startFleet } from './fleet.ts'
 import { identitiesOf, toCsv } from './identities.ts'
 import { interruptSignal } from './interrupt.ts'
+import { ensureMaker } from './maker.ts'
 import { connectApi, findTarget } from './target.ts'
+import type { Trust } from './verify.ts'
 import { watchTask } from './watch.ts'
 
 // `npm run demo` plays one upgrade, from a new product to the report, and shows the API call of each step.
@@ -29,7 +31,7 @@ const HELP = `Shows one upgrade against a running \`npm start\`: ${DEVICES} simu
 
   --url URL   the API (default: http://127.0.0.1:$PORT or :8787)
   --mqtt URL  the broker (default: mqtt://127.0.0.1:$MQTT_PORT or :1883)
-  --key KEY   an operator’s key (default: $ADMIN_KEY, or that of .dev.vars)
+  --key KEY   an admin’s key (default: $ADMIN_KEY, or that of .dev.vars)
   --help      print this`
 
 /** Incidents by index of the device; the others upgrade without trouble. */
@@ -73,26 +75,36 @@ async function untilReported(api: Api, productId: string, count: number, signal:
 async function prepare(
   api: Api,
   key: string,
-): Promise<{ packageId: string; productId: string; devices: DeviceIdentity[] }> {
-  say('A product: a kind of device.')
+): Promise<{ packageId: string; productId: string; devices: DeviceIdentity[]; trust: Trust }> {
+  say('A product: a kind of device. Its firmware must be signed.')
   const at = new Date().toISOString().slice(0, 19)
-  const product = await api.createProduct({ name: `Demo ${at}` })
+  const product = await api.createProduct({ name: `Demo ${at}`, requireSignature: true })
   console.log(`     → ${product.id}`)
+
+  say(
+    "The public half of the maker's key. The devices have it built in, too; the private half stays with the maker.",
+  )
+  const maker = await ensureMaker(api, product, key)
+  console.log(`     → ${maker.keyId}`)
 
   say(`${DEVICES} devices of it, as a CSV file. A device's AccessToken is what it connects with.`)
   const devices = identitiesOf(DEVICES, product.id, key)
   const { created } = await api.importDevices(product.id, toCsv(devices))
   console.log(`     → ${created} created`)
 
-  say(`A package: firmware ${NEW_VERSION}, first what it is, then its file.`)
+  say(`A package: firmware ${NEW_VERSION}, first what it is, with the maker's signature, then its file.`)
+  const file = makeFirmware(NEW_VERSION, FIRMWARE_BYTES)
   const draft = await api.createPackage({
     productId: product.id,
     name: `Demo firmware ${NEW_VERSION}`,
     version: NEW_VERSION,
+    signature: maker.sign(NEW_VERSION, 'default', file),
   })
-  const pkg = await api.uploadFile(draft.id, 'demo.bin', makeFirmware(NEW_VERSION, FIRMWARE_BYTES))
-  console.log(`     → ${pkg.state}, ${pkg.size} bytes, ${pkg.signMethod} ${pkg.sign?.slice(0, 16)}…`)
-  return { packageId: pkg.id, productId: product.id, devices }
+  const pkg = await api.uploadFile(draft.id, 'demo.bin', file)
+  console.log(
+    `     → ${pkg.state}, ${pkg.size} bytes, ${pkg.signMethod} ${pkg.sign?.slice(0, 16)}…, signature verified`,
+  )
+  return { packageId: pkg.id, productId: product.id, devices, trust: maker.trust }
 }
 
 async function follow(api: Api, taskId: string, fleet: Fleet, signal: AbortSignal): Promise<void> {
@@ -103,7 +115,7 @@ async function follow(api: Api, taskId: string, fleet: Fleet, signal: AbortSigna
 }
 
 async function demo(api: Api, key: string, mqttUrl: string, signal: AbortSignal): Promise<void> {
-  const { packageId, productId, devices } = await prepare(api, key)
+  const { packageId, productId, devices, trust } = await prepare(api, key)
 
   say(`The devices switch on: each connects to ${mqttUrl}, subscribes to ota/device/inform/{AccessToken}`)
   console.log(
@@ -112,7 +124,7 @@ async function demo(api: Api, key: string, mqttUrl: string, signal: AbortSignal)
   const fleet = startFleet({
     mqttUrl,
     devices,
-    behaviour: { version: OLD_VERSION, stepMs: STEP_MS, fateTimes: 1 },
+    behaviour: { version: OLD_VERSION, stepMs: STEP_MS, fateTimes: 1, trust },
     plan: (_device, index) => INCIDENTS[index] ?? {},
   })
   try {
@@ -130,7 +142,7 @@ async function demo(api: Api, key: string, mqttUrl: string, signal: AbortSignal)
     })
     console.log(`     → ${task.id}`)
 
-    say('Each device gets its notice, downloads, checks the digest, and reports its progress.')
+    say('Each device gets its notice, downloads, checks digest and signature, and reports its progress.')
     await follow(api, task.id, fleet, signal)
 
     say('Two had trouble, as planned:')

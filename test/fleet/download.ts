@@ -41,13 +41,20 @@ export interface DownloadOptions extends Persistence {
   stats: StatsKeeper
 }
 
+/** Digests of a file in lower-case hex. */
+export interface FileDigests {
+  /** By the notice's `signMethod`. */
+  sign: string
+  sha256: string
+}
+
 /**
- * Downloads the file and returns its digest in lower-case hex; the file is not kept. After a broken connection it
- * resumes with `Range` and checks that the file is still the same. Throws an UpgradeFault if it cannot go on.
+ * Downloads the file and returns its digests; the file is not kept. After a broken connection it resumes with `Range`
+ * and checks that the file is still the same. Throws an UpgradeFault if it cannot go on.
  */
-export async function downloadDigest(options: DownloadOptions): Promise<string> {
+export async function downloadDigests(options: DownloadOptions): Promise<FileDigests> {
   const { size, signal, stats } = options
-  const hash = createHash(ALGORITHMS[options.signMethod])
+  const hashes = [createHash(ALGORITHMS[options.signMethod]), createHash('sha256')] as const
   let { cutAt } = options
   let offset = 0
   let etag: string | undefined
@@ -57,7 +64,7 @@ export async function downloadDigest(options: DownloadOptions): Promise<string> 
     for await (const bytes of body) {
       const cut = cutAt !== undefined && offset + bytes.byteLength >= cutAt
       const piece = cut ? bytes.subarray(0, cutAt! - offset) : bytes
-      hash.update(piece)
+      for (const hash of hashes) hash.update(piece)
       offset += piece.byteLength
       stats.counts.downloadedBytes += piece.byteLength
       if (offset > size) throw downloadFault(`more than the ${size} bytes that were promised`)
@@ -75,7 +82,8 @@ export async function downloadDigest(options: DownloadOptions): Promise<string> 
   while (offset < size) {
     await persist(options, () => offset, requestNext)
   }
-  return hash.digest('hex')
+  const [sign, sha256] = hashes.map((hash) => hash.digest('hex')) as [string, string]
+  return { sign, sha256 }
 
   async function requestNext(): Promise<void> {
     if (offset === size) return // the network broke right after the last byte

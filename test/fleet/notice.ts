@@ -13,6 +13,15 @@ const notice = z.strictObject({
     module: z.string().min(1).optional(),
     isDiff: z.literal(1).optional(),
     extData: z.record(z.string(), z.unknown()).optional(),
+    digestsign: z
+      .string()
+      .regex(/^[A-Za-z0-9+/]{86}==$/)
+      .optional(),
+    signKeyId: z
+      .string()
+      .regex(/^sgk_\w+$/)
+      .optional(),
+    signCounter: z.int().positive().optional(),
   }),
 })
 

@@ -19,6 +19,7 @@ const OPTIONS = {
   version: { value: 'V', default: 'v1.0.0', help: 'the version before the upgrade' },
   to: { value: 'V', default: 'v1.1.0', help: 'the version to upgrade to' },
   size: { value: 'BYTES', default: '256KB', help: 'size of the generated package' },
+  sign: { help: 'sign the package, and have devices install nothing else (takes an admin’s key)' },
   'no-task': { help: 'only play the devices, until Ctrl-C; create tasks yourself' },
   topics: {
     value: 'FAMILY',
@@ -62,6 +63,7 @@ export interface SimulateOptions {
   to: string
   size: number
   withTask: boolean
+  sign: boolean
   seed: number
   maxConnects: number
   maxDownloads: number
@@ -125,6 +127,7 @@ export function readOptions(args: string[]): SimulateOptions | undefined {
     to: text('to')!,
     size: read('size', readBytes)!,
     withTask: !isSet('no-task'),
+    sign: isSet('sign'),
     seed: count('seed'),
     maxConnects: count('connects'),
     maxDownloads: count('downloads'),

@@ -2,9 +2,13 @@ import type { Api } from './api-client.ts'
 import type { DeviceIdentity } from './device.ts'
 import { makeFirmware } from './firmware.ts'
 import { toCsv } from './identities.ts'
+import type { Maker } from './maker.ts'
 
 /** Returns the product of this name; creates it if there is none. */
-export async function ensureProduct(api: Api, name: string): Promise<{ id: string; name: string }> {
+export async function ensureProduct(
+  api: Api,
+  name: string,
+): Promise<{ id: string; name: string; signingName: string }> {
   for await (const product of api.products()) if (product.name === name) return product
   return api.createProduct({ name, description: 'Simulated devices' })
 }
@@ -21,19 +25,37 @@ export async function importFleet(
   return { created, updated }
 }
 
-/** Returns a ready package of this version; creates and uploads it if the product has none. */
-export async function ensurePackage(
-  api: Api,
-  wanted: { productId: string; version: string; module: string; size: number },
-): Promise<{ id: string }> {
-  const { productId, version, module, size } = wanted
-  for await (const pkg of api.packages(productId)) {
-    const isWanted = pkg.version === version && pkg.module === module && pkg.kind === 'full'
-    if (isWanted) return pkg.state === 'ready' ? pkg : upload(api, pkg.id, version, size)
-  }
-  const pkg = await api.createPackage({ productId, name: `Firmware ${version}`, version, module })
-  return upload(api, pkg.id, version, size)
+interface WantedPackage {
+  productId: string
+  version: string
+  module: string
+  /** In bytes. */
+  size: number
 }
 
-const upload = (api: Api, packageId: string, version: string, size: number) =>
-  api.uploadFile(packageId, `firmware-${version}.bin`, makeFirmware(version, size))
+/**
+ * Returns a ready package of this version, signed if there is a maker; creates and uploads it if the product has none.
+ * Throws if the product has one that the maker did not sign.
+ */
+export async function ensurePackage(api: Api, wanted: WantedPackage, maker?: Maker): Promise<{ id: string }> {
+  const { productId, version, module, size } = wanted
+  const file = makeFirmware(version, size)
+  const upload = (id: string) => api.uploadFile(id, `firmware-${version}.bin`, file)
+  for await (const pkg of api.packages(productId)) {
+    const isWanted = pkg.version === version && pkg.module === module && pkg.kind === 'full'
+    if (!isWanted) continue
+    if (maker && pkg.signature?.keyId !== maker.keyId) {
+      throw new Error(`The package of ${version} is there without this signature: choose another version.`)
+    }
+    return pkg.state === 'ready' ? pkg : upload(pkg.id)
+  }
+  const signature = maker?.sign(version, module, file)
+  const pkg = await api.createPackage({
+    productId,
+    name: `Firmware ${version}`,
+    version,
+    module,
+    ...(signature && { signature }),
+  })
+  return upload(pkg.id)
+}

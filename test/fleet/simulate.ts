@@ -5,6 +5,7 @@ import { createDisplay, type Display, inOneLine, number, seconds } from './displ
 import { type Fleet, startFleet } from './fleet.ts'
 import { identitiesOf } from './identities.ts'
 import { interruptSignal } from './interrupt.ts'
+import { ensureMaker } from './maker.ts'
 import { helpText, readOptions, type SimulateOptions } from './options.ts'
 import { ensurePackage, ensureProduct, importFleet } from './setup.ts'
 import { connectApi, findTarget } from './target.ts'
@@ -100,14 +101,14 @@ async function simulate(options: SimulateOptions, signal: AbortSignal): Promise<
   )
   const { behaviour, seed, maxConnects, maxDownloads } = options
   const module = behaviour.module!
-  const pkg = options.withTask
-    ? await ensurePackage(api, { productId: product.id, version: options.to, module, size: options.size })
-    : undefined
+  const maker = options.sign ? await ensureMaker(api, product, target.key) : undefined
+  const wanted = { productId: product.id, version: options.to, module, size: options.size }
+  const pkg = options.withTask ? await ensurePackage(api, wanted, maker) : undefined
 
   const fleet = startFleet({
     mqttUrl: target.mqttUrl,
     devices,
-    behaviour,
+    behaviour: { ...behaviour, trust: maker?.trust ?? null },
     seed,
     maxConnects,
     maxDownloads,

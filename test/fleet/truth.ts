@@ -9,6 +9,8 @@ export interface DeviceTruth {
   detail: string | null
   /** The version that runs. */
   version: string
+  /** Its security counter. */
+  counter: number
   /** The version of the present or last upgrade. */
   targetVersion: string | null
   /** How many upgrades the device has begun. */
@@ -25,6 +27,7 @@ export const newTruth = (version: string): DeviceTruth => ({
   step: null,
   detail: null,
   version,
+  counter: 0,
   targetVersion: null,
   attempts: 0,
   notices: 0,

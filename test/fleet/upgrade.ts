@@ -1,12 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Behaviour, DevicePlan } from './behaviour.ts'
-import { checkLink, downloadDigest } from './download.ts'
+import { checkLink, downloadDigests, type FileDigests } from './download.ts'
 import { ConnectionLost, UpgradeFault } from './fault.ts'
 import type { Gate, Link } from './link.ts'
 import type { ReceivedNotice } from './notice.ts'
 import type { StatsKeeper } from './stats.ts'
 import type { DeviceTopics } from './topics.ts'
 import type { DeviceState, DeviceTruth } from './truth.ts'
+import { verifyFirmware } from './verify.ts'
 
 export interface Upgrade {
   notice: ReceivedNotice
@@ -40,7 +41,8 @@ export async function runUpgrade(upgrade: Upgrade): Promise<DeviceState> {
   const { truth, plan } = upgrade
   try {
     await install(upgrade)
-    if (plan.fate !== 'rollBack') truth.version = upgrade.notice.params.version
+    const { version, signCounter = 0 } = upgrade.notice.params
+    if (plan.fate !== 'rollBack') Object.assign(truth, { version, counter: signCounter })
     await upgrade.link.reboot()
     await upgrade.reportVersion()
     return plan.fate === 'rollBack' ? 'rolledBack' : 'success'
@@ -55,19 +57,22 @@ export async function runUpgrade(upgrade: Upgrade): Promise<DeviceState> {
 }
 
 async function install(upgrade: Upgrade): Promise<void> {
-  const { sign } = upgrade.notice.params
+  const { notice, truth } = upgrade
+  const { sign, size } = notice.params
+  const { download: downloads, module, trust } = upgrade.behaviour
   const reach = createProgress(upgrade)
-  const digest = upgrade.behaviour.download ? await download(upgrade, reach) : await look(upgrade)
+  const digests = downloads ? await download(upgrade, reach) : await look(upgrade)
   await reach(DOWNLOADED)
-  if (digest !== sign) throw new UpgradeFault(-3, 'another digest than the notice has')
+  if (digests.sign !== sign) throw new UpgradeFault(-3, 'another digest than the notice has')
+  if (trust) await verifyFirmware(trust, notice, { ...truth, module }, { size, sha256: digests.sha256 })
   if (upgrade.plan.fate === -3) throw new UpgradeFault(-3, 'signature refused')
   await reach(DONE)
 }
 
-function download(upgrade: Upgrade, reach: (percent: number) => Promise<void>): Promise<string> {
+function download(upgrade: Upgrade, reach: (percent: number) => Promise<void>): Promise<FileDigests> {
   const { behaviour, plan } = upgrade
   const { size, signMethod } = upgrade.notice.params
-  return downloadDigest({
+  return downloadDigests({
     ...requestOptions(upgrade),
     signMethod,
     chunkBytes: behaviour.chunkBytes,
@@ -77,10 +82,11 @@ function download(upgrade: Upgrade, reach: (percent: number) => Promise<void>): 
   })
 }
 
-/** Checks the link instead of downloading, and returns the digest of the notice unchecked. */
-async function look(upgrade: Upgrade): Promise<string> {
+/** Checks the link instead of downloading, and returns the digest of the notice unchecked; from MD5 nothing follows. */
+async function look(upgrade: Upgrade): Promise<FileDigests> {
   await checkLink(requestOptions(upgrade))
-  return upgrade.notice.params.sign
+  const { sign, signMethod } = upgrade.notice.params
+  return { sign, sha256: signMethod === 'SHA256' ? sign : '' }
 }
 
 const requestOptions = ({ notice, url, link, downloadGate, truth, stats, signal }: Upgrade) => ({

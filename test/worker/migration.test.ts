@@ -383,3 +383,31 @@ it('messages that the hub had rejected are kept', async () => {
   expect((await admin.call('GET', path)).body).toEqual(body)
   await expectSound()
 })
+
+it('packages of before have the SHA-256 that they are known to have, and are not signed', async () => {
+  const { admin } = await openPreviousRelease()
+  const { items } = (await admin.call('GET', '/api/v1/packages?limit=200')).body
+  expect(items.length).toBeGreaterThan(0)
+  for (const { sign, signMethod, sha256, signature, securityCounter } of items) {
+    expect(sha256).toBe(signMethod === 'SHA256' ? sign : null)
+    expect({ signature, securityCounter }).toEqual({ signature: null, securityCounter: 0 })
+  }
+})
+
+it('a task of before stops where a signature is required now, says why, and goes on where it is not', async () => {
+  const { admin, productId, devices, tasks, bridge, push, wait, expectSound } = await openPreviousRelease()
+  const requires = (requireSignature: boolean) =>
+    admin.call('PATCH', `/api/v1/products/${productId}`, { requireSignature })
+  expect((await requires(true)).body).toMatchObject({
+    requireSignature: true,
+    signingName: expect.any(String),
+  })
+  await bridge.post([reports(devices.pushed, 'v1')])
+  await wait(LEASE)
+  // A cancellation is no upgrade: it still goes out.
+  expect(bridge.frames.filter(({ payload }) => JSON.parse(payload).code === 200)).toEqual([])
+  expect((await tasks.waves.device(devices.pushed)).waitingFor).toMatch(/has no signature/)
+  await requires(false)
+  await push(devices.pushed)
+  await expectSound()
+})

@@ -6,8 +6,9 @@ import { $ } from './dom.client.js'
 const DIRECT_BYTES = 100 * 1024 * 1024
 const PART_TRIES = 5
 
-/** Uploads a file to the package at `path` of the API, in one piece or in parts. */
+/** Uploads a file, and before it the signature if there is one, to the package at `path` of the API. */
 export async function upload(form, path, file) {
+  await sign(form, path)
   const bar = $('progress', form)
   bar.hidden = false
   bar.max = file.size
@@ -29,6 +30,12 @@ export async function upload(form, path, file) {
   }
   await call('POST', `${place}/complete`)
   localStorage.removeItem(noteName(path))
+}
+
+async function sign(form, path) {
+  const keyId = $('[data-signing-key]', form)?.value
+  const value = $('[data-signature]', form)?.value.trim()
+  if (keyId || value) await call('PUT', `${path}/signature`, { keyId, value })
 }
 
 /** The name under which `localStorage` keeps a package's open upload, and which file it is of. */

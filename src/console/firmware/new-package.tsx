@@ -1,11 +1,18 @@
 import type { FC } from 'hono/jsx'
 import type { Product } from '../../products/product.ts'
+import { MAX_COUNTER } from '../../protocol/firmware-signature.ts'
 import { usePage } from '../layout/page.tsx'
 import { Dialog, DialogEnd, Field } from '../layout/parts.tsx'
 import { ProductChoice } from '../products/product-choice.tsx'
-import { FileFields } from './file-fields.tsx'
+import { FileFields, type KeyChoice } from './file-fields.tsx'
 
-export const NewPackage: FC<{ products: Product[]; chosen: string | undefined }> = ({ products, chosen }) => {
+interface Props {
+  products: Product[]
+  chosen: string | undefined
+  keys: KeyChoice[]
+}
+
+export const NewPackage: FC<Props> = ({ products, chosen, keys }) => {
   const { t } = usePage()
   return (
     <Dialog id="new-package" title={t('package.add')}>
@@ -43,7 +50,12 @@ export const NewPackage: FC<{ products: Product[]; chosen: string | undefined }>
             </select>
           </Field>
         </div>
-        <FileFields />
+        <FileFields keys={keys} />
+        {keys.length > 0 && (
+          <Field label={t('package.counter')} hint={t('package.counterHint')}>
+            <input name="securityCounter" type="number" min={0} max={MAX_COUNTER} step={1} value="0" />
+          </Field>
+        )}
         <Field label={t('page.description')} hint={t('page.optional')}>
           <textarea name="description" maxlength={1024} />
         </Field>

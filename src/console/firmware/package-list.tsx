@@ -5,6 +5,7 @@ import type { Product } from '../../products/product.ts'
 import { useMay, usePage } from '../layout/page.tsx'
 import { Card, Field, NextPage, Table, Time } from '../layout/parts.tsx'
 import { ProductChoice } from '../products/product-choice.tsx'
+import type { KeyChoice } from './file-fields.tsx'
 import { NewPackage } from './new-package.tsx'
 import { PackageBadge } from './package-badge.tsx'
 
@@ -16,11 +17,12 @@ interface Filter {
 interface Props {
   packages: Package[]
   products: Product[]
+  keys: KeyChoice[]
   filter: Filter
   cursor: string | null
 }
 
-export const PackageList: FC<Props> = ({ packages, products, filter, cursor }) => {
+export const PackageList: FC<Props> = ({ packages, products, keys, filter, cursor }) => {
   const { t } = usePage()
   const mayWrite = useMay('operator')
   const names = new Map(products.map(({ id, name }) => [id, name]))
@@ -85,7 +87,7 @@ export const PackageList: FC<Props> = ({ packages, products, filter, cursor }) =
         />
         <NextPage path="/firmware" query={{ ...filter }} cursor={cursor} />
       </Card>
-      {mayWrite && <NewPackage products={products} chosen={filter.productId} />}
+      {mayWrite && <NewPackage keys={keys} products={products} chosen={filter.productId} />}
     </>
   )
 }

@@ -1,6 +1,7 @@
 import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
 import type { Package } from '../../packages/package.ts'
+import type { SigningKey } from '../../signing/signing-key.ts'
 import type { TaskRow } from '../../tasks/database/tasks.ts'
 import { useMay, usePage } from '../layout/page.tsx'
 import { Card, CountsBar, Dialog, DialogEnd, NextPage, Table, TaskBadge, Time } from '../layout/parts.tsx'
@@ -12,14 +13,18 @@ interface Props {
   pkg: Package
   /** Other packages that a task of this package can send too. */
   beside: Package[]
+  /** The product's signing keys, and the one that signed this package. */
+  keys: SigningKey[]
+  signedBy: SigningKey | undefined
   tasks: TaskRow[]
   cursor: string | null
 }
 
-export const PackagePage: FC<Props> = ({ pkg, beside, tasks, cursor }) => {
+export const PackagePage: FC<Props> = ({ pkg, beside, keys, signedBy, tasks, cursor }) => {
   const { t } = usePage()
   const mayWrite = useMay('operator')
   const path = `/api/v1/packages/${pkg.id}`
+  const keysInForce = keys.filter(({ retiredAt }) => retiredAt === null)
   return (
     <>
       <div class="top">
@@ -79,6 +84,24 @@ export const PackagePage: FC<Props> = ({ pkg, beside, tasks, cursor }) => {
           <dd>
             <code>{pkg.sign ?? '–'}</code>
           </dd>
+          {pkg.signMethod === 'MD5' && pkg.sha256 !== null && (
+            <>
+              <dt>SHA256</dt>
+              <dd>
+                <code>{pkg.sha256}</code>
+              </dd>
+            </>
+          )}
+          <dt>{t('package.signature')}</dt>
+          <dd>
+            <Signature pkg={pkg} by={signedBy} />
+          </dd>
+          {pkg.signature !== null && (
+            <>
+              <dt>{t('package.counter')}</dt>
+              <dd>{pkg.securityCounter}</dd>
+            </>
+          )}
           <dt>{t('page.description')}</dt>
           <dd>{pkg.description ?? '–'}</dd>
           {pkg.extData && (
@@ -122,12 +145,33 @@ export const PackagePage: FC<Props> = ({ pkg, beside, tasks, cursor }) => {
       {mayWrite && pkg.state === 'draft' && (
         <Dialog id="upload" title={t('package.upload')}>
           <form data-upload={path}>
-            <FileFields />
+            <FileFields keys={keysInForce} />
             <DialogEnd action={t('package.upload')} />
           </form>
         </Dialog>
       )}
       {mayWrite && pkg.state === 'ready' && <NewTask pkg={pkg} beside={beside} />}
+    </>
+  )
+}
+
+/** Who signed a package, and when that was verified. */
+const Signature: FC<{ pkg: Package; by: SigningKey | undefined }> = ({ pkg, by }) => {
+  const { t } = usePage()
+  if (pkg.signature === null) return <>{t('package.unsigned')}</>
+  return (
+    <>
+      {t('package.signedBy', { name: by?.name ?? pkg.signatureKeyId ?? '–' })}{' '}
+      {by?.retiredAt != null && <span class="badge bad">{t('signing.retired')}</span>}{' '}
+      {pkg.signatureVerifiedAt === null ? (
+        <span class="quiet">{t('package.notVerified')}</span>
+      ) : (
+        <span class="quiet">
+          {t('package.verifiedAt')} <Time at={iso(pkg.signatureVerifiedAt)} />
+        </span>
+      )}
+      <br />
+      <code>{pkg.signature}</code>
     </>
   )
 }

@@ -2,11 +2,17 @@ import type { FC } from 'hono/jsx'
 import { iso } from '../../common/time.ts'
 import type { VersionShare } from '../../fleet/store.ts'
 import type { Product } from '../../products/product.ts'
+import type { SigningKey } from '../../signing/signing-key.ts'
 import { useMay, usePage } from '../layout/page.tsx'
 import { Card, Dialog, DialogEnd, ShareBar, Time } from '../layout/parts.tsx'
 import { ProductFields } from './product-fields.tsx'
+import { SigningCard } from './signing-card.tsx'
 
-export const ProductPage: FC<{ product: Product; versions: VersionShare[] }> = ({ product, versions }) => {
+export const ProductPage: FC<{ product: Product; versions: VersionShare[]; keys: SigningKey[] }> = ({
+  product,
+  versions,
+  keys,
+}) => {
   const { t } = usePage()
   const mayWrite = useMay('operator')
   const { id, name, frozenAt } = product
@@ -79,6 +85,7 @@ export const ProductPage: FC<{ product: Product; versions: VersionShare[] }> = (
           </ul>
         </Card>
       </div>
+      <SigningCard product={product} keys={keys} />
       {mayWrite && (
         <Dialog id="edit-product" title={t('page.edit')}>
           <form data-api={`PATCH ${path}`}>

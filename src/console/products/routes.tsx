@@ -4,6 +4,7 @@ import { openDb } from '../../db/client.ts'
 import { readVersions } from '../../fleet/store.ts'
 import { page } from '../../http/openapi.ts'
 import { findProduct, listProducts } from '../../products/store.ts'
+import { listNewestSigningKeys } from '../../signing/store.ts'
 import { type ConsoleEnv, render } from '../layout/page.tsx'
 import { ProductList } from './product-list.tsx'
 import { ProductPage } from './product-page.tsx'
@@ -24,8 +25,12 @@ export const productPages = new Hono<ConsoleEnv>()
   })
   .get('/products/:id', async (c) => {
     const tenantId = c.var.principal.tenantId!
-    const product = await findProduct(openDb(c.env.DB), tenantId, c.req.param('id'))
+    const db = openDb(c.env.DB)
+    const product = await findProduct(db, tenantId, c.req.param('id'))
     if (!product) throw notFound('product')
-    const versions = await readVersions(c.env.DB, tenantId, product.id, MAX_VERSIONS)
-    return render(c, product.name, <ProductPage product={product} versions={versions} />)
+    const [versions, keys] = await Promise.all([
+      readVersions(c.env.DB, tenantId, product.id, MAX_VERSIONS),
+      listNewestSigningKeys(db, { tenantId, productId: product.id }, PAGE_SIZE),
+    ])
+    return render(c, product.name, <ProductPage product={product} versions={versions} keys={keys} />)
   })

@@ -3,6 +3,9 @@ import type { Env } from '../../common/env.ts'
 import { AppError, type FieldError, invalid, notFound } from '../../common/errors.ts'
 import { openDb } from '../../db/client.ts'
 import { packages } from '../../db/schema.ts'
+import { inEnglish } from '../../reasons/reason.ts'
+import { signatureError, signatureFault, signatureOf } from '../../signing/policy.ts'
+import { readSigningPolicy } from '../../signing/store.ts'
 import type { TaskPackage } from '../rules/task.ts'
 
 type Package = typeof packages.$inferSelect
@@ -11,7 +14,8 @@ type ReadyPackage = Package & { state: 'ready'; size: number; sign: string; stor
 
 /**
  * The packages that a task names, in its order. Throws a 404 for a package that the tenant does not have, a 409 for one
- * that has no file or was recalled, and a 422 if they are not packages of one upgrade; each fault names `packageIds.N`.
+ * that has no file or was recalled, and a 422 if they are not packages of one upgrade or lack a signature; each fault
+ * names `packageIds.N`.
  */
 export async function readPackages(env: Env, tenantId: string, ids: string[]): Promise<ReadyPackage[]> {
   const db = openDb(env.DB)
@@ -37,7 +41,17 @@ export async function readPackages(env: Env, tenantId: string, ids: string[]): P
   const ready = ids.map((id) => known.get(id) as ReadyPackage)
   const faults = faultsOf(ready)
   if (faults.length > 0) throw invalid(faults)
+  await assertSigned(env, ready)
   return ready
+}
+
+/** 422 if the product's devices must not run one of the packages (src/signing/README.md). */
+async function assertSigned(env: Env, packages: readonly ReadyPackage[]): Promise<void> {
+  const policy = await readSigningPolicy(env.DB, packages[0]!.productId)
+  for (const [index, pkg] of packages.entries()) {
+    const fault = await signatureFault(toTaskPackage(pkg), policy)
+    if (fault) throw signatureError(fault, [{ path: `packageIds.${index}`, message: inEnglish(fault) }])
+  }
 }
 
 const whyNot = (state: string | undefined) =>
@@ -79,4 +93,5 @@ export const toTaskPackage = (pkg: ReadyPackage): TaskPackage => ({
   sourceVersion: sourceOf(pkg),
   extData: pkg.extData,
   storageKey: pkg.storageKey,
+  signature: signatureOf(pkg),
 })

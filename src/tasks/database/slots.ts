@@ -1,6 +1,7 @@
 import { hubOf, numberIsTopic } from '../../hub/scope.ts'
 import type { DeviceAddress, TopicFamily } from '../../protocol/device.ts'
 import type { Reason } from '../../reasons/reason.ts'
+import { signingPolicyOf } from '../../signing/store.ts'
 import type { DueDevice, Slot } from '../rules/slot.ts'
 import type { TaskSpec } from '../rules/task.ts'
 import type { UpgradeStatus, versionAfter } from '../rules/upgrade.ts'
@@ -15,6 +16,8 @@ export interface DueProduct {
   downloads: 'r2' | 'worker' | null
   notifyCancel: boolean
   hub: string
+  /** Its signing policy, as `parseSigningPolicy` reads it. */
+  signing: string
 }
 
 export interface AddressedDevice extends DueDevice {
@@ -82,7 +85,8 @@ export async function readDueDevices(
   const [products, devices, newer] = await db.batch([
     db
       .prepare(
-        `SELECT p.frozen_at, p.default_module_param, p.downloads, p.notify_cancel, ${hubOf()} AS hub
+        `SELECT p.frozen_at, p.default_module_param, p.downloads, p.notify_cancel, ${hubOf()} AS hub,
+           ${signingPolicyOf('p.id')} AS signing
          FROM products p WHERE p.id = ?1 AND p.tenant_id = ?2`,
       )
       .bind(spec.productId, spec.tenantId),
@@ -100,6 +104,7 @@ export async function readDueDevices(
     downloads: 'r2' | 'worker' | null
     notify_cancel: number
     hub: string
+    signing: string
   }[]
   const product: DueProduct | null = record
     ? {
@@ -108,6 +113,7 @@ export async function readDueDevices(
         downloads: record.downloads,
         notifyCancel: record.notify_cancel === 1,
         hub: record.hub,
+        signing: record.signing,
       }
     : null
   const frozen = product?.frozen ?? true
@@ -170,13 +176,15 @@ export interface SlotClaim {
 /**
  * Takes the slots for the task, or keeps them, with the id of the notice that is about to go out. Returns the devices
  * that it got: only free slots, if no newer task succeeded or waits there, and no notice of any module had a greater id. This is
- * the last look at the device: it is still enabled and of the product, which is not frozen, and runs what was read. The
+ * the last look at the device: it is still enabled and of the product, which is not frozen, and runs what was read; the
+ * product's keys and what it requires of signatures are still `signing`. The
  * joins keep their order, and the unary plus disables the indexes on tenant and product: each device is looked up by its id.
  */
 export async function claimSlots(
   db: D1Database,
   spec: TaskSpec,
   rank: string,
+  signing: string,
   notices: SlotClaim[],
 ): Promise<Set<string>> {
   const { results } = await db
@@ -189,6 +197,7 @@ export async function claimSlots(
          LEFT JOIN device_modules m ON m.device_id = d.id AND m.module = ?2
          LEFT JOIN upgrades u ON u.device_id = d.id AND u.module = ?2
        WHERE m.version IS j.value ->> 'version' AND ${CERTAIN} = (j.value ->> 'isCertain')
+         AND ${signingPolicyOf('?7')} = ?8
          AND NOT EXISTS (SELECT 1 FROM upgrades other WHERE other.device_id = d.id AND other.module <> ?2
            AND other.last_notice_id >= j.value ->> 'noticeId')
        ON CONFLICT (device_id, module) DO UPDATE SET
@@ -212,6 +221,7 @@ export async function claimSlots(
       rank,
       spec.targetVersion,
       spec.productId,
+      signing,
     )
     .all<{ device_id: string }>()
   return new Set(results.map((row) => row.device_id))

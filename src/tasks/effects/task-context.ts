@@ -1,5 +1,6 @@
 import type { Env } from '../../common/env.ts'
 import type { Linker } from '../../links/linker.ts'
+import type { Reason } from '../../reasons/reason.ts'
 import type { TaskSpec } from '../rules/task.ts'
 import type { TaskRun } from '../rules/task-run.ts'
 import type { TaskJournal } from '../storage/task-journal.ts'
@@ -21,6 +22,8 @@ export interface TaskContext {
   freezes: number
   /** Of the notices being prepared, the devices that said something new since: they are looked at again. */
   outdated: Set<Set<string>>
+  /** The signatures of which packages were checked, under which policy, and why nothing may be sent; null before. */
+  signatures: { checked: string; fault: Reason | null } | null
   /** The round in which devices that wait to be told something were last looked at, and where it is to go on. */
   held: { round: number; cursor: string | null } | null
   /** A long search for devices that make up for missing ones: of this wave, up to this place. */

@@ -63,7 +63,7 @@ export async function prepareNotices(
       if (choice) choices.set(device.id, choice)
     }
     // The last `await`: what is looked at from then on is what is written.
-    const claimed = await claim(task, devices, firstNoticeId, choices)
+    const claimed = await claim(task, turn.product, devices, firstNoticeId, choices)
     return noteNotices(task, turn, claimed, (id) => (outdated.has(id) ? undefined : choices.get(id)), route)
   } finally {
     task.outdated.delete(outdated)
@@ -163,6 +163,7 @@ export const lastNoticeId = (devices: AddressedDevice[]) =>
  */
 async function claim(
   task: TaskContext,
+  { signing }: DueProduct,
   devices: AddressedDevice[],
   firstNoticeId: number,
   choices: ReadonlyMap<string, Choice>,
@@ -179,6 +180,7 @@ async function claim(
     env.DB,
     spec,
     rank,
+    signing,
     wanted.map(({ device: { id: deviceId, version, isCertain }, noticeId }) => ({
       deviceId,
       noticeId,

@@ -13,6 +13,7 @@ import { decideSlot, type SlotDecision } from '../rules/slot.ts'
 import { isEnded, UNTIL_TOLD, type UpgradeEvent } from '../rules/upgrade.ts'
 import { NEXT_PAGE } from '../storage/device-row.ts'
 import { filesFault } from './package-files.ts'
+import { unsignedBecause } from './signatures.ts'
 
 const MAX_BLOCKED_MS = 15 * 60_000
 /** The hub calls when a bridge has credit again, and a product is unfrozen by a call: this is for the call that was lost. */
@@ -41,6 +42,12 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
     return null
   }
   const { product, devices: found, newerTargets } = await readDueDevices(env.DB, spec, rank, deviceIds)
+  const unsigned = product && (await unsignedBecause(task, sendable(task), product.signing))
+  if (unsigned) {
+    block(task, unsigned)
+    save()
+    return null
+  }
   const me = {
     taskId: spec.id,
     rank,

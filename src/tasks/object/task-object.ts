@@ -31,6 +31,7 @@ import {
   replaceDevices,
   resumeTask,
   type TaskChange,
+  whyUnsigned,
   yieldSlots,
 } from '../steps/operator-calls.ts'
 import { type RetryAnswer, retryDevices } from '../steps/retry.ts'
@@ -122,7 +123,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   async nextWave(): Promise<Answer<TaskView>> {
-    return this.#answered(nextWave(this.#task()))
+    return this.#answered((await whyUnsigned(this.#task())) ?? nextWave(this.#task()))
   }
 
   async retry(which: { deviceId: string } | { includeCancelled: boolean }): Promise<Answer<RetryAnswer>> {
@@ -315,6 +316,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
         link: createLinker(this.env),
         freezes: 0,
         outdated: new Set(),
+        signatures: null,
         held: null,
         behind: null,
         joinNotBefore: 0,

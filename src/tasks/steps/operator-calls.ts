@@ -1,9 +1,12 @@
-import { conflict } from '../../common/errors.ts'
-import { type Reason, reason } from '../../reasons/reason.ts'
+import { AppError } from '../../common/errors.ts'
+import { inEnglish, type Reason, reason } from '../../reasons/reason.ts'
+import { signatureCode } from '../../signing/policy.ts'
+import { readSigningText } from '../../signing/store.ts'
 import { openNextWave } from '../effects/apply-plan.ts'
 import { changeDevice, changeStored, writeDevice } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { queueCancellation } from '../notices/cancellations.ts'
+import { unsignedBecause } from '../notices/signatures.ts'
 import { sendable, unblock } from '../notices/turn.ts'
 import type { TaskPolicy, TaskSpec } from '../rules/task.ts'
 import { openWave } from '../rules/task-run.ts'
@@ -17,6 +20,8 @@ import { settleDevices } from './settle.ts'
 export interface Refusal {
   code: string
   detail: string
+  /** 409 if absent. */
+  status?: number
 }
 
 export const refuse = (code: string, detail: string): Refusal => ({ code, detail })
@@ -24,10 +29,18 @@ export const refuse = (code: string, detail: string): Refusal => ({ code, detail
 /** The result of a call to a task. */
 export type Answer<T> = { value: T } | { refused: Refusal }
 
-/** The result's value; throws a refusal as a 409. */
+/** The result's value; throws a refusal. */
 export function allowed<T>(answer: Answer<T>): T {
-  if ('refused' in answer) throw conflict(answer.refused.code, answer.refused.detail)
-  return answer.value
+  if ('value' in answer) return answer.value
+  const { status = 409, code, detail } = answer.refused
+  throw new AppError(status, code, detail)
+}
+
+/** 422 if the product's devices must not run what the task has for them, as its keys are now (src/signing/README.md). */
+export async function whyUnsigned(task: TaskContext): Promise<Refusal | null> {
+  const signing = await readSigningText(task.env.DB, task.spec.productId)
+  const fault = await unsignedBecause(task, sendable(task), signing)
+  return fault && { status: 422, code: signatureCode(fault), detail: `Not possible: ${inEnglish(fault)}.` }
 }
 
 /** Null takes a rule away. */

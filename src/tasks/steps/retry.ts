@@ -5,7 +5,7 @@ import type { TaskContext } from '../effects/task-context.ts'
 import { sendable } from '../notices/turn.ts'
 import { isRetriable, type UpgradeStatus } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
-import { type Answer, hasEnded, type Refusal, refuse } from './operator-calls.ts'
+import { type Answer, hasEnded, type Refusal, refuse, whyUnsigned } from './operator-calls.ts'
 import { settleDevices } from './settle.ts'
 
 const RETRY_PAGE_SIZE = 500
@@ -28,7 +28,7 @@ export async function retryDevices(
   which: { deviceId: string } | { includeCancelled: boolean },
 ): Promise<Answer<RetryAnswer>> {
   const { storage } = task
-  const refused = whyNoRetry(task)
+  const refused = whyNoRetry(task) ?? (await whyUnsigned(task))
   if (refused) return { refused }
   const skipped = new Map<ReasonCode, number>()
   let retried = 0

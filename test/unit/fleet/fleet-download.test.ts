@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { afterEach, expect, it } from 'vitest'
 import { createGate } from '../../../bridge/brokers/gate.ts'
-import { checkLink, type DownloadOptions, downloadDigest } from '../../fleet/download.ts'
+import { checkLink, type DownloadOptions, downloadDigests } from '../../fleet/download.ts'
 import { UpgradeFault } from '../../fleet/fault.ts'
 import { makeFirmware } from '../../fleet/firmware.ts'
 import { createStats } from '../../fleet/stats.ts'
@@ -85,10 +85,13 @@ const faultOf = async (download: Promise<unknown>) => {
   return error as UpgradeFault
 }
 
-it('a download returns the digest by the method of the notice', async () => {
+const downloadDigest = async (options: DownloadOptions) => (await downloadDigests(options)).sign
+
+it('a download returns the digest by the method of the notice, and the SHA-256 besides', async () => {
   const { url } = await serve()
   expect(await downloadDigest(optionsFor(url).options)).toBe(digest('sha256'))
-  expect(await downloadDigest(optionsFor(url, { signMethod: 'MD5' }).options)).toBe(digest('md5'))
+  const digests = await downloadDigests(optionsFor(url, { signMethod: 'MD5' }).options)
+  expect(digests).toEqual({ sign: digest('md5'), sha256: digest('sha256') })
 })
 
 it('a download with a planned cut goes on from there', async () => {

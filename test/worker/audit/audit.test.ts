@@ -85,7 +85,13 @@ it('an audit entry says who did what, when, from where and to what', async () =>
       action: 'product.create',
       target: product.id,
       address: '2001:db8::7',
-      detail: { name: 'lamp', bridge: 'default', notifyCancel: false, downloads: null },
+      detail: {
+        name: 'lamp',
+        bridge: 'default',
+        notifyCancel: false,
+        downloads: null,
+        requireSignature: false,
+      },
     },
   ])
   expect(Date.parse(items[1].at)).toBeGreaterThanOrEqual(started)

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer'
 import { expect } from 'vitest'
 import { type Client, caller, makeClient } from '../api.ts'
 import { makeLab } from '../lab.ts'
@@ -15,6 +16,15 @@ export interface Fixture {
 
 /** Of the length that the open upload announces. */
 export const FILE = 'firmware'
+
+/** A key that signs firmware: its 32 bytes in base64. */
+export async function newPublicKey(): Promise<string> {
+  const { publicKey } = (await crypto.subtle.generateKey('Ed25519', true, [
+    'sign',
+    'verify',
+  ])) as CryptoKeyPair
+  return Buffer.from((await crypto.subtle.exportKey('raw', publicKey)) as ArrayBuffer).toString('base64')
+}
 
 export async function makeFixture(): Promise<Fixture> {
   const lab = await makeLab(2)
@@ -38,6 +48,10 @@ export async function makeFixture(): Promise<Fixture> {
   const upload = await make(`/packages/${drafts[0]}/uploads`, { size: FILE.length })
   const webhook = await make('/webhooks', { url: 'https://hooks.example.com/ota', events: ['bridge.away'] })
   const key = await make('/keys', { name: 'spare', role: 'viewer' })
+  const signingKey = await make(`/products/${productId}/signing-keys`, {
+    name: 'spare',
+    publicKey: await newPublicKey(),
+  })
   const { body: packages } = await admin.call('GET', `/api/v1/packages?productId=${productId}`)
   const packageIds = packages.items.map(({ id }: { id: string }) => id)
   const devices = lab.devices.map(({ id }) => id)
@@ -68,6 +82,8 @@ export async function makeFixture(): Promise<Fixture> {
       uploadId: [upload.uploadId],
       taskId: [task.id],
       n: ['1'],
+      keyId: [signingKey.id],
+      publicKey: [await newPublicKey()],
       url: ['https://hooks.example.com/ota'],
       timeZone: ['UTC', 'Asia/Shanghai'],
       bridge: ['default'],

@@ -6,6 +6,7 @@ import { type Client, makeClient } from '../api.ts'
 import { makeLab, outcomeOf, progresses, reports } from '../lab.ts'
 import { until } from '../lab-clock.ts'
 import { readOperations } from './document.ts'
+import { newPublicKey } from './fixture.ts'
 
 /** Every list of the OpenAPI document. */
 const lists = (await readOperations()).filter(
@@ -38,6 +39,9 @@ async function makeWorld(): Promise<World> {
     await until('it ended', async () => (await outcomeOf(task, device)) !== null)
   }
   await make('/products', { name: 'second' })
+  for (const name of ['first', 'second']) {
+    await make(`/products/${productId}/signing-keys`, { name, publicKey: await newPublicKey() })
+  }
   await make('/keys', { name: 'second', role: 'viewer' })
   await make('/tenants', { name: 'another' }, root)
   const url = 'https://hooks.example.com/ota'
@@ -51,7 +55,12 @@ async function makeWorld(): Promise<World> {
   }))
   await webhookSender(env, webhookId).enqueue({ tenantId: admin.tenantId, webhookId }, events)
   expect(productId).toBeTruthy()
-  const ids: Record<string, string> = { devices: device.id, tasks: taskId, webhooks: webhookId }
+  const ids: Record<string, string> = {
+    devices: device.id,
+    tasks: taskId,
+    webhooks: webhookId,
+    products: productId,
+  }
   return {
     call: (path) => (path === '/api/v1/tenants' ? root.call : admin.call),
     at: (path) => path.replace('{id}', ids[path.split('/')[3]!] ?? ''),

@@ -44,6 +44,9 @@ it('an operator makes a draft of a package, and the API shows it', async () => {
     error: null,
     size: null,
     sign: null,
+    sha256: null,
+    securityCounter: 0,
+    signature: null,
     filename: null,
     recalledAt: null,
     createdAt: expect.stringMatching(/^\d{4}-.*Z$/),
@@ -203,8 +206,8 @@ it('a task reads only packages that are ready and of its own tenant', async () =
   expect(loaded[0]!.storageKey).toMatch(`packages/${tenant.tenantId}/${ready}/`)
 })
 
-it('the OpenAPI document has the eight paths of packages', async () => {
+it('the OpenAPI document has the nine paths of packages', async () => {
   const { call } = await makeTenantWithProduct()
   const { paths } = (await call('GET', '/openapi.json')).body
-  expect(Object.keys(paths).filter((path) => path.startsWith('/api/v1/packages'))).toHaveLength(8)
+  expect(Object.keys(paths).filter((path) => path.startsWith('/api/v1/packages'))).toHaveLength(9)
 })

@@ -15,6 +15,8 @@ it('a product can be made, shown, changed and deleted', async () => {
     defaultModuleParam: null,
     notifyCancel: false,
     downloads: null,
+    signingName: 'Lamp',
+    requireSignature: false,
     frozen: false,
     frozenAt: null,
     createdAt: expect.stringMatching(/^\d{4}-.*Z$/),
