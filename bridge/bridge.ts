@@ -4,6 +4,7 @@ import { BACKOFF_BASE_MS } from './backoff.ts'
 import { createAccess } from './brokers/access.ts'
 import type { Broker, BrokerEvents } from './brokers/broker.ts'
 import { startEmbeddedBroker } from './brokers/embedded.ts'
+import { createGuesses, type Guesses } from './brokers/guesses.ts'
 import { joinBroker } from './brokers/joined.ts'
 import { listenForPlugin } from './brokers/plugin-socket.ts'
 import { createSwitchedBroker } from './brokers/switched.ts'
@@ -18,6 +19,7 @@ import { createIntake, type Intake } from './intake.ts'
 import { createLog, type Log } from './log.ts'
 import { createHealthSources, readCounts } from './report.ts'
 import { createRole, type Role } from './role.ts'
+import { createShares, DEVICE_SHARES, type DeviceShares, type Shares } from './shares.ts'
 import { connectHub, type HubSocket } from './socket.ts'
 import { openSpool } from './spool.ts'
 import { createWorkerClock } from './up-to.ts'
@@ -52,6 +54,8 @@ const LAST_BATCH_WITHIN_MS = 2_500
 /** SPOOL_MAX_MB holds up device messages only. Presence, `sent` and `taken` may let the file grow by this factor. */
 const HARD_LIMIT = 1.5
 const HARD_LIMIT_SPARE_BYTES = 16 * 1024 * 1024
+/** Room for the largest message of a device, and some more. */
+const LEAST_SPOOL_SHARE_BYTES = 128 * 1024
 
 /**
  * Starts all parts in this process, as the active bridge of its name or as a standby. Rejects if the spool or a port
@@ -93,8 +97,20 @@ export async function startBridge(
     throw error
   })
   const workerTime = () => clock.at(performance.now())
-  const intake = createIntake(spool, { maxBytes: config.spoolMaxBytes, workerTime, log })
-  const events = spoolEvents(intake)
+  const allowed = { ...DEVICE_SHARES, ...config.shares }
+  const shares = createShares(allowed, log)
+  const intake = createIntake(spool, {
+    maxBytes: config.spoolMaxBytes,
+    maxBytesOfDevice: Math.max((config.spoolMaxBytes * allowed.spoolPercent) / 100, LEAST_SPOOL_SHARE_BYTES),
+    workerTime,
+    onShare: (username) => shares.note(username, 'spool'),
+    log,
+  })
+  shares.onOver((username, share, times) =>
+    intake.keep(username, { kind: 'limited', username, share, times }),
+  )
+  const guesses = createGuesses()
+  const events = spoolEvents(intake, shares)
 
   const reset = () => {
     intake.keep('', { kind: 'presence', event: 'reset' })
@@ -105,7 +121,18 @@ export async function startBridge(
   const broker = createSwitchedBroker(() => {
     // Must come before any event of the new broker: all sessions of the embedded broker ended with the old one.
     if (config.mqttUrl === undefined) reset()
-    return openBroker(config, timing, worker, credentials, events, reset, () => role?.sessionTakenOver(), log)
+    const limits = { allowed, shares, guesses }
+    return openBroker(
+      config,
+      timing,
+      worker,
+      credentials,
+      limits,
+      events,
+      reset,
+      () => role?.sessionTakenOver(),
+      log,
+    )
   })
   credentials.onRevoked(broker.dropSessions)
   const downlink = createDownlink({
@@ -177,6 +204,8 @@ export async function startBridge(
     broker,
     credentials,
     role,
+    shares,
+    guesses,
     maxBytes: config.spoolMaxBytes,
     workerTime,
   }
@@ -199,6 +228,7 @@ export async function startBridge(
     broker.stopAccepting()
     await downlink.settle(SETTLE_WITHIN_MS)
     await broker.close()
+    shares.close()
     if (config.mqttUrl === undefined) intake.keep('', { kind: 'presence', event: 'reset' })
     await uplink.stop(LAST_BATCH_WITHIN_MS)
     // This gives the lease back, so another bridge may take over only from here on.
@@ -244,7 +274,7 @@ const openBridgeCredentials = (
   })
 
 /** Spools what the broker hears, in the order in which it hears it. */
-function spoolEvents(intake: Intake): BrokerEvents {
+function spoolEvents(intake: Intake, shares: Shares): BrokerEvents {
   return {
     message: (username, topic, payload, isGone) =>
       intake.message(
@@ -253,6 +283,11 @@ function spoolEvents(intake: Intake): BrokerEvents {
         isGone,
       ),
     isFull: intake.isFull,
+    isOverShare(username) {
+      const isOver = intake.hasShare(username)
+      if (isOver) shares.note(username, 'spool')
+      return isOver
+    },
     waitForRoom: intake.waitForRoom,
     connected: (username) => intake.keep(username, { kind: 'presence', event: 'connected', username }),
     disconnected: (username) => intake.keep(username, { kind: 'presence', event: 'disconnected', username }),
@@ -261,11 +296,18 @@ function spoolEvents(intake: Intake): BrokerEvents {
   }
 }
 
+interface Limits {
+  allowed: DeviceShares
+  shares: Shares
+  guesses: Guesses
+}
+
 async function openBroker(
   config: BridgeConfig,
   timing: Timing,
   worker: WorkerClient,
   credentials: Credentials,
+  { allowed, shares, guesses }: Limits,
   events: BrokerEvents,
   reset: () => void,
   onTakenOver: () => void,
@@ -284,6 +326,8 @@ async function openBroker(
     const plugin = await listenForPlugin({
       path: config.pluginSocket,
       credentials,
+      shares,
+      guesses,
       events: watched,
       reset,
       log,
@@ -291,9 +335,19 @@ async function openBroker(
     return withPlugin(join(), plugin)
   }
   const { host, mqttPort: port, maxConnections, authConcurrency: concurrency } = config
-  const access = createAccess(worker, credentials, { concurrency, cacheMs: timing.authCacheMs })
+  const access = createAccess(worker, credentials, guesses, { concurrency, cacheMs: timing.authCacheMs })
   const watched = watchSessions(events, credentials)
-  return startEmbeddedBroker({ host, port, maxConnections, access, events: watched, log })
+  const connectionsPerDevice = allowed.connections
+  return startEmbeddedBroker({
+    host,
+    port,
+    maxConnections,
+    connectionsPerDevice,
+    access,
+    shares,
+    events: watched,
+    log,
+  })
 }
 
 /** Watches the credentials of every connected username, so that its sessions end with them. */

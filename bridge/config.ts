@@ -2,6 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { isLoopbackUrl } from '../src/protocol/loopback.ts'
+import { DEVICE_SHARES, type DeviceShares } from './shares.ts'
 
 const count = (fallback: number, least = 1, most = 1_000_000_000) =>
   z.coerce.number().int().min(least).max(most).default(fallback)
@@ -70,6 +71,14 @@ const fromEnvironment = z.object({
   CREDIT: count(200, 1, 1000),
   MAX_CONNECTIONS: count(20_000),
   AUTH_CONCURRENCY: count(50, 1, 1000),
+  DEVICE_MESSAGES_PER_MINUTE: count(DEVICE_SHARES.messages.perMinute),
+  DEVICE_MESSAGES_AT_ONCE: count(DEVICE_SHARES.messages.atOnce),
+  DEVICE_REQUESTS_PER_MINUTE: count(DEVICE_SHARES.requests.perMinute),
+  DEVICE_REQUESTS_AT_ONCE: count(DEVICE_SHARES.requests.atOnce),
+  DEVICE_CONNECTS_PER_MINUTE: count(DEVICE_SHARES.connects.perMinute),
+  DEVICE_CONNECTS_AT_ONCE: count(DEVICE_SHARES.connects.atOnce),
+  DEVICE_CONNECTIONS: count(DEVICE_SHARES.connections),
+  DEVICE_SPOOL_PERCENT: count(DEVICE_SHARES.spoolPercent, 1, 100),
   HEALTH_HOST: z.string().default('127.0.0.1'),
   HEALTH_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -135,6 +144,8 @@ export interface BridgeConfig {
   credit: number
   maxConnections: number
   authConcurrency: number
+  /** By default DEVICE_SHARES. */
+  shares?: Partial<DeviceShares> | undefined
   logLevel: string
   /** Absent: the bridge serves neither /healthz nor /metrics. */
   health?: { host: string; port: number } | undefined
@@ -200,6 +211,13 @@ export function readConfig(environment: Record<string, string | undefined>): Bri
     credit: e.CREDIT,
     maxConnections: e.MAX_CONNECTIONS,
     authConcurrency: e.AUTH_CONCURRENCY,
+    shares: {
+      messages: { perMinute: e.DEVICE_MESSAGES_PER_MINUTE, atOnce: e.DEVICE_MESSAGES_AT_ONCE },
+      requests: { perMinute: e.DEVICE_REQUESTS_PER_MINUTE, atOnce: e.DEVICE_REQUESTS_AT_ONCE },
+      connects: { perMinute: e.DEVICE_CONNECTS_PER_MINUTE, atOnce: e.DEVICE_CONNECTS_AT_ONCE },
+      connections: e.DEVICE_CONNECTIONS,
+      spoolPercent: e.DEVICE_SPOOL_PERCENT,
+    },
     logLevel: e.LOG_LEVEL,
     health: e.HEALTH_PORT === undefined ? undefined : { host: e.HEALTH_HOST, port: e.HEALTH_PORT },
   }

@@ -17,6 +17,11 @@ export type Knowledge = 'allow' | 'deny' | 'unknown'
 export interface Credentials {
   /** Decides from the local copy alone. `unknown`: the feed has not brought this username yet. */
   check(username: string, password: string): Promise<Knowledge>
+  /**
+   * What is known without a slow check: a device that has no password gave none (`token`), or this password was right
+   * not long ago (`password`). Both are to be checked all the same.
+   */
+  recall(username: string, password: string): 'token' | 'password' | undefined
   /** Whether this username may subscribe to this topic filter. */
   maySubscribe(username: string, filter: string): Knowledge
   /** True once the whole feed was read, perhaps by an earlier run (CREDENTIALS_FILE keeps it). */
@@ -64,7 +69,7 @@ export function openCredentials(options: {
     options.onDamaged?.(damaged)
     setImmediate(() => pullAgain?.())
   })
-  const isRightPassword = createPasswordCheck()
+  const passwords = createPasswordCheck()
   const counts = { pulls: 0, failures: 0, pages: 0, changes: 0, resets: 0, revoked: 0 }
   const logFailure = limited((times) =>
     log.warn({ code: 'bridge.credentials_feed_failed', times }, 'the credentials feed cannot be read'),
@@ -237,10 +242,16 @@ export function openCredentials(options: {
       const known = find(username)
       if (!known) return 'unknown'
       if (known.passwordHash === null) return password === '' ? 'allow' : 'deny'
-      if (password === '' || !(await isRightPassword(password, known.passwordHash))) return 'deny'
+      if (password === '' || !(await passwords.isRight(password, known.passwordHash))) return 'deny'
       // The credentials may have changed while the password was being verified.
       const isSame = !invalidated.has(username) && find(username)?.passwordHash === known.passwordHash
       return isSame ? 'allow' : 'unknown'
+    },
+    recall(username, password) {
+      const known = TOPIC_NAME.test(username) && !invalidated.has(username) ? find(username) : undefined
+      if (!known) return undefined
+      if (known.passwordHash === null) return password === '' ? 'token' : undefined
+      return passwords.isRemembered(password, known.passwordHash) ? 'password' : undefined
     },
     maySubscribe(username, filter) {
       // Wildcards, $share and $SYS are not downlink topics, so they are denied here too.

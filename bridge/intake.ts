@@ -4,8 +4,9 @@ import type { Spool, SpoolEntry, SpoolItem } from './spool.ts'
 /** The way into the spool. Everything that comes in one turn of the event loop is written in one transaction. */
 export interface Intake {
   /**
-   * Takes in a device's message. Resolves when it is durable; while the spool is full, that may take long. Rejects if
-   * it cannot be written or `isGone()` is true: then the message must not be acknowledged.
+   * Takes in a device's message. Resolves when it is durable; while the spool is full, or has this device's whole share,
+   * that may take long. Rejects if it cannot be written or `isGone()` is true: then the message must not be
+   * acknowledged.
    */
   message(key: string, item: SpoolItem, isGone: () => boolean): Promise<void>
   /** Device messages that became durable since the start. */
@@ -14,6 +15,8 @@ export interface Intake {
   hasFailed(): boolean
   /** True once the spool reached SPOOL_MAX_MB, until a tenth of that is free again. */
   isFull(): boolean
+  /** True once the spool has this device's whole share. */
+  hasShare(key: string): boolean
   /** Resolves when the spool is not full; rejects if `isGone()` becomes true before. */
   waitForRoom(isGone: () => boolean): Promise<void>
   /** Writes records, even if the spool is full. Resolves when they are durable; rejects if they cannot be written. */
@@ -47,14 +50,26 @@ const LOOK_FOR_GONE_MS = 5_000
 const EMPTY_ENOUGH = 0.9
 /** How many waiting messages enter for each batch that left: a batch has as many items, so the spool does not grow. */
 const RELEASED_AT_ONCE = 1_000
+/** The same of one device that has room in its share again: few, since each may be large. */
+const RELEASED_OF_DEVICE = 10
 
 export function createIntake(
   spool: Spool,
-  options: { maxBytes: number; workerTime: () => number | undefined; log: Log },
+  options: {
+    maxBytes: number
+    /** What the spool holds of one device. */
+    maxBytesOfDevice: number
+    workerTime: () => number | undefined
+    /** Called for each message that waits since the spool has its device's whole share. */
+    onShare: (key: string) => void
+    log: Log
+  },
 ): Intake {
   let pending: Pending[] = []
   let pendingBytes = 0
   let held: Waiting[] = []
+  /** key → messages that wait for room in their device's share. */
+  const heldOf = new Map<string, Waiting[]>()
   let scheduled: NodeJS.Immediate | undefined
   let retry: NodeJS.Timeout | undefined
   const listeners: (() => void)[] = []
@@ -126,6 +141,26 @@ export function createIntake(
       add(key, items, false, (error) => (error ? reject(error) : resolve()))
     })
 
+  /** What is not written yet does not count: it is what one turn of the event loop brought. */
+  const hasShare = (key: string) => spool.bytesOf(key) >= options.maxBytesOfDevice
+
+  function waitForShare(key: string, isGone: () => boolean): Promise<void> {
+    options.onShare(key)
+    if (isGone()) return Promise.reject(new Error('the spool has the whole share of this device'))
+    return new Promise((resolve, reject) => {
+      const waiting = heldOf.get(key) ?? []
+      heldOf.set(key, waiting)
+      waiting.push({ isGone, go: (error) => (error ? reject(error) : resolve()) })
+    })
+  }
+
+  function releaseShares(): void {
+    for (const [key, waiting] of heldOf) {
+      if (!hasShare(key)) for (const { go } of waiting.splice(0, RELEASED_OF_DEVICE)) go()
+      if (waiting.length === 0) heldOf.delete(key)
+    }
+  }
+
   function waitForRoom(isGone: () => boolean): Promise<void> {
     if (!full() && held.length === 0) return Promise.resolve()
     if (isGone()) return Promise.reject(new Error('the spool is full'))
@@ -137,11 +172,11 @@ export function createIntake(
 
   /** Without this, the waiting messages of devices that left would pile up in memory. */
   const sweep = setInterval(() => {
-    const everyone = held
-    held = []
-    for (const waiting of everyone) {
-      if (waiting.isGone()) waiting.go(new Error('gone'))
-      else held.push(waiting)
+    held = stillThere(held)
+    for (const [key, waiting] of heldOf) {
+      const left = stillThere(waiting)
+      if (left.length > 0) heldOf.set(key, left)
+      else heldOf.delete(key)
     }
   }, LOOK_FOR_GONE_MS)
   sweep.unref()
@@ -149,20 +184,25 @@ export function createIntake(
   return {
     // If the spool is not full, the item is in line before this returns, so a client's messages keep their order.
     async message(key, item, isGone) {
-      await (!full() && held.length === 0
-        ? written(key, [item])
-        : waitForRoom(isGone).then(() => written(key, [item])))
+      const write = () => written(key, [item])
+      if (hasShare(key) || heldOf.has(key)) {
+        await waitForShare(key, isGone)
+          .then(() => waitForRoom(isGone))
+          .then(write)
+      } else await (!full() && held.length === 0 ? write() : waitForRoom(isGone).then(write))
       counts.messages++
     },
     counts,
     hasFailed: () => failed,
     isFull: full,
+    hasShare,
     waitForRoom,
     record: written,
     keep: (key, item) => add(key, [item], true, () => {}),
     flush,
     drained() {
       if (full()) return
+      releaseShares()
       for (const waiting of held.splice(0, RELEASED_AT_ONCE)) waiting.go()
     },
     onWritten: (listener) => {
@@ -173,8 +213,19 @@ export function createIntake(
       clearTimeout(retry)
       flush()
       clearTimeout(retry)
-      for (const waiting of held) waiting.go(new Error('the bridge stops'))
+      for (const waiting of [...held, ...[...heldOf.values()].flat()])
+        waiting.go(new Error('the bridge stops'))
       held = []
+      heldOf.clear()
     },
   }
+}
+
+/** Ends the waiting of those that are gone; returns the others. */
+function stillThere(everyone: readonly Waiting[]): Waiting[] {
+  return everyone.filter((waiting) => {
+    if (!waiting.isGone()) return true
+    waiting.go(new Error('gone'))
+    return false
+  })
 }

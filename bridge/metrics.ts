@@ -26,6 +26,7 @@ const COUNTERS: Family[] = [
       taken: ['uplink', 'taken'],
       rejected: ['uplink', 'rejected'],
       retried: ['uplink', 'retried'],
+      over_share: ['uplink', 'overShare'],
       dead: ['uplink', 'dead'],
     },
   },
@@ -57,6 +58,23 @@ const COUNTERS: Family[] = [
       packet: ['broker', 'tooLarge'],
       connection: ['broker', 'denied'],
     },
+  },
+  {
+    name: 'over_share_total',
+    help: 'How often a device was over its share, and was held back or refused',
+    label: 'what',
+    values: {
+      message: ['shares', 'messages'],
+      request: ['shares', 'requests'],
+      connection: ['shares', 'connections'],
+      spool: ['shares', 'spool'],
+      dropped: ['broker', 'droppedOverShare'],
+    },
+  },
+  {
+    name: 'guesses_refused_total',
+    help: 'Connections that were refused unverified, after wrong credentials from the same address',
+    values: { '': ['guesses', 'guesses'] },
   },
   {
     name: 'credentials_total',
@@ -100,6 +118,11 @@ const GAUGES: Family[] = [
     name: 'lag_seconds',
     help: 'Age of the oldest item in the spool',
     values: { '': ['figures', 'lagSeconds'] },
+  },
+  {
+    name: 'devices_over_share',
+    help: 'Devices that were over a share within the last minute',
+    values: { '': ['figures', 'overShare'] },
   },
   {
     name: 'active',

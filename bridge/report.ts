@@ -1,3 +1,4 @@
+import type { Guesses } from './brokers/guesses.ts'
 import type { SwitchedBroker } from './brokers/switched.ts'
 import type { Credentials } from './credentials.ts'
 import type { Downlink } from './downlink.ts'
@@ -5,6 +6,7 @@ import { createSince, type HealthReport, type HealthSources, type PartHealth } f
 import type { Intake } from './intake.ts'
 import { type Counts, createMetrics } from './metrics.ts'
 import type { Role } from './role.ts'
+import type { Shares } from './shares.ts'
 import type { HubSocket } from './socket.ts'
 import type { Spool } from './spool.ts'
 import type { Uplink } from './uplink.ts'
@@ -19,13 +21,15 @@ export interface Parts {
   broker: SwitchedBroker
   credentials: Credentials
   role: Role
+  shares: Shares
+  guesses: Guesses
   maxBytes: number
   /** The Worker's time in ms, never later than it really is; undefined before the Worker's first response. */
   workerTime: () => number | undefined
 }
 
 /** States of a part that needs nothing. */
-const WELL = ['ok', 'standby']
+const WELL = ['ok', 'standby', 'limiting']
 
 /** Makes the sources of /healthz and /metrics. */
 export function createHealthSources(parts: Parts): HealthSources {
@@ -39,6 +43,7 @@ export function createHealthSources(parts: Parts): HealthSources {
         bytes: parts.spool.bytes(),
         maxBytes: parts.maxBytes,
         lagSeconds: lagSeconds(),
+        overShare: parts.shares.overNow(),
         active: Number(parts.role.isActive()),
       },
     })),
@@ -46,14 +51,16 @@ export function createHealthSources(parts: Parts): HealthSources {
 }
 
 /** The counters of all parts since the start, and the size of the spool. */
-export const readCounts = ({ spool, intake, uplink, downlink, hub, broker, credentials }: Parts): Counts => ({
+export const readCounts = ({ spool, intake, uplink, ...parts }: Parts): Counts => ({
   spool: { depth: spool.depth(), bytes: spool.bytes(), damaged: spool.damage.count() },
   intake: { ...intake.counts },
   uplink: { ...uplink.counts },
-  downlink: { ...downlink.counts },
-  hub: { ...hub.counts },
-  broker: { ...broker.counts },
-  credentials: { ...credentials.counts, damaged: credentials.damage.count() },
+  downlink: { ...parts.downlink.counts },
+  hub: { ...parts.hub.counts },
+  broker: { ...parts.broker.counts },
+  credentials: { ...parts.credentials.counts, damaged: parts.credentials.damage.count() },
+  shares: { ...parts.shares.counts },
+  guesses: { ...parts.guesses.counts },
 })
 
 /**
@@ -81,7 +88,7 @@ const stateAfter = (damagedFiles: string[]) => (damagedFiles.length > 0 ? 'repla
 const named = (damagedFiles: string[]) => (damagedFiles.length > 0 ? { damagedFiles } : {})
 
 function createReport(parts: Parts, lagSeconds: () => number): () => HealthReport {
-  const { spool, intake, uplink, hub, broker, credentials, role, maxBytes } = parts
+  const { spool, intake, uplink, hub, broker, credentials, role, shares, maxBytes } = parts
   const since = createSince()
   const part = (name: string, state: string, more: Record<string, unknown> = {}): PartHealth => ({
     state,
@@ -115,6 +122,7 @@ function createReport(parts: Parts, lagSeconds: () => number): () => HealthRepor
         credentials.isComplete() ? stateAfter(lost.credentials) : 'incomplete',
         named(lost.credentials),
       ),
+      shares: part('shares', shares.overNow() > 0 ? 'limiting' : 'ok', { devices: shares.overNow() }),
     }
     const isWell = Object.values(health).every(({ state }) => WELL.includes(state))
     return { status: disk === 'disk_error' ? 'error' : isWell ? 'ok' : 'degraded', parts: health }

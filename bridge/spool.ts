@@ -43,11 +43,11 @@ export interface Spool {
   append(entries: readonly SpoolEntry[]): void
   /**
    * Returns the oldest items in order, except those of `exceptKeys`: at most `limit` items and `maxBytes`, but always
-   * one if there is any.
+   * one if there is any; of one device at most `limitOfDevice`, so that its backlog does not hold up others.
    */
-  peek(limit: number, maxBytes: number, exceptKeys: readonly string[]): SpooledItem[]
-  /** The arrival of the oldest item; undefined if the spool is empty. */
-  oldest(): { at: number | null } | undefined
+  peek(limit: number, maxBytes: number, exceptKeys: readonly string[], limitOfDevice?: number): SpooledItem[]
+  /** The arrival of the oldest item, but for those of `exceptKeys`; undefined if there is none. */
+  oldest(exceptKeys?: readonly string[]): { at: number | null } | undefined
   /** Deletes these items; those of a file that was replaced since are gone already. */
   drop(items: readonly SpooledItem[]): void
   /** Moves an item that the Worker cannot read to the table `dead`, for a person to look at. */
@@ -56,6 +56,8 @@ export interface Spool {
   depth(): number
   bytes(): number
   damage: Damage
+  /** Size of the items of one key. */
+  bytesOf(key: string): number
   close(): void
 }
 
@@ -106,12 +108,13 @@ export function openSpool(file: string, options: SpoolOptions): Spool {
     setLease: (lease) => use((spool) => spool.setLease(lease)),
     append: (entries) => use((spool) => spool.append(entries)),
     peek: (...what) => use((spool) => spool.peek(...what)),
-    oldest: () => use((spool) => spool.oldest()),
+    oldest: (...what) => use((spool) => spool.oldest(...what)),
     drop: (items) => use((spool) => spool.drop(items)),
     moveToDeadLetters: (item, reason) => use((spool) => spool.moveToDeadLetters(item, reason)),
     deadLetters: () => use((spool) => spool.deadLetters()),
     depth: () => use((spool) => spool.depth()),
     bytes: () => use((spool) => spool.bytes()),
+    bytesOf: (key) => use((spool) => spool.bytesOf(key)),
     damage,
     close: () => use((spool) => spool.close()),
   }
@@ -136,18 +139,29 @@ function overDatabase(db: DatabaseSync): Omit<Spool, 'damage'> {
   if (!NAME.test(name)) throw new DamagedError('its name is none')
   const itemId = (seq: number) => name + seq.toString(36)
 
-  const count = db.prepare('SELECT count(*) AS depth, coalesce(sum(length(body)), 0) AS bytes FROM items')
+  const count = db.prepare(
+    'SELECT key, count(*) AS depth, sum(length(body)) AS bytes FROM items GROUP BY key',
+  )
   const insert = db.prepare('INSERT INTO items (key, at, lease, body) VALUES (?, ?, ?, ?)')
   const select = db.prepare(`SELECT seq, key, at, lease, body FROM items
-    WHERE key NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?`)
-  const oldest = db.prepare('SELECT at FROM items ORDER BY seq LIMIT 1')
+    WHERE seq > ? AND key NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?`)
+  const oldest = db.prepare(`SELECT at FROM items
+    WHERE key NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT 1`)
   const remove = db.prepare('DELETE FROM items WHERE seq IN (SELECT value FROM json_each(?))')
   const copyToDead = db.prepare('INSERT OR REPLACE INTO dead SELECT seq, body, ? FROM items WHERE seq = ?')
   const trimDead = db.prepare(
     'DELETE FROM dead WHERE seq NOT IN (SELECT seq FROM dead ORDER BY seq DESC LIMIT ?)',
   )
 
-  let { depth, bytes } = count.get() as { depth: number; bytes: number }
+  let depth = 0
+  let bytes = 0
+  /** Only keys with items. */
+  const bytesOf = new Map<string, number>()
+  for (const row of count.iterate()) {
+    const { key, ...its } = row as { key: string; depth: number; bytes: number }
+    depth += its.depth
+    grow(key, its.bytes)
+  }
   let lease = readLease(readMeta('lease'))
 
   function inTransaction(work: () => void): void {
@@ -162,12 +176,20 @@ function overDatabase(db: DatabaseSync): Omit<Spool, 'damage'> {
     }
   }
 
+  /** `by` is negative for items that go. */
+  function grow(key: string, by: number): void {
+    bytes += by
+    const now = (bytesOf.get(key) ?? 0) + by
+    if (now > 0) bytesOf.set(key, now)
+    else bytesOf.delete(key)
+  }
+
   function drop(items: readonly SpooledItem[]): void {
     const own = items.filter(({ id, seq }) => id === itemId(seq))
     if (own.length === 0) return
     remove.run(JSON.stringify(own.map((item) => item.seq)))
     depth -= own.length
-    bytes -= own.reduce((sum, item) => sum + item.size, 0)
+    for (const { key, size } of own) grow(key, -size)
   }
 
   /** Items that were spooled before the first lease count as taken in under it. */
@@ -190,30 +212,39 @@ function overDatabase(db: DatabaseSync): Omit<Spool, 'damage'> {
     },
 
     append(entries) {
-      let added = 0
       inTransaction(() => {
-        for (const { key, at, body } of entries) {
-          insert.run(key, at, lease.own, body)
-          added += body.length
-        }
+        for (const { key, at, body } of entries) insert.run(key, at, lease.own, body)
       })
       depth += entries.length
-      bytes += added
+      for (const { key, body } of entries) grow(key, body.length)
     },
 
-    peek(limit, maxBytes, exceptKeys) {
+    peek(limit, maxBytes, exceptKeys, limitOfDevice = limit) {
       const items: SpooledItem[] = []
+      const countOf = new Map<string, number>()
+      const except = [...exceptKeys]
       let total = 0
-      for (const row of select.iterate(JSON.stringify(exceptKeys), limit)) {
-        const item = toItem(row as Parameters<typeof toItem>[0])
-        total += item.json.length + 1
-        if (total > maxBytes && items.length > 0) break
-        items.push(item)
+      /** Reads on after the last item. Returns false if a device had its share, and what follows is to be read without it. */
+      function readOn(): boolean {
+        const after = items.at(-1)?.seq ?? 0
+        for (const row of select.iterate(after, JSON.stringify(except), limit - items.length)) {
+          const item = toItem(row as Parameters<typeof toItem>[0])
+          total += item.json.length + 1
+          if (total > maxBytes && items.length > 0) return true
+          items.push(item)
+          const count = (countOf.get(item.key) ?? 0) + 1
+          countOf.set(item.key, count)
+          if (count < limitOfDevice || item.key === '') continue
+          except.push(item.key)
+          return false
+        }
+        return true
       }
+      while (!readOn());
       return items
     },
 
-    oldest: () => oldest.get() as { at: number | null } | undefined,
+    oldest: (exceptKeys = []) => oldest.get(JSON.stringify(exceptKeys)) as { at: number | null } | undefined,
 
     drop,
 
@@ -236,6 +267,7 @@ function overDatabase(db: DatabaseSync): Omit<Spool, 'damage'> {
 
     depth: () => depth,
     bytes: () => bytes,
+    bytesOf: (key) => bytesOf.get(key) ?? 0,
     close: () => db.close(),
   }
 }

@@ -1,5 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_ITEMS } from '../src/protocol/bridge.ts'
+import {
+  type BatchAnswer,
+  MAX_BATCH_BYTES,
+  MAX_BATCH_ITEMS,
+  MAX_BATCH_ITEMS_OF_DEVICE,
+  OVER_SHARE,
+} from '../src/protocol/bridge.ts'
 import { backoffMs } from './backoff.ts'
 import type { Intake } from './intake.ts'
 import { errorFields, type Log, limited } from './log.ts'
@@ -11,7 +17,14 @@ import type { WorkerClient } from './worker-client.ts'
 export interface Uplink {
   /** Ends within `withinMs`; posts one last batch if the Worker took the one before. */
   stop(withinMs: number): Promise<void>
-  counts: { batches: number; taken: number; rejected: number; retried: number; dead: number }
+  counts: {
+    batches: number
+    taken: number
+    rejected: number
+    retried: number
+    overShare: number
+    dead: number
+  }
   /** Whether the Worker takes batches; `unknown` before the first response. */
   worker(): WorkerHealth
   /** True if the last step threw: most likely the disk failed, and items could not be deleted from the spool. */
@@ -55,7 +68,7 @@ export interface UplinkOptions {
  */
 export function startUplink(options: UplinkOptions): Uplink {
   const { spool, intake, worker, clock, log } = options
-  const counts = { batches: 0, taken: 0, rejected: 0, retried: 0, dead: 0 }
+  const counts = { batches: 0, taken: 0, rejected: 0, retried: 0, overShare: 0, dead: 0 }
   const parking = createParking(options.backoffBaseMs)
   const aborter = new AbortController()
   const logFailure = limited(() =>
@@ -105,8 +118,14 @@ export function startUplink(options: UplinkOptions): Uplink {
     intake.flush()
     const parkedMs = parking.nextMs()
     const limit = knowsLease ? batchLimit : 0
-    const items = spool.peek(limit, MAX_BATCH_BYTES - ENVELOPE_BYTES, parking.keys())
-    return { items, upTo: nextUpTo(bound, spool.oldest(), lastUpTo), parkedMs }
+    const items = spool.peek(
+      limit,
+      MAX_BATCH_BYTES - ENVELOPE_BYTES,
+      parking.keys(),
+      MAX_BATCH_ITEMS_OF_DEVICE,
+    )
+    // A device that sends more than its share must not hold back what is known of all others.
+    return { items, upTo: nextUpTo(bound, spool.oldest(parking.overShare()), lastUpTo), parkedMs }
   }
 
   function envelope(items: readonly SpooledItem[], upTo: number | undefined): string {
@@ -120,18 +139,20 @@ export function startUplink(options: UplinkOptions): Uplink {
   }
 
   function settle(items: readonly SpooledItem[], answer: BatchAnswer): void {
-    const results = new Map(answer.results.map((result) => [result.id, result.status]))
+    const results = new Map(answer.results.map((result) => [result.id, result]))
     const gone: SpooledItem[] = []
-    const stay = new Set<string>()
+    /** The keys that stay, and whether for nothing but their share. */
+    const stay = new Map<string, boolean>()
     for (const item of items) {
-      const status = results.get(item.id) ?? 'retry'
-      if (status === 'retry') stay.add(item.key)
+      const { status, code } = results.get(item.id) ?? { status: 'retry' }
+      const isOverShare = status === 'retry' && code === OVER_SHARE
+      if (status === 'retry') stay.set(item.key, isOverShare && (stay.get(item.key) ?? true))
       else gone.push(item)
-      counts[status === 'retry' ? 'retried' : status]++
+      counts[isOverShare ? 'overShare' : status === 'retry' ? 'retried' : status]++
       if (status === 'rejected') logRejected()
     }
     for (const key of new Set(items.map((item) => item.key))) {
-      if (stay.has(key)) parking.park(key)
+      if (stay.has(key)) parking.park(key, stay.get(key))
       else parking.free(key)
     }
     spool.drop(gone)

@@ -38,4 +38,7 @@ CREATE TRIGGER `devices_credential_delete` AFTER DELETE ON `devices` BEGIN
 	VALUES (OLD.access_token, (SELECT coalesce(max(seq), 0) + 1 FROM credential_changes), OLD.tenant_id)
 	ON CONFLICT (access_token) DO UPDATE SET seq = excluded.seq, tenant_id = excluded.tenant_id,
 		former_tenant_id = iif(tenant_id = excluded.tenant_id, former_tenant_id, tenant_id);
+END;--> statement-breakpoint
+CREATE TRIGGER `tenants_delete` AFTER DELETE ON `tenants` BEGIN
+	UPDATE api_keys SET revoked_at = unixepoch() * 1000 WHERE tenant_id = OLD.id AND revoked_at IS NULL;
 END;

@@ -3,6 +3,7 @@ import { TOPIC_NAME } from '../../src/protocol/device.ts'
 import type { Credentials, Knowledge } from '../credentials.ts'
 import type { AclRequest, AuthRequest, Decision, WorkerClient } from '../worker-client.ts'
 import { createGate } from './gate.ts'
+import type { Guesses } from './guesses.ts'
 
 /**
  * Who may connect and subscribe (src/protocol/README.md#identity). The local copy of the credentials decides. Until it
@@ -22,7 +23,8 @@ const MAX_REMEMBERED = 50_000
 
 export function createAccess(
   worker: Pick<WorkerClient, 'authenticate' | 'maySubscribe'>,
-  credentials: Pick<Credentials, 'check' | 'maySubscribe' | 'isComplete' | 'catchUp'>,
+  credentials: Pick<Credentials, 'check' | 'recall' | 'maySubscribe' | 'isComplete' | 'catchUp'>,
+  guesses: Guesses,
   options: { concurrency: number; cacheMs: number },
 ): Access {
   const gate = createGate(options.concurrency)
@@ -85,11 +87,18 @@ export function createAccess(
       const { username, password } = request
       const secret = createHash('sha256').update(`${username}\0${password}`).digest('base64')
       const ask = () => worker.authenticate(request)
-      return decide(
-        () => credentials.check(username, password),
-        isGone,
-        () => askWorker(username, `connect ${secret}`, isGone, ask),
-      )
+      const decideNow = () =>
+        decide(
+          () => credentials.check(username, password),
+          isGone,
+          () => askWorker(username, `connect ${secret}`, isGone, ask),
+        )
+      const recalled = credentials.recall(username, password)
+      // A token cannot be guessed, and is looked up at once.
+      if (recalled === 'token') return decideNow()
+      const isRemembered = recalled === 'password'
+      const attempt = { address: request.peerhost, username, isRemembered, mayWait: true, isGone }
+      return guesses.verify(attempt, decideNow)
     },
     async subscribe(request, isGone) {
       const { username, topic } = request

@@ -40,6 +40,8 @@ export interface BrokerEvents {
   message(username: string, topic: string, payload: Uint8Array, isGone: () => boolean): Promise<void>
   /** True while no more messages can be taken in. */
   isFull(): boolean
+  /** True if the spool has this device's whole share, which is noted: a broker that cannot let it wait drops its message. */
+  isOverShare(username: string): boolean
   /** Resolves when messages can be taken in; rejects if `isGone()` becomes true before. */
   waitForRoom(isGone: () => boolean): Promise<void>
   connected(username: string): void

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { Aedes, type AuthenticateError, type Client } from 'aedes'
-import { MAX_PAYLOAD_BYTES, TOPIC_NAME, UPLINK_TOPIC_NAMES } from '../../src/protocol/device.ts'
+import { MAX_PAYLOAD_BYTES, TOPIC_NAME, uplinkTopic } from '../../src/protocol/device.ts'
 import { type Log, limited } from '../log.ts'
 import { createPresence } from '../presence.ts'
+import type { Shares } from '../shares.ts'
 import type { Access } from './access.ts'
 import type { Broker, BrokerEvents } from './broker.ts'
+import { createDoor } from './door.ts'
 import { createListeners } from './listeners.ts'
 import { limitPackets } from './packet-limit.ts'
 import { guardSessions } from './sessions.ts'
@@ -40,6 +42,8 @@ const TCP_KEEPALIVE_MS = 60_000
  * times this is the longest time that a timer can have.
  */
 const HEARTBEAT_MS = 2 ** 29 - 1
+/** Connections that wait to be accepted, so that a storm of reconnects need not try again. The kernel may allow fewer. */
+const BACKLOG = 4_096
 /** Half-open QoS 2 publishes kept per connection. */
 const MAX_QOS2_INFLIGHT = 20
 
@@ -55,11 +59,14 @@ export async function startEmbeddedBroker(options: {
   host: string
   port: number
   maxConnections: number
+  /** Open connections of one username; beyond them its oldest is closed. */
+  connectionsPerDevice: number
   access: Access
+  shares: Shares
   events: BrokerEvents
   log: Log
 }): Promise<Broker> {
-  const { access, events, log } = options
+  const { access, shares, events, log } = options
   const counts = {
     connected: 0,
     denied: 0,
@@ -88,7 +95,7 @@ export async function startEmbeddedBroker(options: {
   const byUsername = new Map<string, Set<Client>>()
   const listeners = createListeners<Client>()
   const presence = createPresence(events)
-  const sockets = new Set<Socket>()
+  const door = createDoor(options.maxConnections)
   let closing = false
 
   const broker = await Aedes.createBroker({
@@ -124,7 +131,10 @@ export async function startEmbeddedBroker(options: {
       void access
         .connect(request, () => client.closed)
         .then((decision) => {
-          if (decision === 'allow') return done(null, true)
+          if (decision === 'allow') {
+            if (shares.mayConnect(connection.username)) return done(null, true)
+            return done(connackError(SERVER_UNAVAILABLE), null)
+          }
           counts[decision === 'deny' ? 'denied' : 'unavailable']++
           logDenied()
           done(connackError(decision === 'deny' ? BAD_USERNAME_OR_PASSWORD : SERVER_UNAVAILABLE), null)
@@ -135,7 +145,8 @@ export async function startEmbeddedBroker(options: {
       const connection = client && connections.get(client)
       const { topic, payload } = packet
       if (!connection || closing) return done(new Error('refused'))
-      if (!UPLINK_TOPIC_NAMES.includes(topic) || payload.length > MAX_PAYLOAD_BYTES) {
+      const uplink = uplinkTopic(topic)
+      if (!uplink || payload.length > MAX_PAYLOAD_BYTES) {
         // MQTT 3.1.1 has no negative acknowledgement, so this error closes the connection.
         counts.refusedPublishes++
         logPublish()
@@ -143,12 +154,14 @@ export async function startEmbeddedBroker(options: {
       }
       packet.retain = false
       const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
-      void events
-        .message(connection.username, topic, bytes, () => client.closed)
-        .then(
-          () => done(null),
-          (error: Error) => done(error),
-        )
+      const isGone = () => client.closed
+      const take = () => events.message(connection.username, topic, bytes, isGone)
+      const turn = shares.turn(connection.username, uplink.kind, isGone)
+      // Without a wait it is in line before this returns, so a client's messages keep their order.
+      void (turn?.then(take) ?? take()).then(
+        () => done(null),
+        (error: Error) => done(error),
+      )
     },
 
     authorizeSubscribe(client, subscription, done) {
@@ -163,8 +176,8 @@ export async function startEmbeddedBroker(options: {
       connection.asking++
       const isGone = () => client.closed
       const request = { username: connection.username, clientid: connection.clientId, topic }
-      void events
-        .waitForRoom(isGone)
+      void Promise.resolve(shares.turn(connection.username, 'subscription', isGone))
+        .then(() => events.waitForRoom(isGone))
         .then(() => access.subscribe(request, isGone))
         .catch(() => 'unavailable' as const)
         .then((decision) => {
@@ -202,8 +215,15 @@ export async function startEmbeddedBroker(options: {
     const { username } = connection
     if (connection.epoch !== access.epoch(username)) return client.close()
     counts.connected++
+    door.settled(client.conn)
     const clients = byUsername.get(username) ?? new Set<Client>()
     byUsername.set(username, clients.add(client))
+    if (clients.size > options.connectionsPerDevice) {
+      shares.note(username, 'connections')
+      // The newest one works; older ones may be connections that died unseen.
+      const [oldest] = clients
+      oldest?.close()
+    }
     presence.opened(username)
     if (!client.clean) {
       const isLive = (id: string) => [...clients].some((other) => other.id === id)
@@ -230,8 +250,7 @@ export async function startEmbeddedBroker(options: {
   })
 
   const server = createServer((socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
+    if (!door.admit(socket)) return logCrowd()
     socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
     limitPackets(socket, MAX_PACKET_BYTES, () => {
       counts.tooLarge++
@@ -239,9 +258,7 @@ export async function startEmbeddedBroker(options: {
     })
     broker.handle(socket)
   })
-  server.maxConnections = options.maxConnections
-  server.on('drop', logCrowd)
-  server.listen(options.port, options.host)
+  server.listen({ port: options.port, host: options.host, backlog: BACKLOG })
   await once(server, 'listening')
 
   return {
@@ -271,7 +288,7 @@ export async function startEmbeddedBroker(options: {
       closing = true
       server.close()
       await new Promise<void>((resolve) => broker.close(() => resolve()))
-      for (const socket of sockets) socket.destroy()
+      door.closeAll()
     },
   }
 }

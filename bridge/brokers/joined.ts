@@ -42,7 +42,7 @@ export function joinBroker(options: {
   log: Log
 }): Broker {
   const { identity, events, log } = options
-  const counts = { connects: 0, unidentified: 0, paused: 0 }
+  const counts = { connects: 0, unidentified: 0, paused: 0, droppedOverShare: 0 }
   const logUnidentified = limited((times) =>
     log.warn(
       { code: 'bridge.message_unidentified', times },
@@ -163,9 +163,13 @@ export function joinBroker(options: {
     const { userProperties } = properties ?? {}
     const isTooLarge = payload.length > identity.maxBytes
     const message = isTooLarge ? undefined : identity.read({ topic, payload, userProperties })
-    if (message) return events.message(message.username, message.topic, message.payload, isGone)
-    counts.unidentified++
-    logUnidentified()
+    if (!message) {
+      counts.unidentified++
+      logUnidentified()
+    } else if (events.isOverShare(message.username)) {
+      // The broker has acknowledged it, and to let it wait would hold up all other devices.
+      counts.droppedOverShare++
+    } else await events.message(message.username, message.topic, message.payload, isGone)
   }
 
   /**

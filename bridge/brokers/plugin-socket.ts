@@ -4,7 +4,9 @@ import { createServer, type Socket } from 'node:net'
 import type { Credentials, Knowledge } from '../credentials.ts'
 import { type Log, limited } from '../log.ts'
 import { createPresence, type Presence } from '../presence.ts'
+import type { Shares } from '../shares.ts'
 import type { BrokerEvents } from './broker.ts'
+import type { Guesses } from './guesses.ts'
 import { MAX_LINE_LENGTH, type PluginLine, readPluginLine } from './plugin-line.ts'
 
 /** The socket on which a Mosquitto plugin asks who may connect and says who is connected. */
@@ -19,7 +21,9 @@ export interface PluginSocket {
 export interface PluginSocketOptions {
   /** PLUGIN_SOCKET. Only the owner and the group of the socket may connect. */
   path: string
-  credentials: Pick<Credentials, 'check' | 'maySubscribe' | 'isComplete' | 'refresh'>
+  credentials: Pick<Credentials, 'check' | 'recall' | 'maySubscribe' | 'isComplete' | 'refresh'>
+  shares: Pick<Shares, 'note'>
+  guesses: Guesses
   events: Pick<BrokerEvents, 'connected' | 'disconnected' | 'subscribed'>
   /** All earlier events about presence are void. */
   reset: () => void
@@ -32,7 +36,7 @@ const OWNER_AND_GROUP = 0o660
 
 /** Rejects if the path names a file that is no socket, or if the socket cannot be made there. */
 export async function listenForPlugin(options: PluginSocketOptions): Promise<PluginSocket> {
-  const { path, credentials, events, log } = options
+  const { path, credentials, shares, guesses, events, log } = options
   const counts = { plugins: 0, asked: 0, allowed: 0, unknown: 0, garbled: 0, dropped: 0 }
   const logGarbled = limited((times) =>
     log.warn({ code: 'bridge.plugin_line_invalid', times }, 'the plugin of the broker sent an invalid line'),
@@ -45,6 +49,26 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
   function forget(): void {
     presence = createPresence(events)
     options.reset()
+  }
+
+  async function mayConnect({
+    username,
+    password,
+    address = '',
+  }: PluginLine & { kind: 'A' }): Promise<Knowledge> {
+    const check = () => credentials.check(username, password)
+    const recalled = credentials.recall(username, password)
+    if (recalled === 'token') return check()
+    // The broker stands still until the answer, so it cannot wait.
+    const attempt = {
+      address,
+      username,
+      isRemembered: recalled === 'password',
+      mayWait: false,
+      isGone: () => false,
+    }
+    const decision = await guesses.verify(attempt, check)
+    return decision === 'unavailable' ? 'deny' : decision
   }
 
   function answer(socket: Socket, number: string, decision: Knowledge): void {
@@ -67,8 +91,7 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
   function take(socket: Socket, line: PluginLine): void {
     switch (line.kind) {
       case 'A':
-        void credentials
-          .check(line.username, line.password)
+        void mayConnect(line)
           .catch(() => 'deny' as const)
           .then((decision) => answer(socket, line.number, decision))
         return
@@ -92,6 +115,9 @@ export async function listenForPlugin(options: PluginSocketOptions): Promise<Plu
         return
       case 'D':
         presence?.closed(line.username)
+        return
+      case 'O':
+        shares.note(line.username, line.share)
         return
       case 'R':
         forget()

@@ -1,6 +1,6 @@
-import { and, asc, eq, exists, gt, isNull, lt, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, eq, gt, isNull, lt, or, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
-import { apiKeys, sessions, tenants } from '../db/schema.ts'
+import { apiKeys, sessions } from '../db/schema.ts'
 import type { Principal } from '../http/principal.ts'
 
 export type ApiKey = typeof apiKeys.$inferSelect
@@ -20,22 +20,15 @@ const TOUCH_INTERVAL_MS = 3600_000
 /** Whose keys: a tenant's, the installation's own (null), or every key, for root. */
 export type KeyScope = { tenantId: string | null } | 'all'
 
-/** A key is in force until it is revoked, and only as long as its tenant is there. */
-const isInForce = (db: Db) =>
-  and(
-    isNull(apiKeys.revokedAt),
-    or(
-      isNull(apiKeys.tenantId),
-      exists(db.select({ one: sql`1` }).from(tenants).where(eq(tenants.id, apiKeys.tenantId))),
-    ),
-  )
+/** A key is in force until it is revoked; a trigger of D1 revokes the keys of a tenant that is deleted. */
+const IN_FORCE = isNull(apiKeys.revokedAt)
 
 /** The key with this hash, if it is in force. */
 export const findKey = (db: Db, hash: string): Promise<ApiKey | undefined> =>
   db
     .select()
     .from(apiKeys)
-    .where(and(eq(apiKeys.hash, hash), isInForce(db)))
+    .where(and(eq(apiKeys.hash, hash), IN_FORCE))
     .get()
 
 /** The key with this hash, also if it was revoked: to say whose it was. */
@@ -45,10 +38,7 @@ export const findKeyThatWas = (db: Db, hash: string): Promise<ApiKey | undefined
 /** Which of these keys are in force, by id. */
 export async function keysInForce(db: Db, ids: string[]): Promise<Set<string>> {
   const named = sql`${apiKeys.id} IN (SELECT value FROM json_each(${JSON.stringify(ids)}))`
-  const rows = await db
-    .select({ id: apiKeys.id })
-    .from(apiKeys)
-    .where(and(named, isInForce(db)))
+  const rows = await db.select({ id: apiKeys.id }).from(apiKeys).where(and(named, IN_FORCE))
   return new Set(rows.map(({ id }) => id))
 }
 
@@ -62,7 +52,7 @@ export async function findKeyOfSession(db: Db, idHash: string, now: number): Pro
     .select({ key: apiKeys })
     .from(sessions)
     .innerJoin(apiKeys, eq(apiKeys.id, sessions.keyId))
-    .where(and(eq(sessions.idHash, idHash), gt(sessions.endsAt, now), isInForce(db)))
+    .where(and(eq(sessions.idHash, idHash), gt(sessions.endsAt, now), IN_FORCE))
     .get()
   return row?.key
 }

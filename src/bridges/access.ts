@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Principal } from '../http/principal.ts'
+import { verifyGuess } from '../http/rate-limit.ts'
 import { hubName } from '../hub/hub.ts'
 import { inScopeOf, numberIsTopic } from '../hub/scope.ts'
 import { parseDownlinkTopic, TOPIC_NAME, UPLINK_TOPIC_NAMES } from '../protocol/device.ts'
@@ -29,13 +30,17 @@ interface Subject {
 export async function mayConnect(
   db: D1Database,
   bridge: Principal,
-  { username, password }: z.infer<typeof authQuestion>,
+  { username, password, peerhost }: z.infer<typeof authQuestion>,
 ): Promise<boolean> {
   const device = await findSubject(db, bridge, username)
   if (!device) return false
   const given = password ?? ''
   if (device.passwordHash === null) return given === ''
-  return given !== '' && verifyPassword(given, device.passwordHash)
+  const { passwordHash } = device
+  if (given === '') return false
+  const verify = () => verifyPassword(given, passwordHash)
+  // Without an address, anybody could use up the tries of any device.
+  return peerhost ? (await verifyGuess(peerhost, username, verify)) === true : verify()
 }
 
 /**

@@ -1,17 +1,22 @@
 import type { Env } from '../common/env.ts'
-import { errorFields, logError, logWarning } from '../common/log.ts'
+import { errorFields, logWarning } from '../common/log.ts'
 import { platformFault } from '../common/platform-faults.ts'
 import { hubStub } from '../hub/hub.ts'
-import { concernedTasks } from '../messages/concerned.ts'
-import { type Ask, type Gathered, gather, newGathered, reject } from '../messages/gather.ts'
+import { type Gathered, gather, newGathered, reject } from '../messages/gather.ts'
 import { identify, noticeKey } from '../messages/identify.ts'
 import { keepRejections } from '../messages/keep-rejections.ts'
 import { writeDevices } from '../messages/store.ts'
-import { retry, tellTasks } from '../messages/tell-tasks.ts'
-import { type BatchAnswer, type BatchItem, batchItem } from '../protocol/bridge.ts'
-import { buildNothingDue, downlinkTopic } from '../protocol/device.ts'
+import { tellTasks } from '../messages/tell-tasks.ts'
+import {
+  type BatchAnswer,
+  type BatchItem,
+  batchItem,
+  type ItemResult,
+  OVER_SHARE,
+} from '../protocol/bridge.ts'
 import { type Reason, reason } from '../reasons/reason.ts'
-import { taskStub } from '../tasks/api/task-stub.ts'
+import { answerAsks } from './answer-asks.ts'
+import { itemsOverShare } from './device-share.ts'
 
 const MAX_ITEM_ID_LENGTH = 64
 
@@ -34,7 +39,8 @@ export async function receiveBatch(
     logWarning('platform.unavailable', { hub, ...errorFields(error) })
     return retryAll(env, hub, batch)
   }
-  const handedOver = gathered.results.every(({ status }) => status !== 'retry')
+  // A device that takes more than its share must not hold back what is known of all others.
+  const handedOver = gathered.results.every(({ status, code }) => status !== 'retry' || code === OVER_SHARE)
   const upTo = handedOver ? batch.upTo : undefined
   const lease = await hubStub(env, hub).batchReceived(upTo, batch.lease, gathered.rejectedCounts)
   return { results: gathered.results, now: Date.now(), lease }
@@ -63,8 +69,10 @@ async function receiveItems(
   if (items.length > 0) {
     const named = { usernames: usernamesOf(items), notices: noticesOf(items) }
     const identified = await identify(env.DB, hub, named, now)
+    const over = itemsOverShare(items, identified.senders)
     for (const { id, read } of parsed) {
-      if (read.success) gather(gathered, read.data, { ...identified, hub, lease: batch.lease })
+      if (read.success && over.has(read.data)) gathered.results.push(laterOf(id))
+      else if (read.success) gather(gathered, read.data, { ...identified, hub, lease: batch.lease })
       else reject(gathered, id, whyInvalid(read.error.issues))
     }
     await writeDevices(env.DB, gathered, hub, now)
@@ -78,6 +86,13 @@ const idOf = (item: unknown): string => {
   const id = typeof item === 'object' && item !== null && 'id' in item ? item.id : ''
   return typeof id === 'string' ? id.slice(0, MAX_ITEM_ID_LENGTH) : ''
 }
+
+const laterOf = (id: string): ItemResult => ({
+  id,
+  status: 'retry',
+  code: OVER_SHARE,
+  reason: 'its device takes more than its share',
+})
 
 const usernamesOf = (items: BatchItem[]) => [
   ...new Set(items.flatMap((item) => ('username' in item ? [item.username] : []))),
@@ -93,36 +108,3 @@ const noticesOf = (items: BatchItem[]) => [
 /** The first fault of an item, without the faulty value. */
 const whyInvalid = ([issue]: { path: PropertyKey[]; message: string }[]): Reason =>
   reason('invalid_item', issue && { path: issue.path.map(String).join('.'), fault: issue.message })
-
-/** The newest task with a due notice sends it. If no task has one, the device is told so, under its request's id. */
-async function answerAsks(env: Env, gathered: Gathered): Promise<void> {
-  const open = gathered.asks
-    .filter(({ item }) => gathered.results[item]?.status === 'taken')
-    .map((ask) => ({ ask, tasks: concernedTasks(ask.sender, ask.module) }))
-  // In rounds, so that one call to a task serves all devices that ask it.
-  for (let round = 0; open.some(({ tasks }) => tasks.length > round); round++) {
-    const asking = open.filter(({ tasks }) => tasks.length > round)
-    const answered = new Set<Ask>()
-    await Promise.all(
-      [...Map.groupBy(asking, ({ tasks }) => tasks[round]!.taskId)].map(async ([taskId, group]) => {
-        try {
-          const asks = group.map(({ ask }) => ({ deviceId: ask.sender.id, key: ask.key }))
-          const due = new Set(await taskStub(env, taskId).ask(asks))
-          for (const { ask } of group) if (due.has(ask.sender.id)) answered.add(ask)
-        } catch (error) {
-          logError('receive.ask_failed', { taskId, ...errorFields(error) })
-          for (const { ask } of group) {
-            retry(gathered.results, ask.item)
-            answered.add(ask)
-          }
-        }
-      }),
-    )
-    for (const entry of asking) if (answered.has(entry.ask)) open.splice(open.indexOf(entry), 1)
-  }
-  await Promise.all(
-    open.map(({ ask: { sender, requestId } }) =>
-      hubStub(env, sender.hub).reply(downlinkTopic(sender), JSON.stringify(buildNothingDue(requestId))),
-    ),
-  )
-}

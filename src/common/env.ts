@@ -10,6 +10,9 @@ export interface Env {
   PACKAGE_VERIFIER: DurableObjectNamespace
   WEBHOOK_SENDER: DurableObjectNamespace
   DEVICE_LIMIT: RateLimit
+  DEVICE_SHARE_LIMIT: RateLimit
+  DOWNLOAD_LIMIT: RateLimit
+  WRONG_LINK_LIMIT: RateLimit
   BROKER_LIMIT: RateLimit
   BROKER_PEER_LIMIT: RateLimit
   KEY_FAILURE_LIMIT: RateLimit

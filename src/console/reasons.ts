@@ -121,6 +121,10 @@ const CHINESE_REASONS: Record<ReasonCode, string> = {
   unknown_device: '未知设备',
   unknown_task: '未知任务',
   invalid_item: '无效的条目[：{path}：{fault}]',
+  over_share_messages: '消息超过其份额：被延后[，一分钟内 {times} 次]',
+  over_share_requests: '请求超过其份额：被延后[，一分钟内 {times} 次]',
+  over_share_connections: '连接超过其份额：被关闭或拒绝[，一分钟内 {times} 次]',
+  over_share_spool: '在桥接处等待的消息超过其份额：被延后或丢弃[，一分钟内 {times} 次]',
   // What whoever makes a task is warned of
   older_task_cut_short: '任务“{name}”（{taskId}）[，计划于 {startAt} 开始，]不会再送达本任务所升级的设备',
   leaves_newer_version: '其中 {devices} 台设备运行更新的升级包 {version}，将被换下',

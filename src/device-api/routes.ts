@@ -5,7 +5,8 @@ import { bodyLimit } from 'hono/body-limit'
 import { tooLarge } from '../common/errors.ts'
 import { createRouter, json, problems } from '../http/openapi.ts'
 import type { AppEnv } from '../http/principal.ts'
-import { limitAddress } from '../http/rate-limit.ts'
+import { limitAddress, limitDevice } from '../http/rate-limit.ts'
+import type { Sender } from '../messages/identify.ts'
 import { buildNothingDue, MAX_PAYLOAD_BYTES, type UplinkKind } from '../protocol/device.ts'
 import { authenticateDevice } from './authenticate.ts'
 import { dueNotice, receiveFromDevice } from './device-api.ts'
@@ -61,9 +62,16 @@ const progress = body(
 
 const taken = { responses: { 200: json(message, 'The message was taken'), ...problems } }
 
-async function receive(c: Context<AppEnv>, kind: UplinkKind) {
+async function identified(c: Context<AppEnv>): Promise<Sender> {
   await limitAddress(c)
-  const sender = await authenticateDevice(c.env, c.req.header('authorization'))
+  const address = c.req.header('cf-connecting-ip') ?? 'local'
+  const sender = await authenticateDevice(c.env, c.req.header('authorization'), address)
+  await limitDevice(c, sender.id)
+  return sender
+}
+
+async function receive(c: Context<AppEnv>, kind: UplinkKind) {
+  const sender = await identified(c)
   const payload = new Uint8Array(await c.req.arrayBuffer())
   await receiveFromDevice(c.env, sender, kind, payload, randomUUID(), Date.now())
   return c.json({ code: 200 as const }, 200)
@@ -82,9 +90,8 @@ export const deviceApiRoutes = createRouter()
       responses: { 200: json(upgradeAnswer, 'The notice that is due, or no parameters'), ...problems },
     }),
     async (c) => {
-      await limitAddress(c)
+      const sender = await identified(c)
       const { module, id } = c.req.valid('query')
-      const sender = await authenticateDevice(c.env, c.req.header('authorization'))
       // Hono answers HEAD as it answers GET. It hands nothing out, and a notice has no length to tell before it is made.
       if (c.req.method === 'HEAD') return c.json(buildNothingDue(id ?? ''), 200)
       return c.json(await dueNotice(c.env, sender, module?.trim() || null, id ?? ''), 200)

@@ -3,7 +3,7 @@ import { AppError } from '../common/errors.ts'
 import { errorFields, logError } from '../common/log.ts'
 import type { AppEnv } from '../http/principal.ts'
 import { toAppError } from '../http/problem.ts'
-import { limitAddress } from '../http/rate-limit.ts'
+import { limitDownload, limitWrongLinks } from '../http/rate-limit.ts'
 import { downloadKey } from '../links/linker.ts'
 import { type Grant, readToken } from '../links/token.ts'
 import { taskStub } from '../tasks/api/task-stub.ts'
@@ -19,8 +19,8 @@ type Allowed = Extract<DownloadAnswer, { state: 'ok' }>
 /** Downloads through the Worker (src/downloads/README.md): the link authorizes the download, without a key. */
 export const downloadRoutes = new Hono<AppEnv>().get('/d/:token', async (c) => {
   try {
-    await limitAddress(c)
     const grant = await grantOf(c)
+    await limitDownload(c, `${grant.taskId} ${grant.deviceId}`)
     return await respond(c, grant, await allowedFile(c, grant))
   } catch (error) {
     // Here, since the app's error handler logs the path, which is a secret.
@@ -31,6 +31,8 @@ export const downloadRoutes = new Hono<AppEnv>().get('/d/:token', async (c) => {
 async function grantOf(c: Context<AppEnv>): Promise<Grant> {
   const key = c.env.DOWNLOAD_SIGNING_KEY ? await downloadKey(c.env) : undefined
   const grant = key && (await readToken(key, c.req.param('token')!))
+  // To verify a link costs less than to count it, so only what is no link is limited by address.
+  if (!grant) await limitWrongLinks(c)
   if (!grant) throw new AppError(404, 'download.not_found', 'No such download.')
   if (grant.expiresAt <= Date.now()) throw new AppError(403, 'download.expired', 'The link has expired.')
   return grant

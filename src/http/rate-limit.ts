@@ -1,17 +1,32 @@
 import type { Context } from 'hono'
-import ipaddr from 'ipaddr.js'
 import { tooMany } from '../common/errors.ts'
 import { retried } from '../common/retries.ts'
+import { limitKey } from '../protocol/address.ts'
+import { createTokenBuckets } from '../protocol/token-bucket.ts'
 import type { AppEnv } from './principal.ts'
 
 export const LIMIT_PERIOD_SECONDS = 60
-/** A broker may send any text as an address: this much of it makes the key. */
-const MAX_ADDRESS_LENGTH = 64
+
+/** Counts this against the key's limit. Throws a 429 beyond it. */
+async function count(limit: RateLimit, key: string): Promise<void> {
+  if (!(await isWithin(limit, key))) throw tooMany(LIMIT_PERIOD_SECONDS)
+}
 
 /** Limits an address before any other work, so that a stranger costs nothing more. Throws a 429 beyond the limit. */
-export async function limitAddress<E extends AppEnv>(c: Context<E>): Promise<void> {
-  if (!(await isWithin(c.env.DEVICE_LIMIT, limitKeyOf(c)))) throw tooMany(LIMIT_PERIOD_SECONDS)
-}
+export const limitAddress = <E extends AppEnv>(c: Context<E>): Promise<void> =>
+  count(c.env.DEVICE_LIMIT, limitKeyOf(c))
+
+/** Limits what one device says over HTTPS, once it is authenticated. Throws a 429 beyond the limit. */
+export const limitDevice = (c: Context<AppEnv>, deviceId: string): Promise<void> =>
+  count(c.env.DEVICE_SHARE_LIMIT, deviceId)
+
+/** Limits the requests of one download link, not those of an address: a whole site may be behind one. Throws a 429. */
+export const limitDownload = (c: Context<AppEnv>, link: string): Promise<void> =>
+  count(c.env.DOWNLOAD_LIMIT, link)
+
+/** Limits the wrong download links of an address. Throws a 429 beyond the limit. */
+export const limitWrongLinks = (c: Context<AppEnv>): Promise<void> =>
+  count(c.env.WRONG_LINK_LIMIT, limitKeyOf(c))
 
 /** Whether there may be one more of this key. */
 export async function isWithin(limiter: RateLimit, key: string): Promise<boolean> {
@@ -43,15 +58,24 @@ export const peerMayAsk = (c: Context<AppEnv>, address: string): Promise<boolean
   isWithin(c.env.BROKER_PEER_LIMIT, `${c.var.principal.keyId} ${limitKey(address)}`)
 
 /**
- * One key for each customer of a network, however the address is written: an IPv6 customer has a /64 of addresses;
- * an IPv4 address may come mapped into IPv6.
+ * Wrong passwords of one address for one username. Kept by each isolate for itself, since a limit that all of them share
+ * cannot be looked at without counting, and a right password must not count.
  */
-export function limitKey(address: string): string {
-  if (!ipaddr.isValid(address)) return address.slice(0, MAX_ADDRESS_LENGTH)
-  const parsed = ipaddr.process(address)
-  if (parsed.kind() === 'ipv4') return parsed.toString()
-  return (parsed as ipaddr.IPv6).parts
-    .slice(0, 4)
-    .map((group) => group.toString(16))
-    .join(':')
+const guesses = createTokenBuckets({ perMinute: 10, atOnce: 10 }, Date.now)
+
+/**
+ * Runs `verify` unless this address has guessed wrong passwords of this username too often. Returns undefined then:
+ * nothing was verified. Other devices behind the address are not concerned.
+ */
+export async function verifyGuess(
+  address: string,
+  username: string,
+  verify: () => Promise<boolean>,
+): Promise<boolean | undefined> {
+  const key = `${limitKey(address)} ${username}`
+  // Counts as wrong until it is verified, so that simultaneous guesses do not all pass.
+  if (!guesses.take(key)) return undefined
+  const isRight = await verify()
+  if (isRight) guesses.giveBack(key)
+  return isRight
 }

@@ -120,8 +120,13 @@ export class BridgeHub extends DurableObject<Env> {
 
   /** Publishes once, unacknowledged. For the answer that nothing is due. */
   reply(topic: string, payload: string): void {
+    this.replyToAll([{ topic, payload }])
+  }
+
+  replyToAll(answers: { topic: string; payload: string }[]): void {
     const [socket] = activeSockets(this.ctx)
-    if (socket) send(socket, { v: FRAME_VERSION, t: 'reply', topic, payload })
+    if (!socket) return
+    for (const answer of answers) send(socket, { v: FRAME_VERSION, t: 'reply', ...answer })
   }
 
   /**

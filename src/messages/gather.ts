@@ -133,6 +133,11 @@ function whyRejected(gathered: Gathered, item: BatchItem, context: BatchContext)
     gatherPresence(gathered, index, sender, item, origin)
     return null
   }
+  if (item.kind === 'limited') {
+    const why = reason(`over_share_${item.share}`, { times: item.times })
+    keepUnmatched(gathered, { sender, topic: '', payload: new Uint8Array(), reason: why, key: origin.key })
+    return null
+  }
   const payload = Buffer.from(item.payload, 'base64')
   const why = readPublished(gathered, index, sender, item.topic, payload, origin, isLate)
   if (why !== null)

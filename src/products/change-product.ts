@@ -29,7 +29,7 @@ export async function changeProduct(
   if (changesSigning && !isAdmin) throw forbidden('Only an admin changes how firmware is signed.')
   const product = await updateProduct(db, tenantId, productId, { ...changes, ...signing })
   if (!product) {
-    const why = await whyUnchanged(db, tenantId, productId, changes)
+    const why = await whyUnchanged(db, tenantId, productId, signing)
     if (why === 'not found') throw notFound('product')
     if (why === 'signing name fixed') {
       throw conflict(

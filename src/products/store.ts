@@ -60,26 +60,27 @@ export async function updateProduct(
 }
 
 /**
- * Why `updateProduct` changed nothing: the product is gone, other tenants' devices have numbers of its devices as their
- * topics on the new bridge, or its signing name is fixed by a key, also by a retired one.
+ * Why `updateProduct` changed nothing: the product is gone, its signing name is fixed by a key, also by a retired one, or
+ * other tenants' devices have numbers of its devices as their topics on the new bridge.
  */
 export async function whyUnchanged(
   db: Db,
   tenantId: string,
   id: string,
-  { bridge }: ProductChanges,
+  { signingName }: ProductChanges,
 ): Promise<'not found' | 'topics taken' | 'signing name fixed'> {
-  const found = await db
-    .select({ isFree: bridge === undefined ? sql<number>`1` : isFreeOn(bridge) })
-    .from(products)
-    .where(isProduct(tenantId, id))
-    .get()
-  if (!found) return 'not found'
-  return found.isFree ? 'signing name fixed' : 'topics taken'
+  if (!(await findProduct(db, tenantId, id))) return 'not found'
+  if (signingName === undefined) return 'topics taken'
+  const keys = await db
+    .select({ id: signingKeys.id })
+    .from(signingKeys)
+    .where(eq(signingKeys.productId, id))
+    .limit(1)
+  return keys.length > 0 ? 'signing name fixed' : 'topics taken'
 }
 
 /** Whether the product may be on this bridge: it is there already, or no number of its devices is taken there. */
-const isFreeOn = (bridge: string) => sql<number>`(${products.bridge} = ${bridge} OR NOT EXISTS (
+const isFreeOn = (bridge: string) => sql`(${products.bridge} = ${bridge} OR NOT EXISTS (
   SELECT 1 FROM devices d CROSS JOIN (SELECT ${products.tenantId} AS tenant_id, ${bridge} AS bridge) p
   WHERE d.product_id = ${products.id} AND ${sql.raw(numberIsTaken('d.number'))}))`
 

@@ -9,6 +9,10 @@ export const FRAME_VERSION = 1
 
 export const MAX_BATCH_ITEMS = 1000
 export const MAX_BATCH_BYTES = 4 * 1024 * 1024
+/** More items of one device in a batch are to be sent again later, so that one device does not hold up the others. */
+export const MAX_BATCH_ITEMS_OF_DEVICE = 250
+/** The code of an item that is to be sent again since its device is over its share. It does not hold back `upTo`. */
+export const OVER_SHARE = 'over_share'
 /** No bridge holds more unacknowledged notices than this. */
 export const MAX_CREDIT = 1000
 /** A notice that is not published within this time goes back to its task. */
@@ -62,6 +66,14 @@ export const batchItem = z.discriminatedUnion('kind', [
     payload: z.base64(),
   }),
   /** Spooled before the notice is published. */
+  /** A device took more than its share of the bridge and was held back, so many times; at most once a minute. */
+  z.object({
+    ...base,
+    kind: z.literal('limited'),
+    username: z.string().regex(TOPIC_NAME),
+    share: z.enum(['messages', 'requests', 'connections', 'spool']),
+    times: z.number().int().positive(),
+  }),
   z.object({ ...base, kind: z.literal('sent'), notice: noticeRef }),
   /**
    * `taken`: the broker acknowledged it (PUBACK), and a session subscribes. `offline`: no live or stored session
@@ -105,7 +117,7 @@ export interface ItemResult {
   id: string
   /** `retry`: it was not processed; the bridge sends it again, and with it all later items of its device. */
   status: 'taken' | 'rejected' | 'retry'
-  /** Of a rejected item: its reason as a code, and in English. */
+  /** Of a rejected item: its reason as a code, and in English. Of one to send again perhaps OVER_SHARE. */
   code?: string
   reason?: string
 }

@@ -120,6 +120,11 @@ export const REASONS = {
   unknown_device: 'unknown device',
   unknown_task: 'unknown task',
   invalid_item: 'not a valid item[: {path}: {fault}]',
+  over_share_messages: 'more messages than its share: held back[, {times} times in a minute]',
+  over_share_requests: 'more requests than its share: held back[, {times} times in a minute]',
+  over_share_connections: 'more connections than its share: closed or refused[, {times} times in a minute]',
+  over_share_spool:
+    'more messages waiting at the bridge than its share: held back or dropped[, {times} times in a minute]',
 
   // ---- What whoever makes a task is warned of
   older_task_cut_short:

@@ -6,6 +6,7 @@ import { freePort } from '../e2e/mosquitto.ts'
 /** The bridge as a process, as in production, with its metrics. */
 export interface BridgeProcess {
   mqttUrl: string
+  pid: number
   /** A figure of /metrics by its full name; throws if there is none. */
   figure(name: string): Promise<number>
   kill(): Promise<void>
@@ -51,6 +52,7 @@ export async function startBridge(
   }
   return {
     mqttUrl: more.MQTT_URL ?? `mqtt://127.0.0.1:${port}`,
+    pid: child.pid ?? 0,
     figure,
     async kill() {
       end()

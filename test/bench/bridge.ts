@@ -9,6 +9,7 @@ import { startInstantWorker } from './instant-worker.ts'
 import { connectPublishers, type Publishers, USERNAMES } from './publishers.ts'
 import { measureSpool } from './spool.ts'
 import { printTable } from './table.ts'
+import { PLUGIN_WITHOUT_SHARES, WITHOUT_SHARES } from './without-shares.ts'
 
 // `npm run bench:bridge`: measures the bridge alone, with a Worker that takes everything at once. The spool is in TMPDIR,
 // which must be on a disk for SPOOL_SYNC to have an effect.
@@ -37,7 +38,7 @@ async function withBridge<T>(
 ): Promise<T> {
   const worker = await startInstantWorker(USERNAMES)
   const place = mkdtempSync(join(directory, 'run-'))
-  const bridge = await startBridge(worker, place, env)
+  const bridge = await startBridge(worker, place, { ...WITHOUT_SHARES, ...env })
   const publishers = await connectPublishers(bridge.mqttUrl)
   // The presence of the publishers is handed over first, so that only messages are measured.
   while ((await depth(bridge)) > 0) await sleep(20)
@@ -123,6 +124,7 @@ async function bench(directory: string): Promise<Record<string, Record<string, F
       socket,
       bridgePassword: 'bench',
       persistence: true,
+      more: PLUGIN_WITHOUT_SHARES,
     })
     process.on('exit', () => {
       if (mosquitto.pid() > 0) process.kill(mosquitto.pid(), 'SIGKILL')

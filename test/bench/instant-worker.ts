@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { WebSocketServer } from 'ws'
 import { FRAME_VERSION, PING, PONG } from '../../src/protocol/bridge.ts'
-import { credentialKey, type FeedPage } from '../../src/protocol/credentials-feed.ts'
+import { credentialKey, type FeedPage, MAX_FEED_ITEMS } from '../../src/protocol/credentials-feed.ts'
 
 /** Stands in for the Worker and takes every batch at once, so that only the bridge is measured. */
 export interface InstantWorker {
@@ -20,18 +20,23 @@ const KEY = 'bench'
 
 const SALT = 'A'.repeat(43)
 
-const credentialsOf = (usernames: string[]): FeedPage => ({
-  salt: SALT,
-  cursor: 'all',
-  more: false,
-  reset: true,
-  items: usernames.map((username) => ({
-    key: credentialKey(SALT, username),
-    passwordHash: null,
-    number: null,
-    state: 'enabled' as const,
-  })),
-})
+/** `cursor`: how many of the usernames were read; null: none. */
+function credentialsOf(usernames: string[], cursor: string | null): FeedPage {
+  const from = Number(cursor ?? 0)
+  const page = usernames.slice(from, from + MAX_FEED_ITEMS)
+  return {
+    salt: SALT,
+    cursor: String(from + page.length),
+    more: from + page.length < usernames.length,
+    reset: cursor === null,
+    items: page.map((username) => ({
+      key: credentialKey(SALT, username),
+      passwordHash: null,
+      number: null,
+      state: 'enabled' as const,
+    })),
+  }
+}
 
 /** `usernames`: the devices that may connect. */
 export async function startInstantWorker(usernames: string[]): Promise<InstantWorker> {
@@ -40,7 +45,8 @@ export async function startInstantWorker(usernames: string[]): Promise<InstantWo
     const reply = (body: object) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
     if (request.url?.startsWith('/bridge/v1/credentials')) {
-      return void reply(credentialsOf(usernames))
+      const { searchParams } = new URL(request.url, 'http://worker')
+      return void reply(credentialsOf(usernames, searchParams.get('after')))
     }
     if (request.url?.startsWith('/broker/')) return void reply({ result: 'allow' })
     const body = await text(request)

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { startMosquitto } from '../e2e/mosquitto.ts'
 import { type BridgeProcess, startBridge } from './bridge-process.ts'
 import type { Local } from './local.ts'
+import { PLUGIN_WITHOUT_SHARES, WITHOUT_SHARES } from './without-shares.ts'
 
 export type BrokerName = 'embedded' | 'mosquitto'
 
@@ -12,6 +13,7 @@ export async function withBridge<T>(
   local: Local,
   broker: BrokerName,
   use: (bridge: BridgeProcess) => Promise<T>,
+  { withoutShares = false } = {},
 ): Promise<T> {
   const directory = mkdtempSync(join(local.directory, 'bridge-'))
   const socket = join(directory, 'plugin.sock')
@@ -22,6 +24,7 @@ export async function withBridge<T>(
           socket,
           bridgePassword: 'bench',
           persistence: true,
+          more: withoutShares ? PLUGIN_WITHOUT_SHARES : [],
         })
       : undefined
   const end = () => {
@@ -36,6 +39,7 @@ export async function withBridge<T>(
   }
   const bridge = await startBridge({ url: local.url, key: local.bridgeKey }, directory, {
     HEALTH_HOST: '127.0.0.1',
+    ...(withoutShares && WITHOUT_SHARES),
     ...joined,
   })
   try {

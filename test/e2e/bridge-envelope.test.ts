@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import { Aedes } from 'aedes'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { BridgeConfig } from '../../bridge/config.ts'
 import { UPLINK_TOPIC_NAMES } from '../../src/protocol/device.ts'
 import { type BridgeFixture, bridgeFixture, notice, ownTopic, textOf } from './bridge-fixture.ts'
 import { until } from './fake-worker.ts'
@@ -48,10 +49,10 @@ afterEach(async () => {
 
 const messages = () => f.worker.taken.flatMap((item) => (item.kind === 'message' ? [item] : []))
 
-async function joined(name: 'device_id' | 'token') {
+async function joined(name: 'device_id' | 'token', more: Partial<BridgeConfig> = {}) {
   broker = await startWrappingBroker(name)
   const mqttUrl = `mqtt://127.0.0.1:${(broker.server.address() as AddressInfo).port}`
-  const bridge = await f.start({ mqttUrl, identity: 'envelope', timing: { upToIntervalMs: 50 } })
+  const bridge = await f.start({ mqttUrl, identity: 'envelope', timing: { upToIntervalMs: 50 }, ...more })
   // The marker came back, so all subscriptions are made.
   await until('upTo', () => f.worker.batches.some(({ upTo }) => upTo !== undefined))
   const device = async (username: string) => {
@@ -99,4 +100,28 @@ it('notices go out through a broker with envelopes', async () => {
   await until('the notice', () => heard.length === 1)
   expect(heard).toEqual([ownTopic('dev-1')])
   await until('taken', () => f.worker.taken.some((item) => item.kind === 'taken' && item.result === 'taken'))
+})
+
+it('one device fills only its share of the spool behind a broker that cannot let it wait; what is dropped is counted', async () => {
+  const { bridge, device } = await joined('token', {
+    spoolMaxBytes: 1024 * 1024,
+    shares: { spoolPercent: 20 },
+  })
+  const noisy = await device('noisy')
+  const honest = await device('honest')
+  f.worker.away = true
+  const large = 'x'.repeat(6_000)
+  for (let n = 0; n < 100; n++) await noisy.publishAsync('ota/device/progress', large, { qos: 1 })
+  for (let n = 0; n < 10; n++) await honest.publishAsync('ota/device/progress', '{"step":1}', { qos: 1 })
+  await until(
+    'the last',
+    () => bridge.stats().intake!.messages! + bridge.stats().broker!.droppedOverShare! === 110,
+  )
+  expect(bridge.stats().spool!.bytes).toBeLessThan(300 * 1024)
+  f.worker.away = false
+  await until('the others', () => messages().filter(({ username }) => username === 'honest').length === 10)
+  const dropped = bridge.stats().broker!.droppedOverShare!
+  expect(dropped).toBeGreaterThan(0)
+  expect(bridge.stats().shares!.spool).toBe(dropped)
+  await until('its share', () => messages().length === 110 - dropped)
 })

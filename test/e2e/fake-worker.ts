@@ -34,6 +34,8 @@ export interface FakeWorker {
   sockets: Set<WebSocket>
   /** Decides the status of an item; by default `taken`. */
   judge: (item: BatchItem) => Status
+  /** The code of the items that are to be sent again. */
+  codeOfRetry: string | undefined
   /** If it returns a status, the whole batch is answered with it. */
   refuse: (items: BatchItem[]) => { status: number; headers?: Record<string, string> } | undefined
   /** Passwords by username of devices that may connect; `numbers`: device numbers by username, for the later family. */
@@ -163,7 +165,10 @@ export async function startFakeWorker(): Promise<FakeWorker> {
         const refusal = fake.refuse(items)
         if (refusal) return void reply(refusal.status, {}, refusal.headers)
         const upTo = envelope.upTo
-        const results = items.map((item) => ({ id: item.id, status: fake.judge(item) }))
+        const results = items.map((item) => {
+          const status = fake.judge(item)
+          return { id: item.id, status, ...(status === 'retry' && { code: fake.codeOfRetry }) }
+        })
         fake.batches.push({ upTo, lease: envelope.lease, items })
         fake.taken.push(...items.filter((_, at) => results[at]?.status === 'taken'))
         return void reply(200, { results, now: fake.now(), lease: fake.lease.number })
@@ -185,6 +190,7 @@ export async function startFakeWorker(): Promise<FakeWorker> {
     aclRequests: [],
     sockets: new Set(),
     judge: () => 'taken',
+    codeOfRetry: undefined,
     refuse: () => undefined,
     users: new Map(),
     numbers: new Map(),

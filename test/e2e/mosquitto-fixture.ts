@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { IClientOptions } from 'mqtt'
 import { pino } from 'pino'
+import { createGuesses } from '../../bridge/brokers/guesses.ts'
 import { listenForPlugin, type PluginSocket } from '../../bridge/brokers/plugin-socket.ts'
 import type { Knowledge } from '../../bridge/credentials.ts'
 import { until } from './fake-worker.ts'
@@ -10,7 +11,7 @@ import { type Mosquitto, startMosquitto } from './mosquitto.ts'
 import { connectDevice, type MqttDevice } from './system-device.ts'
 
 /** Mosquitto with the plugin and the bridge's plugin socket; the test plays the bridge's credentials and client. */
-export async function mosquittoFixture() {
+export async function mosquittoFixture(more: string[] = []) {
   const directory = mkdtempSync(join(tmpdir(), 'mosquitto-'))
   const path = join(directory, 'plugin.sock')
   /** Passwords of the devices that may connect, by username. */
@@ -23,6 +24,7 @@ export async function mosquittoFixture() {
   let socket: PluginSocket | undefined
   /** True: the bridge answers no question of the plugin. */
   let silent = false
+  let verified = 0
 
   function knowledgeOf(username: string, password: string): Knowledge {
     const expected = users.get(username)
@@ -34,13 +36,18 @@ export async function mosquittoFixture() {
     socket = await listenForPlugin({
       path,
       credentials: {
-        check: (username, password) =>
-          silent ? new Promise(() => {}) : Promise.resolve(knowledgeOf(username, password)),
+        check: (username, password) => {
+          verified++
+          return silent ? new Promise(() => {}) : Promise.resolve(knowledgeOf(username, password))
+        },
+        recall: (username, password) => (password === '' && users.get(username) === '' ? 'token' : undefined),
         maySubscribe: (username, filter) =>
           filter === `ota/devices/inform/${numbers.get(username)}` ? 'allow' : 'deny',
         isComplete: () => true,
         refresh: async () => {},
       },
+      shares: { note: (username, share) => void events.push(`over ${share} ${username}`) },
+      guesses: createGuesses(),
       events: {
         connected: (username) => events.push(`connected ${username}`),
         disconnected: (username) => events.push(`disconnected ${username}`),
@@ -56,6 +63,7 @@ export async function mosquittoFixture() {
     socket: path,
     bridgePassword: 'of the bridge',
     persistence: true,
+    more,
   })
   const isAsked = () => until('the plugin', () => socket?.counts.plugins)
   await isAsked()
@@ -73,6 +81,8 @@ export async function mosquittoFixture() {
     numbers,
     events,
     counts: () => socket!.counts,
+    /** How many passwords and tokens were verified. */
+    verified: () => verified,
     dropSessions: (username: string) => socket?.dropSessions(username),
     setSilent: (is: boolean) => {
       silent = is

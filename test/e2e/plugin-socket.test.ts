@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { createGuesses } from '../../bridge/brokers/guesses.ts'
 import { listenForPlugin, type PluginSocket } from '../../bridge/brokers/plugin-socket.ts'
 import { until } from './fake-worker.ts'
 
@@ -36,6 +37,7 @@ async function listen(): Promise<PluginSocket> {
     credentials: {
       check: async (username, password) =>
         username === 'new' ? 'unknown' : password === 'right' ? 'allow' : 'deny',
+      recall: () => undefined,
       maySubscribe: (username, filter) =>
         filter === `ota/devices/inform/number-of-${username}` ? 'allow' : 'deny',
       isComplete: () => true,
@@ -43,6 +45,8 @@ async function listen(): Promise<PluginSocket> {
         refreshes++
       },
     },
+    shares: { note: (username, share) => void heard.push(`over ${share} ${username}`) },
+    guesses: createGuesses(),
     events: { connected: say('connected'), disconnected: say('disconnected'), subscribed: say('subscribed') },
     reset: () => heard.push('reset'),
     log: pino({ level: 'silent' }),

@@ -6,6 +6,7 @@
  * - It rewrites a device's flat uplink topic to one that ends in its username. The bridge can trust that, since devices
  *   may neither publish nor subscribe there. Wills are never rewritten, so they reach no subscriber.
  * - It tells the bridge who is connected, and ends a username's connections if the bridge says so.
+ * - It closes the connection of a device that takes more than its share, and refuses it for a while.
  *
  * A username is an access token, so no log line may contain one.
  */
@@ -18,18 +19,21 @@
 
 #include "link.h"
 #include "sessions.h"
+#include "shares.h"
 
 /* Values of mosquitto.h, which Debian has in the client library's package only. */
-enum { SUCCESS = 0, NO_MEMORY = 1, INVALID = 3, DENIED_AUTH = 11, DENIED_ACL = 12 };
+enum { SUCCESS = 0, NO_MEMORY = 1, INVALID = 3, CONNECTION_LOST = 7, DENIED_AUTH = 11, DENIED_ACL = 12 };
 enum { LOG_ERROR = 8 };
 /* All other symbols are hidden, so that none clashes with the broker's. */
 #define EXPORTED __attribute__((visibility("default")))
 
 #define PASSWORD_MAX_LENGTH 512
+#define ADDRESS_MAX_LENGTH 64
 #define BRIDGE_CLIENT_ID "edge-ota-bridge-"
 #define ALL_TOPICS "ota/"
 #define OWN_TOPIC "ota/device/inform/"
 #define NUMBER_TOPIC "ota/devices/inform/"
+#define REQUEST_TOPIC "ota/device/request"
 /* At most this many connections are ended per tick, so that other clients' messages do not wait for long. */
 #define KICKS_PER_TICK 256
 
@@ -40,7 +44,7 @@ static const struct {
 	{ "ota/device/inform", "ota/device/inform/up/" },
 	{ "ota/device/infrom", "ota/device/infrom/" },
 	{ "ota/device/progress", "ota/device/progress/" },
-	{ "ota/device/request", "ota/device/request/" },
+	{ REQUEST_TOPIC, "ota/device/request/" },
 	{ "ota/devices/inform", "ota/devices/inform/up/" },
 	{ "ota/devices/progress", "ota/devices/progress/" },
 };
@@ -48,6 +52,7 @@ static const struct {
 static char bridge_username[NAME_MAX_LENGTH + 1];
 static char bridge_password[PASSWORD_MAX_LENGTH + 1];
 static const char *bridge_password_file;
+static unsigned connections_per_device;
 /* After on_reload, until the next tick, the broker authenticates all sessions again, live and stored. */
 static bool is_reloading;
 
@@ -104,6 +109,13 @@ static void tell_bridge(void)
 	}
 }
 
+/* `what` as read by bridge/brokers/plugin-line.ts. */
+static void tell_over_share(const char *username, char what)
+{
+	if (share_is_to_be_told(username))
+		link_send("O %s %c", username, what);
+}
+
 static void on_link_opened(void)
 {
 	link_send("R");
@@ -116,6 +128,7 @@ static int on_tick(int event, void *data, void *userdata)
 	is_reloading = false;
 	link_tick();
 	tell_bridge();
+	shares_tick();
 	struct session *session;
 	for (int kicks = 0; kicks < KICKS_PER_TICK && (session = sessions_next_ended()); kicks++) {
 		/* The broker calls on_disconnect, which forgets the session. If it did not, the broker has no such client. */
@@ -128,15 +141,27 @@ static int on_tick(int event, void *data, void *userdata)
 
 /* ---- Who may connect ---- */
 
-static bool may_connect(const char *username, const char *password)
+static bool may_connect(const char *username, const char *password, const char *address)
 {
-	char hex[2 * PASSWORD_MAX_LENGTH + 1] = "-";
+	char hex[2 * PASSWORD_MAX_LENGTH + 1] = "-", question[sizeof hex + 1 + ADDRESS_MAX_LENGTH];
 	size_t length = password ? strlen(password) : 0;
 	if (length > PASSWORD_MAX_LENGTH)
 		return false;
 	for (size_t at = 0; at < length; at++)
 		snprintf(hex + 2 * at, 3, "%02x", (unsigned char)password[at]);
-	return link_ask('A', username, hex);
+	/* The bridge slows down whoever guesses passwords, by address. */
+	bool has_address = address && *address && strlen(address) < ADDRESS_MAX_LENGTH;
+	snprintf(question, sizeof question, "%s%s%s", hex, has_address ? " " : "", has_address ? address : "");
+	return link_ask('A', username, question);
+}
+
+/* A device that is let in counts as one more connection; beyond its share of new ones it is refused. */
+static bool has_share(const char *username)
+{
+	if (share_take(username, CONNECTS))
+		return true;
+	tell_over_share(username, 'C');
+	return false;
 }
 
 /*
@@ -184,12 +209,25 @@ static int on_auth(int event, void *data, void *userdata)
 	if (!is_bridge && starts_with(client_id, BRIDGE_CLIENT_ID))
 		return DENIED_AUTH;
 
-	if (is_bridge ? !is_bridge_password(auth->password) : !may_connect(username, auth->password))
+	if (!is_bridge && share_is_cut_off(username)) {
+		tell_over_share(username, 'C');
+		return DENIED_AUTH;
+	}
+	const char *address = mosquitto_client_address(auth->client);
+	if (is_bridge ? !is_bridge_password(auth->password) : !may_connect(username, auth->password, address))
+		return DENIED_AUTH;
+	if (!is_bridge && !has_share(username))
 		return DENIED_AUTH;
 	if (is_of_another(client_id, username, is_bridge))
 		return DENIED_AUTH;
 	close_session(auth->client, client_id, false);
-	return session_open(auth->client, client_id, username, is_bridge) ? SUCCESS : NO_MEMORY;
+	const struct session *session = session_open(auth->client, client_id, username, is_bridge);
+	if (!session)
+		return NO_MEMORY;
+	/* The newest connection works; older ones may have died unseen. */
+	if (!is_bridge)
+		sessions_end_oldest(session, connections_per_device);
+	return SUCCESS;
 }
 
 static int on_disconnect(int event, void *data, void *userdata)
@@ -273,6 +311,10 @@ static int on_acl(int event, void *data, void *userdata)
 	case MOSQ_ACL_WRITE:
 		return may_write(session, acl->topic) ? SUCCESS : DENIED_ACL;
 	case MOSQ_ACL_SUBSCRIBE:
+		if (!session->is_bridge && !share_take(session->username, MESSAGES)) {
+			tell_over_share(session->username, 'M');
+			return DENIED_ACL;
+		}
 		return may_subscribe(session, acl->topic) ? SUCCESS : DENIED_ACL;
 	case MOSQ_ACL_UNSUBSCRIBE:
 		forget_subscription(session, acl->topic);
@@ -294,6 +336,13 @@ static int on_message(int event, void *data, void *userdata)
 	const char *start = rewritten(message->topic);
 	if (!start)
 		return DENIED_ACL;
+	enum share share = strcmp(message->topic, REQUEST_TOPIC) ? MESSAGES : REQUESTS;
+	if (!share_take(session->username, share)) {
+		/* Any other refusal would be acknowledged to MQTT 3.1.1 as if it had been taken. So the connection ends. */
+		share_cut_off(session->username, share);
+		tell_over_share(session->username, share == REQUESTS ? 'Q' : 'M');
+		return CONNECTION_LOST;
+	}
 	char *topic = mosquitto_malloc(strlen(start) + strlen(session->username) + 1);
 	if (!topic)
 		return NO_MEMORY;
@@ -341,6 +390,34 @@ static const char *option(const struct mosquitto_opt *options, int count, const 
 	return "";
 }
 
+/* A whole number that is at least 1; `fallback` if the option is not given. 0: it is something else. */
+static unsigned count_option(const struct mosquitto_opt *options, int count, const char *key, unsigned fallback)
+{
+	const char *text = option(options, count, key);
+	if (!*text)
+		return fallback;
+	char *rest;
+	unsigned long value = strtoul(text, &rest, 10);
+	return *rest || *text == '-' || value > 1000000000 ? 0 : (unsigned)value;
+}
+
+/* By default what no honest device meets; the same as the bridge's (bridge/shares.ts). */
+static bool read_shares(const struct mosquitto_opt *options, int count)
+{
+	unsigned messages = count_option(options, count, "device_messages_per_minute", 120);
+	unsigned messages_at_once = count_option(options, count, "device_messages_at_once", 1000);
+	unsigned requests = count_option(options, count, "device_requests_per_minute", 30);
+	unsigned requests_at_once = count_option(options, count, "device_requests_at_once", 60);
+	unsigned connects = count_option(options, count, "device_connects_per_minute", 60);
+	unsigned connects_at_once = count_option(options, count, "device_connects_at_once", 200);
+	connections_per_device = count_option(options, count, "device_connections", 8);
+	shares_allow(MESSAGES, messages, messages_at_once);
+	shares_allow(REQUESTS, requests, requests_at_once);
+	shares_allow(CONNECTS, connects, connects_at_once);
+	return messages && messages_at_once && requests && requests_at_once && connects && connects_at_once &&
+	       connections_per_device;
+}
+
 EXPORTED int mosquitto_plugin_version(int count, const int *versions)
 {
 	for (int at = 0; at < count; at++)
@@ -367,6 +444,10 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata, s
 		mosquitto_log_printf(LOG_ERROR, "edge_ota: plugin_opt_socket is the path of the bridge's PLUGIN_SOCKET");
 		return INVALID;
 	}
+	if (!read_shares(options, count)) {
+		mosquitto_log_printf(LOG_ERROR, "edge_ota: each plugin_opt_device_… is a whole number from 1 on");
+		return INVALID;
+	}
 	sessions_init();
 
 	const struct {
@@ -389,6 +470,7 @@ EXPORTED int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *opti
 	(void)userdata, (void)options, (void)count;
 	link_free();
 	sessions_free();
+	shares_free();
 	free((char *)bridge_password_file);
 	return SUCCESS;
 }

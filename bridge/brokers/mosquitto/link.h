@@ -21,7 +21,7 @@ bool link_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void link_tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /*
  * Asks "<kind> <number> <first> <second>" and waits for the answer. True only for a yes that comes in time. The
- * arguments must contain no spaces or line ends.
+ * arguments must contain no line ends, and the first one no spaces.
  */
 bool link_ask(char kind, const char *first, const char *second);
 /* Connects, reads and writes as far as possible without waiting. */

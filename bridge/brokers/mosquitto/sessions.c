@@ -6,11 +6,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define BUCKETS 16384
 /* Stored sessions kept per username. A device has one; more would only cost memory. */
 #define STORED_PER_USERNAME 8
 
-static struct session *by_id[BUCKETS], *by_username[BUCKETS];
+static struct session *by_id[NAME_BUCKETS], *by_username[NAME_BUCKETS];
 static struct session *untold_first, *untold_last;
 static unsigned ended;
 static uint32_t seed;
@@ -22,12 +21,12 @@ void sessions_init(void)
 		seed = (uint32_t)(uintptr_t)&seed;
 }
 
-static unsigned bucket(const char *text)
+unsigned name_bucket(const char *text)
 {
 	uint32_t hash = 2166136261u ^ seed;
 	for (; *text; text++)
 		hash = (hash ^ (unsigned char)*text) * 16777619u;
-	return (hash ^ hash >> 16) % BUCKETS;
+	return (hash ^ hash >> 16) % NAME_BUCKETS;
 }
 
 static void untold_remove(struct session *session)
@@ -62,7 +61,7 @@ void session_told(struct session *session)
 
 void sessions_tell_all(void)
 {
-	for (unsigned at = 0; at < BUCKETS; at++) {
+	for (unsigned at = 0; at < NAME_BUCKETS; at++) {
 		for (struct session *session = by_id[at]; session; session = session->next_of_id) {
 			session->is_told = session->is_own_told = session->is_number_told = false;
 			if (session->client)
@@ -73,11 +72,11 @@ void sessions_tell_all(void)
 
 void session_forget(struct session *session)
 {
-	struct session **link = &by_id[bucket(session->client_id)];
+	struct session **link = &by_id[name_bucket(session->client_id)];
 	while (*link != session)
 		link = &(*link)->next_of_id;
 	*link = session->next_of_id;
-	link = &by_username[bucket(session->username)];
+	link = &by_username[name_bucket(session->username)];
 	while (*link != session)
 		link = &(*link)->next_of_username;
 	*link = session->next_of_username;
@@ -89,7 +88,7 @@ void session_forget(struct session *session)
 
 void sessions_free(void)
 {
-	for (unsigned at = 0; at < BUCKETS; at++)
+	for (unsigned at = 0; at < NAME_BUCKETS; at++)
 		while (by_id[at])
 			session_forget(by_id[at]);
 }
@@ -98,7 +97,7 @@ struct session *session_of(const void *client, const char *client_id)
 {
 	if (!client_id)
 		return NULL;
-	for (struct session *session = by_id[bucket(client_id)]; session; session = session->next_of_id)
+	for (struct session *session = by_id[name_bucket(client_id)]; session; session = session->next_of_id)
 		if (session->client == client)
 			return session;
 	return NULL;
@@ -108,7 +107,7 @@ struct session *session_named(const char *client_id, const char *username)
 {
 	if (!client_id)
 		return NULL;
-	for (struct session *session = by_id[bucket(client_id)]; session; session = session->next_of_id)
+	for (struct session *session = by_id[name_bucket(client_id)]; session; session = session->next_of_id)
 		if (!strcmp(session->client_id, client_id) && !strcmp(session->username, username))
 			return session;
 	return NULL;
@@ -117,7 +116,7 @@ struct session *session_named(const char *client_id, const char *username)
 struct session *session_of_another(const char *client_id, const char *username, bool is_bridge)
 {
 	struct session *stored = NULL;
-	for (struct session *session = by_id[bucket(client_id)]; session; session = session->next_of_id) {
+	for (struct session *session = by_id[name_bucket(client_id)]; session; session = session->next_of_id) {
 		if (strcmp(session->client_id, client_id))
 			continue;
 		if (session->is_bridge == is_bridge && !strcmp(session->username, username))
@@ -144,10 +143,10 @@ struct session *session_open(const void *client, const char *client_id, const ch
 		memcpy(session->number, before->number, sizeof session->number);
 	if (before && !before->client)
 		session_forget(before);
-	struct session **link = &by_id[bucket(client_id)];
+	struct session **link = &by_id[name_bucket(client_id)];
 	session->next_of_id = *link;
 	*link = session;
-	link = &by_username[bucket(username)];
+	link = &by_username[name_bucket(username)];
 	session->next_of_username = *link;
 	*link = session;
 	session_touch(session);
@@ -159,7 +158,7 @@ static void forget_oldest_stored(const char *username)
 {
 	unsigned kept = 0;
 	struct session *next;
-	for (struct session *session = by_username[bucket(username)]; session; session = next) {
+	for (struct session *session = by_username[name_bucket(username)]; session; session = next) {
 		next = session->next_of_username;
 		if (!session->client && !strcmp(session->username, username) && ++kept > STORED_PER_USERNAME)
 			session_forget(session);
@@ -180,19 +179,41 @@ void session_close(struct session *session, bool is_kept)
 		session_forget(session);
 }
 
+static void end(struct session *session)
+{
+	session->is_ended = true;
+	ended++;
+}
+
+void sessions_end_oldest(const struct session *newest, unsigned most)
+{
+	unsigned live = 1;
+	struct session *oldest = NULL, *first = by_username[name_bucket(newest->username)];
+	/* Buckets begin with the newest session. */
+	for (struct session *session = first; session; session = session->next_of_username) {
+		if (!session->client || session->is_ended || strcmp(session->username, newest->username))
+			continue;
+		/* The broker ends those by itself; to end them by their client id would end the newest. */
+		if (!strcmp(session->client_id, newest->client_id))
+			continue;
+		oldest = session;
+		live++;
+	}
+	if (live > most && oldest)
+		end(oldest);
+}
+
 void sessions_end(const char *username)
 {
 	struct session *next;
-	for (struct session *session = by_username[bucket(username)]; session; session = next) {
+	for (struct session *session = by_username[name_bucket(username)]; session; session = next) {
 		next = session->next_of_username;
 		if (strcmp(session->username, username) || session->is_bridge || session->is_ended)
 			continue;
-		if (session->client) {
-			session->is_ended = true;
-			ended++;
-		} else {
+		if (session->client)
+			end(session);
+		else
 			session_forget(session);
-		}
 	}
 }
 
@@ -200,7 +221,7 @@ struct session *sessions_next_ended(void)
 {
 	/* Continues where the last one was found, so that ending many sessions does not scan all buckets for each. */
 	static unsigned at;
-	for (unsigned looked = 0; ended > 0 && looked < BUCKETS; looked++, at = (at + 1) % BUCKETS)
+	for (unsigned looked = 0; ended > 0 && looked < NAME_BUCKETS; looked++, at = (at + 1) % NAME_BUCKETS)
 		for (struct session *session = by_id[at]; session; session = session->next_of_id)
 			if (session->is_ended)
 				return session;

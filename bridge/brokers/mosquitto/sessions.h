@@ -6,6 +6,7 @@
 
 #define NAME_MAX_LENGTH 64
 #define CLIENT_ID_MAX_LENGTH 256
+#define NAME_BUCKETS 16384
 
 struct session {
 	struct session *next_of_id, *next_of_username;
@@ -28,6 +29,8 @@ struct session {
 	char client_id[];
 };
 
+/* The bucket of a name in a table of NAME_BUCKETS, which a device cannot foresee. */
+unsigned name_bucket(const char *name);
 void sessions_init(void);
 void sessions_free(void);
 
@@ -45,6 +48,8 @@ void session_forget(struct session *session);
 
 /* Marks all connections of a username as ended, and forgets its stored sessions. */
 void sessions_end(const char *username);
+/* Marks the oldest other connection of its username as ended if that has more than `most`. */
+void sessions_end_oldest(const struct session *newest, unsigned most);
 /* A session that is marked as ended but still connected; NULL: none. */
 struct session *sessions_next_ended(void);
 

@@ -10,6 +10,9 @@ it('every kind of line of the Mosquitto plugin is read', () => {
     password: 'pä ss',
   })
   expect(readPluginLine('A 2 dev-1 -')).toMatchObject({ kind: 'A', password: '' })
+  expect(readPluginLine('A 2 dev-1 - 192.0.2.1')).toMatchObject({ password: '', address: '192.0.2.1' })
+  expect(readPluginLine(`A 2 dev-1 ${hex} fe80::1%eth0`)).toMatchObject({ address: 'fe80::1%eth0' })
+  expect(readPluginLine('O dev-1 Q')).toEqual({ kind: 'O', username: 'dev-1', share: 'requests' })
   expect(readPluginLine('S 3 dev-1 ota/devices/inform/77')).toEqual({
     kind: 'S',
     number: '3',
@@ -44,6 +47,11 @@ it.each([
   'U 1 dev-1 ota',
   'G 1 dev-1',
   'G 1 dev-1 x',
+  'G 1 dev-1 - 192.0.2.1',
+  'U dev-1 ota 192.0.2.1',
+  'A 1 dev-1 - 192.0.2.1 more',
+  'O dev-1',
+  'O dev-1 X',
   'K dev-1',
   'C dev-1\r',
   'GET / HTTP/1.1',

@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { backoffMs } from '../../../bridge/backoff.ts'
 import { createAccess } from '../../../bridge/brokers/access.ts'
+import { createGuesses } from '../../../bridge/brokers/guesses.ts'
 import { packetScanner } from '../../../bridge/brokers/packet-limit.ts'
 import { readConfig } from '../../../bridge/config.ts'
 import { type Credentials, openCredentials } from '../../../bridge/credentials.ts'
@@ -216,7 +217,10 @@ describe('access before the credentials feed was read', () => {
       authenticate: ({ username }) => ask(username),
       maySubscribe: ({ topic }) => ask(topic),
     }
-    return { asked, access: createAccess(worker, credentials, { concurrency: 2, cacheMs: 60_000 }) }
+    return {
+      asked,
+      access: createAccess(worker, credentials, createGuesses(), { concurrency: 2, cacheMs: 60_000 }),
+    }
   }
 
   it('access remembers the Worker’s yes, but not its no', async () => {

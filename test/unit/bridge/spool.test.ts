@@ -104,6 +104,37 @@ describe('the spool', () => {
     spool.close()
   })
 
+  it('of one device the spool gives only so many items at once, in order, and the others after them', () => {
+    const spool = open()
+    for (const text of ['1', '2', '3', '4']) spool.append([entry(text)])
+    spool.append([{ ...entry('5'), key: 'dev-2' }])
+    const seen = spool.peek(10, 1e6, [], 2).map(({ json }) => textOf(json))
+    expect(seen).toEqual(['1', '2', '5'])
+    expect(spool.peek(2, 1e6, [], 2).map(({ json }) => textOf(json))).toEqual(['1', '2'])
+    spool.close()
+  })
+
+  it('the spool knows what it holds of each device, also after a restart, and its oldest item but for some', () => {
+    const spool = open()
+    spool.append([
+      { ...entry('1'), at: 1 },
+      { ...entry('2'), key: 'dev-2', at: 2 },
+    ])
+    const [first, second] = spool.peek(2, 1e6, [])
+    expect([spool.bytesOf(first!.key), spool.bytesOf('dev-2')]).toEqual([first!.size, second!.size])
+    expect([spool.oldest(), spool.oldest([first!.key]), spool.oldest([first!.key, 'dev-2'])]).toEqual([
+      { at: 1 },
+      { at: 2 },
+      undefined,
+    ])
+    spool.close()
+    const again = open()
+    expect(again.bytesOf('dev-2')).toBe(second!.size)
+    again.drop(again.peek(10, 1e6, []))
+    expect(again.bytesOf('dev-2')).toBe(0)
+    again.close()
+  })
+
   it('the spool knows its depth and bytes, also after a restart', () => {
     const spool = open()
     spool.append([entry('1'), entry('2')])
@@ -119,8 +150,8 @@ describe('the spool', () => {
 
 describe('the intake', () => {
   const here = () => false
-  const intakeOf = (spool: ReturnType<typeof open>, maxBytes = 1e9) =>
-    createIntake(spool, { maxBytes, workerTime: () => 7, log })
+  const intakeOf = (spool: ReturnType<typeof open>, maxBytes = 1e9, maxBytesOfDevice = 1e9) =>
+    createIntake(spool, { maxBytes, maxBytesOfDevice, workerTime: () => 7, onShare: () => {}, log })
 
   it('the intake writes everything of one turn in one transaction, then calls its listeners', async () => {
     const spool = open()

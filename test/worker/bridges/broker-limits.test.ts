@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { beforeAll, expect, it } from 'vitest'
 import { app } from '../../../src/app.ts'
-import { limitKey } from '../../../src/http/rate-limit.ts'
+import { limitKey } from '../../../src/protocol/address.ts'
 import { type Client, makeClient, makeTenant } from '../api.ts'
 import { withoutTable } from '../without-table.ts'
 
