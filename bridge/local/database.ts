@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { hashKey, isKey, newKey } from '../../src/auth/key.ts'
-import { repeatableId } from '../../src/common/ids.ts'
+import { namedId } from '../../src/common/ids.ts'
 import { readDevVars, writeDevVars } from './dev-vars.ts'
 import type { LocalSettings } from './settings.ts'
 import { runWrangler } from './wrangler.ts'
@@ -38,16 +38,16 @@ export function keepKeys(file: string): LocalKeys {
  * at every start, so that a lost database or `.dev.vars` is restored. Throws if a key was revoked.
  */
 export async function registerKeys(settings: LocalSettings, keys: LocalKeys, now: number): Promise<void> {
-  const tenantId = await repeatableId('ten', LOCAL_TENANT)
+  const tenantId = await namedId('ten', LOCAL_TENANT)
   const admin = await hashKey(keys.adminKey)
   const bridge = await hashKey(keys.bridgeKey)
   // All values are hexadecimal digits, ids or constants, so nothing needs quoting.
   const statements = [
     `INSERT INTO tenants (id, name, created_at) VALUES ('${tenantId}', '${LOCAL_TENANT}', ${now})`,
     `INSERT INTO api_keys (id, tenant_id, name, role, hash, created_at)
-      VALUES ('${await repeatableId('key', admin)}', '${tenantId}', 'npm start', 'admin', '${admin}', ${now})`,
+      VALUES ('${await namedId('key', admin)}', '${tenantId}', 'npm start', 'admin', '${admin}', ${now})`,
     `INSERT INTO api_keys (id, name, role, bridge, hash, created_at)
-      VALUES ('${await repeatableId('key', bridge)}', 'npm start', 'bridge', '${LOCAL_BRIDGE}', '${bridge}', ${now})`,
+      VALUES ('${await namedId('key', bridge)}', 'npm start', 'bridge', '${LOCAL_BRIDGE}', '${bridge}', ${now})`,
   ].map((statement) => `${statement} ON CONFLICT DO NOTHING`)
   const check = `SELECT role FROM api_keys WHERE revoked_at IS NULL AND (
     (hash = '${admin}' AND role = 'admin') OR (hash = '${bridge}' AND role = 'bridge'))`

@@ -21,8 +21,8 @@ interface Tries {
   failures: number
   /** Hashes of the keys that were wrong. */
   wrong: Set<string>
-  /** Hashes of keys that are being looked up: what comes at once must not slip through before the first has failed. */
-  pending: Set<string>
+  /** Look-ups under way: what comes at once must not slip through before the first has failed. */
+  pending: Map<unknown, Promise<void>>
 }
 
 /** By address. */
@@ -41,16 +41,22 @@ export async function limitFailures<T>(
   find: () => Promise<T | undefined>,
 ): Promise<T | undefined> {
   if ((proven.get(hash) ?? 0) > now) return findProven(c, hash, now, find)
-  const { failures, pending } = triesOf(limitKeyOf(c), now)
-  if (failures + pending.size >= MAX_FAILURES) throw tooMany(LIMIT_PERIOD_SECONDS)
-  pending.add(hash)
+  const at = triesOf(limitKeyOf(c), now)
+  // What is being looked up may be right: more of it waits.
+  while (at.failures < MAX_FAILURES && at.failures + at.pending.size >= MAX_FAILURES) {
+    await Promise.race(at.pending.values())
+  }
+  if (at.failures >= MAX_FAILURES) throw tooMany(LIMIT_PERIOD_SECONDS)
+  const looking = Promise.withResolvers<void>()
+  at.pending.set(looking, looking.promise)
   try {
     const found = await find()
     if (found === undefined) await countFailure(c, hash, now)
     else remember(proven, hash, now + PROVEN_FOR_MS)
     return found
   } finally {
-    pending.delete(hash)
+    at.pending.delete(looking)
+    looking.resolve()
   }
 }
 
@@ -62,7 +68,10 @@ async function findProven<T>(
   find: () => Promise<T | undefined>,
 ): Promise<T | undefined> {
   const found = await find()
-  if (found !== undefined) return found
+  if (found !== undefined) {
+    remember(proven, hash, now + PROVEN_FOR_MS)
+    return found
+  }
   proven.delete(hash)
   await countFailure(c, hash, now)
   return undefined
@@ -75,7 +84,7 @@ function triesOf(address: string, now: number): Tries {
     until: now + PERIOD_MS,
     failures: 0,
     wrong: new Set<string>(),
-    pending: known?.pending ?? new Set<string>(),
+    pending: known?.pending ?? new Map(),
   }
   remember(tries, address, fresh)
   return fresh

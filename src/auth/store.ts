@@ -70,7 +70,12 @@ export async function touchKey(db: Db, key: ApiKey, now: number): Promise<void> 
     .where(and(eq(apiKeys.id, key.id), or(isNull(apiKeys.lastUsedAt), lt(apiKeys.lastUsedAt, before))))
 }
 
-export const insertKey = (db: Db, key: ApiKey) => db.insert(apiKeys).values(key)
+/** A repeat gets a new secret for the key that was made before: nobody ever saw the first. */
+export const insertKey = (db: Db, key: ApiKey) =>
+  db
+    .insert(apiKeys)
+    .values(key)
+    .onConflictDoUpdate({ target: apiKeys.id, set: { hash: key.hash }, setWhere: isNull(apiKeys.revokedAt) })
 
 /** One row more than `limit`, for `page`. Revoked keys are listed too. */
 export const listKeys = (db: Db, scope: KeyScope, limit: number, cursor = ''): Promise<ApiKey[]> =>

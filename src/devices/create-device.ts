@@ -1,11 +1,10 @@
 import type { z } from 'zod'
 import { conflict, notFound } from '../common/errors.ts'
-import { newId } from '../common/ids.ts'
 import type { Db } from '../db/client.ts'
 import { findProduct } from '../products/store.ts'
 import { hashPassword } from '../protocol/passwords.ts'
 import { type Device, newAccessToken, type newDeviceBody } from './device.ts'
-import { findDeviceByNumber, insertDevice, isTopicTaken } from './store.ts'
+import { findDevice, findDeviceByNumber, insertDevice, isTopicTaken, replaceToken } from './store.ts'
 
 /**
  * Writes a new device; it gets a random token unless the body has a token or credentials. 404 `product.not_found`,
@@ -13,12 +12,12 @@ import { findDeviceByNumber, insertDevice, isTopicTaken } from './store.ts'
  */
 export async function createDevice(
   db: Db,
-  tenantId: string,
+  { id, tenantId }: { id: string; tenantId: string },
   body: z.output<typeof newDeviceBody>,
 ): Promise<Device> {
   const { productId, number, name = null, tags, credentials } = body
   const device: Device = {
-    id: newId('dev'),
+    id,
     tenantId,
     productId,
     number,
@@ -33,6 +32,10 @@ export async function createDevice(
     createdAt: Date.now(),
   }
   if (await insertDevice(db, device)) return device
+  // A repeat: nobody ever saw the token that the device was made with.
+  const before = await findDevice(db, tenantId, id)
+  if (before && !credentials) await replaceToken(db, before, device.accessToken)
+  if (before) return { ...before, accessToken: device.accessToken, passwordHash: device.passwordHash }
   if (!(await findProduct(db, tenantId, productId))) throw notFound('product')
   if (await findDeviceByNumber(db, tenantId, productId, number)) throw numberTaken()
   if (await isTopicTaken(db, productId, number)) throw topicTaken()

@@ -141,11 +141,12 @@ function planPage(rows: ImportRow[], known: Known[]) {
     const newToken = row.accessToken === device?.accessToken ? undefined : row.accessToken
     const reject = (reason: string) => plan.rejected.push({ line: row.line, reason })
     if (newToken !== undefined && !isLongEnough(newToken)) reject(`access_token: ${TOKEN_FAULT}`)
-    else if (owner !== undefined && owner !== device?.id) reject('access_token: another device has it')
     else if (device?.basic && newToken !== undefined)
       reject('access_token: the device has a username and password')
     else if (!device && topicTaken.has(index))
       reject('number: another device of the shared bridge has it as its topic')
+    // After all else: whoever tries tokens with an import makes a device for each that is free.
+    else if (owner !== undefined && owner !== device?.id) reject('access_token: another device has it')
     else if (!device) plan.inserts.push(toInsert(row))
     else {
       const change = toUpdate(row, device)

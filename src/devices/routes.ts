@@ -3,6 +3,7 @@ import { admits, requireRole, tenantOf } from '../auth/middleware.ts'
 import { notFound } from '../common/errors.ts'
 import { openDb } from '../db/client.ts'
 import { listPage, placeOf } from '../http/cursors.ts'
+import { newIdFor } from '../http/new-id.ts'
 import {
   createRouter,
   idParam,
@@ -58,7 +59,8 @@ export const deviceRoutes = createRouter()
       responses: { 201: json(deviceAnswer, 'The new device'), ...problems },
     }),
     async (c) => {
-      const device = await createDevice(openDb(c.env.DB), tenantOf(c), c.req.valid('json'))
+      const ids = { id: await newIdFor(c, 'dev'), tenantId: tenantOf(c) }
+      const device = await createDevice(openDb(c.env.DB), ids, c.req.valid('json'))
       return c.json(toDeviceAnswer(device, [], true), 201)
     },
   )

@@ -1,4 +1,5 @@
 import type { Env } from '../common/env.ts'
+import type { Repeat } from '../common/ids.ts'
 
 /** `root` is the installation's. The others belong to a tenant; only `bridge` may serve every tenant (`*`). */
 export type Role = 'root' | 'admin' | 'operator' | 'viewer' | 'bridge'
@@ -21,7 +22,7 @@ export interface AppEnv {
   Bindings: Env
   Variables: {
     principal: Principal
-    /** The same for every repeat of one request under an `Idempotency-Key`, and for no other request. */
-    repeatSeed?: string
+    /** Set if the request has an `Idempotency-Key`. */
+    repeat?: Repeat
   }
 }

@@ -42,14 +42,14 @@ export const numberIsTopic = (d = 'd', p = 'p') =>
        AND ${hubOf('p2')} = ${hubOf(p)}))`
 
 /**
- * Whether another tenant's device has this number as its topic on the shared bridge of `p`, if there is such a bridge: a
- * device with the same number must not come there. A tenant's own devices may share one, since it is unique only in its
+ * Whether another tenant's device has this number as its topic on the shared bridge of `p`, if there is or was such a
+ * bridge (its key may be about to be changed): a device with the same number must not come there. A tenant's own devices may share one, since it is unique only in its
  * product.
  */
 export const numberIsTaken = (number: string, p = 'p') =>
   `(${hasTopicShape(number)}
      AND EXISTS (SELECT 1 FROM api_keys k WHERE k.role = 'bridge' AND k.bridge = ${p}.bridge
-       AND k.tenant_id IS NULL AND k.revoked_at IS NULL)
+       AND k.tenant_id IS NULL)
      AND EXISTS (
        SELECT 1 FROM devices d2 JOIN products p2 ON p2.id = d2.product_id
        WHERE d2.number = ${number} AND p2.bridge = ${p}.bridge AND p2.tenant_id <> ${p}.tenant_id

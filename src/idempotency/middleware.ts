@@ -29,32 +29,31 @@ export const idempotency: MiddlewareHandler<AppEnv> = async (c, next) => {
   const { pathname, search } = new URL(c.req.url)
   const apiKey = bearerKey(c)
   const requestHash = await hashRequest(apiKey ?? keyId, 'POST', pathname + search, await c.req.text())
-  const repeatSeed = [keyId, idempotencyKey, requestHash].join('\n')
-  if (apiKey === undefined) {
-    // A session of the console has no secret to keep an answer under: only what the seed makes is made once.
-    c.set('repeatSeed', repeatSeed)
-    return next()
-  }
+  // A form of the console is sent again under its key when it was corrected: that is another request.
+  const claimed = apiKey === undefined ? `${idempotencyKey}\n${requestHash}` : idempotencyKey
   const db = openDb(c.env.DB)
   const { claim, earlier } = await claimRequest(
     db,
-    { apiKeyId: keyId, idempotencyKey, requestHash },
+    { apiKeyId: keyId, idempotencyKey: claimed, requestHash },
     Date.now(),
   )
-  if (earlier) {
-    if (earlier.requestHash !== requestHash) {
-      throw conflict('idempotency.conflict', 'This Idempotency-Key was used for another request.')
-    }
-    if (earlier.status === null) throw inFlight()
+  if (earlier && earlier.requestHash !== requestHash) {
+    throw conflict('idempotency.conflict', 'This Idempotency-Key was used for another request.')
+  }
+  if (earlier?.status === null) throw inFlight()
+  if (earlier?.status && apiKey !== undefined) {
     return replay(earlier.status, await unseal(apiKey, idempotencyKey, earlier.body ?? ''))
   }
   // After 24 hours the key may be used anew, also for the same request: that is no repeat any more.
-  c.set('repeatSeed', `${repeatSeed}\n${claim.createdAt}`)
+  const { createdAt } = earlier ?? claim
+  c.set('repeat', { seed: [keyId, idempotencyKey, requestHash].join('\n'), at: createdAt })
+  // A session of the console has no secret to keep an answer under: the request is done again, and makes nothing twice.
+  if (earlier) return next()
   await next()
   const { status } = c.res
   const body = await c.res.clone().text()
   const isKept = status < 500 && status !== 429 && body.length <= MAX_ANSWER_LENGTH
-  const sealed = isKept ? await seal(apiKey, idempotencyKey, body) : ''
+  const sealed = isKept && apiKey !== undefined ? await seal(apiKey, idempotencyKey, body) : ''
   try {
     await retried(async () => {
       await (isKept ? keepAnswer(db, claim, status, sealed) : releaseClaim(db, claim))

@@ -3,10 +3,10 @@ import { hashKey, newKey } from '../auth/key.ts'
 import { requireRole } from '../auth/middleware.ts'
 import { type ApiKey, insertKey, type KeyScope, listKeys, revokeKey } from '../auth/store.ts'
 import { forbidden, invalid, notFound } from '../common/errors.ts'
-import { newId } from '../common/ids.ts'
 import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
 import { listPage, placeOf } from '../http/cursors.ts'
+import { newIdFor } from '../http/new-id.ts'
 import {
   bridgeName,
   createRouter,
@@ -77,13 +77,13 @@ export const keyRoutes = createRouter()
       if (tenantId !== null && !(await findTenant(db, tenantId))) throw notFound('tenant')
       const key = newKey()
       const row: ApiKey = {
-        id: newId('key'),
+        id: await newIdFor(c, 'key'),
         tenantId,
         name: body.name,
         role: body.role,
         bridge: body.bridge ?? null,
         hash: await hashKey(key),
-        createdAt: Date.now(),
+        createdAt: c.var.repeat?.at ?? Date.now(),
         lastUsedAt: null,
         revokedAt: null,
       }

@@ -2,11 +2,11 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { auditDone } from '../audit/audit.ts'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { AppError, conflict, invalid, notFound } from '../common/errors.ts'
-import { newId } from '../common/ids.ts'
 import { errorFields, logError } from '../common/log.ts'
 import { openDb } from '../db/client.ts'
 import { listPage, placeOf } from '../http/cursors.ts'
 import { inexactNumber } from '../http/exact-numbers.ts'
+import { newIdFor } from '../http/new-id.ts'
 import { createRouter, idParam, json, jsonBody, listQuery, problems, withKey } from '../http/openapi.ts'
 import { findProduct } from '../products/store.ts'
 import { signatureBody } from '../signing/signing-key.ts'
@@ -25,6 +25,7 @@ import {
 } from './package.ts'
 import { recallPackage } from './recall-package.ts'
 import { notDraftError, receiveFile } from './receive-file.ts'
+import { mayBeSignedAnew, signAnew } from './sign-anew.ts'
 import { deleteUnusedPackage, findPackage, insertDraft, listPackages, setSignature } from './store.ts'
 import { uploadRoutes } from './upload-routes.ts'
 import { BACKUP_WAKE_MS, packageVerifier } from './verifier-stub.ts'
@@ -54,12 +55,18 @@ export const packageRoutes = createRouter()
       if (inexact !== undefined) {
         throw invalid([{ path: inexact, message: 'cannot be kept exactly as a number; send it as text' }])
       }
-      const pkg = toNewPackage(c.req.valid('json'), { id: newId('pkg'), tenantId, createdAt: Date.now() })
+      const pkg = toNewPackage(c.req.valid('json'), {
+        id: await newIdFor(c, 'pkg'),
+        tenantId,
+        createdAt: Date.now(),
+      })
       const db = openDb(c.env.DB)
       if (pkg.signatureKeyId !== null && (await findProduct(db, tenantId, pkg.productId))) {
         await assertKeyInForce(c.env.DB, pkg.productId, pkg.signatureKeyId, 'signature.keyId')
       }
       if (!(await insertDraft(db, pkg))) {
+        const before = await findPackage(db, { tenantId, packageId: pkg.id })
+        if (before) return c.json(toPackageAnswer(before), 201)
         if (await findProduct(db, tenantId, pkg.productId)) {
           throw conflict('package.exists', 'The product has a package of this module, version and kind.')
         }
@@ -166,7 +173,9 @@ export const packageRoutes = createRouter()
       ...writes,
       method: 'put',
       path: '/api/v1/packages/{id}/signature',
-      description: 'Of a draft. It is checked when the file is complete.',
+      description:
+        'Of a draft; it is checked when the file is complete. Of a ready package only if the key that signed it was retired: ' +
+        'it is checked at once, and tasks that are made from then on may send the package again.',
       request: { params: idParam, body: jsonBody(signatureBody) },
       responses: { 200: json(packageAnswer, 'The draft'), ...problems },
     }),
@@ -175,6 +184,9 @@ export const packageRoutes = createRouter()
       const signature = c.req.valid('json')
       const db = openDb(c.env.DB)
       const pkg = await findPackage(db, ref)
+      if (pkg && (await mayBeSignedAnew(c.env.DB, pkg))) {
+        return c.json(toPackageAnswer(await signAnew(c.env.DB, db, pkg, signature)), 200)
+      }
       if (pkg?.state !== 'draft') throw notDraftError(pkg)
       await assertKeyInForce(c.env.DB, pkg.productId, signature.keyId, 'keyId')
       const signed = await setSignature(db, ref, signature)

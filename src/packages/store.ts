@@ -119,6 +119,26 @@ export const setSignature = (
     .returning()
     .get()
 
+/** Undefined if the package is no longer ready, or has another signature than the one that is replaced. */
+export const replaceSignature = (
+  db: Db,
+  before: Package,
+  { keyId, value }: { keyId: string; value: string },
+  now: number,
+): Promise<Package | undefined> =>
+  db
+    .update(packages)
+    .set({ signature: value, signatureKeyId: keyId, signatureVerifiedAt: now })
+    .where(
+      and(
+        isPackage({ tenantId: before.tenantId, packageId: before.id }),
+        eq(packages.state, 'ready'),
+        sql`${packages.signatureKeyId} IS ${before.signatureKeyId}`,
+      ),
+    )
+    .returning()
+    .get()
+
 /**
  * Returns the package with its file; undefined if it is gone, is no longer a draft, or has another signature than the one
  * that was checked.

@@ -20,14 +20,19 @@ export async function changeProduct(
   const before = await findProduct(db, tenantId, productId)
   if (!before) throw notFound('product')
   // What stays as it is, is not written: it may be another admin's latest word by then.
+  const name = signingNameOf(before)
+  const isNamed = signingName !== undefined && signingName !== (isAdmin ? before.signingName : name)
+  // Without one of its own it follows the product's name, which others than admins may change.
+  const isToStay = changes.name !== undefined && !isAdmin
   const signing: ProductChanges = {
-    ...(signingName !== undefined && signingName !== signingNameOf(before) && { signingName }),
+    ...(isNamed && { signingName }),
     ...(requireSignature !== undefined &&
       requireSignature !== before.requireSignature && { requireSignature }),
   }
   const changesSigning = Object.keys(signing).length > 0
   if (changesSigning && !isAdmin) throw forbidden('Only an admin changes how firmware is signed.')
-  const product = await updateProduct(db, tenantId, productId, { ...changes, ...signing })
+  const pinned = isToStay && before.signingName === null ? { signingName: name } : {}
+  const product = await updateProduct(db, tenantId, productId, { ...changes, ...pinned, ...signing })
   if (!product) {
     const why = await whyUnchanged(db, tenantId, productId, signing)
     if (why === 'not found') throw notFound('product')
@@ -43,6 +48,9 @@ export async function changeProduct(
     )
   }
   // They look again by themselves, but not at once; that a signature is required they read before each page of notices.
-  if (changesSigning) await wakeTasksOfProduct(env, productId, [])
+  // Also if nothing changed: a repeat reaches those that a first call missed.
+  if (isAdmin && (requireSignature !== undefined || signingName !== undefined)) {
+    await wakeTasksOfProduct(env, productId, [])
+  }
   return product
 }

@@ -3,9 +3,9 @@ import { auditDone } from '../audit/audit.ts'
 import { admits, requireRole, tenantOf } from '../auth/middleware.ts'
 import type { Env } from '../common/env.ts'
 import { AppError, conflict, notFound } from '../common/errors.ts'
-import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
 import { listPage, placeOf } from '../http/cursors.ts'
+import { newIdFor } from '../http/new-id.ts'
 import {
   createRouter,
   idParam,
@@ -66,7 +66,7 @@ export const productRoutes = createRouter()
       } = c.req.valid('json')
       assertDownloadsPossible(c.env, body.downloads)
       const product: Product = {
-        id: newId('prd'),
+        id: await newIdFor(c, 'prd'),
         tenantId: tenantOf(c),
         ...body,
         description,
@@ -75,8 +75,7 @@ export const productRoutes = createRouter()
         frozenAt: null,
         createdAt: Date.now(),
       }
-      await insertProduct(openDb(c.env.DB), product)
-      return c.json(toProductAnswer(product), 201)
+      return c.json(toProductAnswer(await insertProduct(openDb(c.env.DB), product)), 201)
     },
   )
   .openapi(

@@ -20,7 +20,12 @@ export type ProductChanges = Partial<
 
 const isProduct = (tenantId: string, id: string) => and(eq(products.id, id), eq(products.tenantId, tenantId))
 
-export const insertProduct = (db: Db, product: Product) => db.insert(products).values(product)
+/** Returns the product as it is now: a repeat finds what was made before. */
+export async function insertProduct(db: Db, product: Product): Promise<Product> {
+  const { tenantId, id } = product
+  await db.insert(products).values(product).onConflictDoNothing({ target: products.id })
+  return (await findProduct(db, tenantId, id)) ?? product
+}
 
 export const findProduct = (db: Db, tenantId: string, id: string): Promise<Product | undefined> =>
   db.select().from(products).where(isProduct(tenantId, id)).get()

@@ -1,9 +1,9 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import { conflict, invalid, notFound } from '../common/errors.ts'
-import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
 import { listPage, placeOf } from '../http/cursors.ts'
+import { newIdFor } from '../http/new-id.ts'
 import {
   createRouter,
   idParam,
@@ -22,7 +22,14 @@ import {
   signingKeyAnswer,
   toSigningKeyAnswer,
 } from './signing-key.ts'
-import { insertSigningKey, isInForce, listSigningKeys, productExists, retireSigningKey } from './store.ts'
+import {
+  findSigningKey,
+  insertSigningKey,
+  isInForce,
+  listSigningKeys,
+  productExists,
+  retireSigningKey,
+} from './store.ts'
 
 const path = '/api/v1/products/{id}/signing-keys'
 const base = { tags: ['products'], security: withKey }
@@ -44,10 +51,13 @@ export const signingKeyRoutes = createRouter()
       if (!(await isUsablePublicKey(body.publicKey))) {
         throw invalid([{ path: 'publicKey', message: 'is no key: anybody could sign under it' }])
       }
-      const key: SigningKey = { id: newId('sgk'), ...ref, ...body, createdAt: Date.now(), retiredAt: null }
+      const id = await newIdFor(c, 'sgk')
+      const key: SigningKey = { id, ...ref, ...body, createdAt: Date.now(), retiredAt: null }
       if (!(await insertSigningKey(c.env.DB, key))) {
         const db = openDb(c.env.DB)
         if (!(await productExists(db, ref))) throw notFound('product')
+        const before = await findSigningKey(db, ref, id)
+        if (before) return c.json(toSigningKeyAnswer(before), 201)
         throw (await isInForce(db, ref, body.publicKey))
           ? conflict('signing_key.exists', 'The product has this key already.')
           : conflict(

@@ -1,9 +1,9 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { requireRole } from '../auth/middleware.ts'
-import { newId } from '../common/ids.ts'
 import { iso } from '../common/time.ts'
 import { openDb } from '../db/client.ts'
 import { listPage, placeOf } from '../http/cursors.ts'
+import { newIdFor } from '../http/new-id.ts'
 import { createRouter, json, jsonBody, listOf, listQuery, name, problems, withKey } from '../http/openapi.ts'
 import { insertTenant, listTenants, type Tenant } from './store.ts'
 
@@ -23,7 +23,11 @@ export const tenantRoutes = createRouter()
       responses: { 201: json(tenantAnswer, 'The new tenant'), ...problems },
     }),
     async (c) => {
-      const tenant = { id: newId('ten'), name: c.req.valid('json').name, createdAt: Date.now() }
+      const tenant = {
+        id: await newIdFor(c, 'ten'),
+        name: c.req.valid('json').name,
+        createdAt: c.var.repeat?.at ?? Date.now(),
+      }
       await insertTenant(openDb(c.env.DB), tenant)
       return c.json(toAnswer(tenant), 201)
     },

@@ -4,7 +4,9 @@ import { tenants } from '../db/schema.ts'
 
 export type Tenant = typeof tenants.$inferSelect
 
-export const insertTenant = (db: Db, tenant: Tenant) => db.insert(tenants).values(tenant)
+/** A repeat changes nothing. */
+export const insertTenant = (db: Db, tenant: Tenant) =>
+  db.insert(tenants).values(tenant).onConflictDoNothing({ target: tenants.id })
 
 export const findTenant = (db: Db, id: string): Promise<Tenant | undefined> =>
   db.select().from(tenants).where(eq(tenants.id, id)).get()

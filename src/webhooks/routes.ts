@@ -2,9 +2,9 @@ import { createRoute } from '@hono/zod-openapi'
 import { requireRole, tenantOf } from '../auth/middleware.ts'
 import type { Env } from '../common/env.ts'
 import { conflict, invalid, notFound } from '../common/errors.ts'
-import { newId } from '../common/ids.ts'
 import { openDb } from '../db/client.ts'
 import { listPage, placeOf } from '../http/cursors.ts'
+import { newIdFor } from '../http/new-id.ts'
 import { createRouter, idParam, json, jsonBody, listQuery, problems, withKey } from '../http/openapi.ts'
 import { addressRules, readAddress } from './address.ts'
 import { deliveryRoutes } from './delivery-routes.ts'
@@ -56,12 +56,12 @@ export const webhookRoutes = createRouter()
     async (c) => {
       const body = c.req.valid('json')
       const webhook: Webhook = {
-        id: newId('whk'),
+        id: await newIdFor(c, 'whk'),
         tenantId: tenantOf(c),
         url: allowedUrl(c.env, body.url),
         events: body.events,
         secret: body.secret ?? newSecret(),
-        createdAt: Date.now(),
+        createdAt: c.var.repeat?.at ?? Date.now(),
       }
       if (!(await insertWebhook(openDb(c.env.DB), webhook))) {
         throw conflict('webhook.limit', `A tenant has ${MAX_WEBHOOKS} webhooks at most.`)

@@ -18,7 +18,8 @@ export async function insertWebhook(db: Db, webhook: Webhook): Promise<boolean> 
     INSERT INTO webhooks (id, tenant_id, url, events, secret, created_at)
     SELECT ${webhook.id}, ${webhook.tenantId}, ${webhook.url}, ${JSON.stringify(webhook.events)},
       ${webhook.secret}, ${webhook.createdAt}
-    WHERE (SELECT count(*) FROM webhooks WHERE tenant_id = ${webhook.tenantId}) < ${MAX_WEBHOOKS}`)
+    WHERE (SELECT count(*) FROM webhooks WHERE tenant_id = ${webhook.tenantId} AND id <> ${webhook.id}) < ${MAX_WEBHOOKS}
+    ON CONFLICT (id) DO UPDATE SET secret = excluded.secret`)
   return written.meta.changes > 0
 }
 

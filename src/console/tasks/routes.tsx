@@ -5,6 +5,7 @@ import { modulesOf } from '../../devices/store.ts'
 import { requireWebSocket } from '../../http/web-socket.ts'
 import { taskStub } from '../../tasks/api/task-stub.ts'
 import { taskExists } from '../../tasks/database/tasks.ts'
+import { watchRequest } from '../../tasks/object/watchers.ts'
 import { UPGRADE_STATES } from '../../tasks/rules/upgrade.ts'
 import { type ConsoleEnv, render, renderPart } from '../layout/page.tsx'
 import { Charts } from './task-charts.tsx'
@@ -62,7 +63,7 @@ export const taskPages = new Hono<ConsoleEnv>()
   .get('/tasks/:id/live', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
     requireWebSocket(c)
-    return task.fetch(c.req.raw)
+    return task.fetch(watchRequest(c.var.principal.keyId))
   })
   .get('/tasks/:id/devices/:deviceId', async (c) => {
     const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))

@@ -2,10 +2,10 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { requireRole, tenantOf } from '../../auth/middleware.ts'
 import { conflict, invalid, notFound } from '../../common/errors.ts'
-import { newId, repeatableId } from '../../common/ids.ts'
 import { iso } from '../../common/time.ts'
 import { openDb } from '../../db/client.ts'
 import { cursorTo, listPage, placeOf } from '../../http/cursors.ts'
+import { newIdFor } from '../../http/new-id.ts'
 import { createRouter, json, jsonBody, listOf, problems, withKey } from '../../http/openapi.ts'
 import type { AppEnv } from '../../http/principal.ts'
 import { listTasks, type TaskRow, taskExists } from '../database/tasks.ts'
@@ -55,8 +55,7 @@ export const taskRoutes = createRouter()
       responses: { 201: json(newTaskAnswer, 'The new task'), ...problems },
     }),
     async (c) => {
-      const { repeatSeed } = c.var
-      const id = repeatSeed === undefined ? newId('tsk') : await repeatableId('tsk', repeatSeed)
+      const id = await newIdFor(c, 'tsk')
       return c.json(await createTask(c.env, toNewTask(id, tenantOf(c), c.req.valid('json'))), 201)
     },
   )

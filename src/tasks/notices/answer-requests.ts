@@ -6,7 +6,7 @@ import { isTold } from '../rules/upgrade.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
 import { resendsNow } from './fair-share.ts'
 import { sendTo } from './send-notices.ts'
-import { isKnownFrozen } from './turn.ts'
+import { isKnownBlocked } from './turn.ts'
 
 /**
  * Devices ask over MQTT what is due (src/protocol/README.md#messages): the notice goes out if there is one, as far as
@@ -40,9 +40,9 @@ export async function answerRequests(
     task,
     toSend.map(({ deviceId }) => deviceId),
   )
-  const isFrozen = isKnownFrozen(task)
+  const isBlocked = isKnownBlocked(task)
   /** It lacks only a bridge with credit, or its share of the rate, or its slot was given up just now. */
-  const isNext = (row: DeviceRow) => !isFrozen && row.upgrade.heldUntil === null && isDue(row)
+  const isNext = (row: DeviceRow) => !isBlocked && row.upgrade.heldUntil === null && isDue(row)
   return rows
     .map(({ deviceId }) => storage.readRow(deviceId)!)
     .filter((row) => row.upgrade.offer !== null || isNext(row))

@@ -90,12 +90,14 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
 
 /** No notice of this task for a while, which doubles each time that it is for the same reason. */
 function block({ run, now }: TaskContext, by: Reason): void {
+  // A device that asks over HTTPS meanwhile makes the task wait no longer.
+  if (run.blockedBy?.code === by.code && now() < run.blockedUntil) return
   run.blockedTimes = run.blockedBy?.code === by.code ? run.blockedTimes + 1 : 0
   run.blockedBy = by
   run.blockedUntil = now() + Math.min(BLOCKED_MS * 2 ** run.blockedTimes, MAX_BLOCKED_MS)
 }
 
-/** Webhooks are told once. A device that asks over HTTPS meanwhile makes the task wait no longer. */
+/** Webhooks are told once. */
 function blockForFile(task: TaskContext, why: Reason): void {
   const { run, now, save } = task
   const isKnown = run.blockedBy?.code === why.code
@@ -158,6 +160,13 @@ export const sendable = ({ spec, run }: TaskContext) =>
   spec.packages.filter(({ id }) => !run.recalled.includes(id))
 
 export const isSendable = ({ run }: TaskContext, packageId: string) => !run.recalled.includes(packageId)
+
+/** What a bridge or its broker will do by itself: a notice comes soon. */
+const OF_BRIDGE = ['no_bridge_credit', 'broker_unreachable']
+
+/** Is there something in the way that no bridge can mend: nothing is due then, however soon a device asks? */
+export const isKnownBlocked = ({ run, now }: TaskContext) =>
+  run.blockedBy !== null && !OF_BRIDGE.includes(run.blockedBy.code) && now() < run.blockedUntil
 
 /** Was the product frozen when a turn last looked? */
 export const isKnownFrozen = ({ run, now }: TaskContext) =>

@@ -145,9 +145,9 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   // ---- For the console ----------------------------------------------------------------------------------
 
   /** A console's socket: it is told the figures as they move, at most once a second. */
-  override async fetch(): Promise<Response> {
+  override async fetch(request: Request): Promise<Response> {
     const { 0: client, 1: server } = new WebSocketPair()
-    acceptWatcher(this.ctx, server, this.#task())
+    acceptWatcher(this.ctx, server, request, this.#task())
     return new Response(null, { status: 101, webSocket: client })
   }
 

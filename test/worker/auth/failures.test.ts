@@ -114,3 +114,22 @@ it('the same wrong key again and again is limited much later: it guesses nothing
   for (let count = 0; count < 6 * MAX_FAILURES; count++) await read(wrong)
   expect((await read(wrong)).status).toBe(429)
 })
+
+it('a bridge that goes on asking is not locked out by the wrong keys of its neighbour, however long that lasts', async () => {
+  const bridge = await makeClient('bridge', tenant.tenantId, 'default')
+  const ask = () => bridge.call('GET', '/bridge/v1/credentials', undefined, address)
+  for (let minute = 0; minute < 12; minute++) {
+    expect((await ask()).status).toBe(200)
+    for (let count = 0; count <= MAX_FAILURES; count++) await read(newKey())
+    moveClock(55_000)
+    expect((await ask()).status).toBe(200)
+    moveClock(6_000)
+  }
+})
+
+it('more right keys at once than may be wrong are all let in', async () => {
+  const makeViewer = () => makeClient('viewer', tenant.tenantId)
+  const viewers = await Promise.all(Array.from({ length: MAX_FAILURES + 30 }, makeViewer))
+  const answers = await Promise.all(viewers.map(({ key }) => read(key)))
+  expect(answers.filter(({ status }) => status !== 200)).toEqual([])
+})

@@ -174,3 +174,19 @@ it('what devices of two tenants had before stays, and the first has the topic', 
   expect(await numberInFeed(other.accessToken, late)).toBeNull()
   expect((await second.call('PATCH', `/api/v1/devices/${other.id}`, { name: 'changed' })).status).toBe(200)
 })
+
+it('no topic of the shared bridge is taken while its key is being changed', async () => {
+  const root = await makeClient('root', null)
+  const made = await root.call('POST', '/api/v1/keys', {
+    name: 'b',
+    role: 'bridge',
+    bridge: `rotated-${name}`,
+  })
+  const productId = await newProduct(second, `elsewhere-${name}`)
+  expect((await create(second, productId, 'SN-1')).status).toBe(201)
+  expect((await create(first, await newProduct(first, `rotated-${name}`), 'SN-1')).status).toBe(201)
+  const move = () => second.call('PATCH', `/api/v1/products/${productId}`, { bridge: `rotated-${name}` })
+  expect((await move()).status).toBe(409)
+  await root.call('DELETE', `/api/v1/keys/${made.body.id}`)
+  expect((await move()).status).toBe(409)
+})

@@ -120,3 +120,14 @@ it('a device with a username and password has no token to be shown', async () =>
   await admin.call('GET', `/api/v1/devices/${device.id}`)
   expect(await shown()).toEqual([])
 })
+
+it("an import for a device with a username does not tell whether a token is another tenant's", async () => {
+  const taken = `taken-by-others-${count}`
+  await create(other, theirProductId, { number: '1', accessToken: taken })
+  const credentials = { username: `basic-user-number-${count}`, password: 'a-long-password' }
+  await create(admin, productId, { number: 'b1', credentials })
+  for (const trial of [true, false]) {
+    const right = await load(`number,access_token\nb1,${taken}\n`, trial)
+    expect(await load(`number,access_token\nb1,${taken}x\n`, trial)).toEqual(right)
+  }
+})

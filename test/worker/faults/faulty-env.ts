@@ -15,6 +15,11 @@ const FAULTS = {
   DEVICE_LIMIT: () => new Error(PLATFORM_TEXT),
   BROKER_LIMIT: () => new Error(PLATFORM_TEXT),
   BROKER_PEER_LIMIT: () => new Error(PLATFORM_TEXT),
+  DEVICE_SHARE_LIMIT: () => new Error(PLATFORM_TEXT),
+  DOWNLOAD_LIMIT: () => new Error(PLATFORM_TEXT),
+  WRONG_LINK_LIMIT: () => new Error(PLATFORM_TEXT),
+  KEY_FAILURE_LIMIT: () => new Error(PLATFORM_TEXT),
+  SIGN_IN_LIMIT: () => new Error(PLATFORM_TEXT),
 } satisfies Partial<Record<keyof Env, () => Error>>
 
 export type Binding = keyof typeof FAULTS
@@ -38,7 +43,7 @@ export function faultyEnv(binding?: Binding, { from = 0, until = Number.POSITIVE
     return work()
   }
   const asked = env as unknown as Env
-  const limiter = (name: 'DEVICE_LIMIT' | 'BROKER_LIMIT' | 'BROKER_PEER_LIMIT') => ({
+  const limiter = (name: Extract<Binding, `${string}_LIMIT`>) => ({
     limit: (options: RateLimitOptions) => call(name, () => asked[name].limit(options)),
   })
   const namespace = (name: 'UPGRADE_TASK' | 'BRIDGE_HUB' | 'PACKAGE_VERIFIER' | 'WEBHOOK_SENDER') => ({
@@ -55,6 +60,11 @@ export function faultyEnv(binding?: Binding, { from = 0, until = Number.POSITIVE
     DEVICE_LIMIT: limiter('DEVICE_LIMIT'),
     BROKER_LIMIT: limiter('BROKER_LIMIT'),
     BROKER_PEER_LIMIT: limiter('BROKER_PEER_LIMIT'),
+    DEVICE_SHARE_LIMIT: limiter('DEVICE_SHARE_LIMIT'),
+    DOWNLOAD_LIMIT: limiter('DOWNLOAD_LIMIT'),
+    WRONG_LINK_LIMIT: limiter('WRONG_LINK_LIMIT'),
+    KEY_FAILURE_LIMIT: limiter('KEY_FAILURE_LIMIT'),
+    SIGN_IN_LIMIT: limiter('SIGN_IN_LIMIT'),
   }
   return { env: faulty as unknown as Env, uses }
 }

@@ -152,3 +152,32 @@ it('a repeated form of the console makes one task, and another form makes anothe
   expect(other.body).toMatchObject({ name: 'other form' })
   expect(other.body.id).not.toBe(first.body.id)
 })
+
+it('a task that a form of the console makes is made once within 24 hours, and anew after them', async () => {
+  const key = newKey()
+  const signIn = async () => {
+    const answer = await exports.default.fetch('http://edge-ota.test/sign-in', {
+      method: 'POST',
+      redirect: 'manual',
+      headers: { origin: 'http://edge-ota.test' },
+      body: new URLSearchParams({ key: lab.admin.key, to: '/' }),
+    })
+    return answer.headers.get('set-cookie')!.split(';')[0]!
+  }
+  const post = async (cookie: string, name: string) => {
+    const answer = await exports.default.fetch('http://edge-ota.test/api/v1/tasks', {
+      method: 'POST',
+      headers: { cookie, origin: 'http://edge-ota.test', 'content-type': 'application/json', ...key },
+      body: JSON.stringify({ packageId, name, devices: 'all' }),
+    })
+    return { status: answer.status, body: (await answer.json()) as { id: string; code: string } }
+  }
+  const cookie = await signIn()
+  const first = await post(cookie, 'x')
+  expect((await post(cookie, 'x')).body.id).toBe(first.body.id)
+  expect((await post(cookie, 'y')).body.id).not.toBe(first.body.id)
+  moveClock(DAY_MS + 1)
+  const late = await post(await signIn(), 'x')
+  expect([first.status, late.status]).toEqual([201, 201])
+  expect(late.body.id).not.toBe(first.body.id)
+})

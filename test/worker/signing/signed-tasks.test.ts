@@ -1,4 +1,6 @@
+import { env } from 'cloudflare:workers'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import { firmwareText } from '../../firmware-text.ts'
 import { makeClient } from '../api.ts'
 import { type LabDevice, over, progresses, reports, requests, sha256 } from '../lab.ts'
 import { moveClock, until } from '../lab-clock.ts'
@@ -252,4 +254,60 @@ it("another product's keys and rules change nothing", async () => {
   await lab.bridge.post([reports(device, 'v1')])
   expect((await lab.push(device)).notice.params.signKeyId).toBe(lab.keyId)
   expect((await task.get()).waitingFor).toBeNull()
+})
+
+describe('what waits for signatures', () => {
+  /** A task that begins in a minute, with a package whose key is retired by then. */
+  async function blocked() {
+    const lab = await makeSignedLab(1)
+    const [device] = lab.devices as [LabDevice]
+    const startAt = new Date(Date.now() + 60_000).toISOString()
+    const packageId = await lab.addSigned('v2')
+    const task = await lab.addTask(packageId, { startAt })
+    await lab.retireKey()
+    moveClock(61_000)
+    await until('it waits', async () => (await task.device(device)).waiting?.code === 'signature_key_retired')
+    return { lab, device, task, packageId }
+  }
+
+  it('a device that asks over MQTT hears that nothing is due', async () => {
+    const { lab, device } = await blocked()
+    await lab.bridge.post([requests(device, '78')])
+    await until('the reply', async () => {
+      await lab.bridge.flushed()
+      return lab.bridge.replies.length === 1
+    })
+    expect(JSON.parse(lab.bridge.replies[0]!.payload)).toEqual({ id: '78', code: 200, params: {} })
+  })
+
+  it('a package whose key was retired is signed anew by another key, and a new task sends it', async () => {
+    const { lab, device, task, packageId } = await blocked()
+    const maker = await makeKey()
+    const keyId = await addKey(lab.admin, lab.productId, maker)
+    const path = `/api/v1/packages/${packageId}/signature`
+    const wrong = await lab.admin.call('PUT', path, { keyId, value: await maker.sign('something else') })
+    expect([wrong.status, wrong.body.code]).toEqual([422, 'package.signature_invalid'])
+    const value = await maker.sign(firmwareText({ version: 'v2', file: 'firmware v2' }))
+    const signed = await lab.admin.call('PUT', path, { keyId, value })
+    expect(signed.body).toMatchObject({ state: 'ready', signature: { keyId, value } })
+    // While its key is in force, a ready package never changes.
+    expect((await lab.admin.call('PUT', path, { keyId, value })).body.code).toBe('package.ready')
+    await task.post('/cancel')
+    await lab.addTask(packageId)
+    expect((await lab.push(device)).notice.params).toMatchObject({ signKeyId: keyId, digestsign: value })
+  })
+
+  it('a repeat of the call that lifts the requirement tells the tasks that the first one missed', async () => {
+    const lab = await makeSignedLab(1)
+    const [device] = lab.devices as [LabDevice]
+    const packageId = await lab.addPackage('v2')
+    const task = await lab.addTask(packageId, { startAt: new Date(Date.now() + 60_000).toISOString() })
+    await lab.patchProduct({ requireSignature: true })
+    moveClock(61_000)
+    await until('it waits', async () => (await task.device(device)).waiting?.code === 'signature_missing')
+    for (let poll = 0; poll < 6; poll++) await asks(device)
+    await env.DB.prepare('UPDATE products SET require_signature = 0 WHERE id = ?').bind(lab.productId).run()
+    await lab.patchProduct({ requireSignature: false })
+    expect((await lab.push(device)).notice.params).toMatchObject({ version: 'v2' })
+  })
 })

@@ -231,3 +231,22 @@ it('a deleted product takes its keys with it, and one that is in use keeps them'
   expect((await admin.call('DELETE', path)).status).toBe(204)
   expect(await count()).toBe(0)
 })
+
+it('a signing name that is given together with another product name is kept', async () => {
+  const { admin, path } = await makeProduct()
+  const { status, body } = await admin.call('PATCH', path, { name: 'lamp 2', signingName: 'lamp' })
+  expect([status, body.name, body.signingName]).toEqual([200, 'lamp 2', 'lamp'])
+})
+
+it('an operator who renames a product does not change what its firmware is signed for', async () => {
+  for (const isNamed of [true, false]) {
+    const { admin, id, path } = await makeProduct()
+    if (isNamed) await admin.call('PATCH', path, { signingName: 'lamp' })
+    const operator = await makeClient('operator', admin.tenantId)
+    const renamed = await operator.call('PATCH', path, { name: 'other', signingName: 'lamp' })
+    expect([renamed.status, renamed.body.name]).toEqual([200, 'other'])
+    expect((await operator.call('PATCH', path, { name: 'third' })).body.signingName).toBe('lamp')
+    await addKey(admin, id, await makeKey())
+    expect((await admin.call('GET', path)).body).toMatchObject({ name: 'third', signingName: 'lamp' })
+  }
+})
