@@ -15,7 +15,12 @@ beforeEach(async () => {
 afterEach(() => f.end())
 
 const start = () =>
-  f.start({ health: { host: '127.0.0.1', port: 0 }, timing: { upToIntervalMs: 50, credentialsPollMs: 50 } })
+  f.start({
+    health: { host: '127.0.0.1', port: 0 },
+    timing: { upToIntervalMs: 50, credentialsPollMs: 50 },
+    // One device fills the file.
+    shares: { spoolPercent: 100 },
+  })
 const ask = async (bridge: Bridge, path: string) => {
   const response = await fetch(`http://127.0.0.1:${bridge.healthPort}${path}`)
   return { status: response.status, text: await response.text() }

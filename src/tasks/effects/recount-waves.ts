@@ -6,14 +6,19 @@ import type { TaskContext } from './task-context.ts'
 
 /** An earlier release counted less of its waves, and some of it wrongly: then all is counted anew from the devices. */
 export function recountIfOld(task: TaskContext): void {
+  if (!isPlausible(task.run)) recountWaves(task)
+}
+
+/** Counts the devices of each wave anew. */
+export function recountWaves(task: TaskContext): void {
   const { run, storage, now, save } = task
-  if (isPlausible(run)) return
-  run.waves = run.waves.map(({ devices, size = devices, openedAt, goodSince }) => ({
+  run.waves = run.waves.map(({ devices, size = devices, openedAt, goodSince, filledAt = null }) => ({
     ...newWave(),
     devices,
     size,
     openedAt,
     goodSince,
+    filledAt,
   }))
   run.movedAt = now()
   if (run.cuts !== null) {

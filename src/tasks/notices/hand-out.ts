@@ -48,7 +48,12 @@ const byHttps = (task: TaskContext): NoticeRoute => ({
   mayGo: (row, { open, asks, quota }) => {
     if (row.upgrade.status === 'upgrading') return asks
     const mayDraw = isTold(row.upgrade) ? resendsNow(task, open, quota) > 0 : quota > 0
-    return open && hasRoom(task, row) && (mayDraw || !draws(row)) && isWaveOpen(task.run, waveOf(task, row))
+    return (
+      open &&
+      hasRoom(task, row, 'https') &&
+      (mayDraw || !draws(row)) &&
+      isWaveOpen(task.run, waveOf(task, row))
+    )
   },
   draws,
 })

@@ -1,5 +1,7 @@
 import { reason } from '../../reasons/reason.ts'
+import { applyPlan } from '../effects/apply-plan.ts'
 import { changeStored, waveOf } from '../effects/change-device.ts'
+import { recountWaves } from '../effects/recount-waves.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { countsAs } from '../rules/counts.ts'
 import { roomInWave } from '../rules/rollout.ts'
@@ -18,8 +20,8 @@ const isUntold = (upgrade: Upgrade) =>
   upgrade.attempt === 1 && upgrade.pushes === 0 && upgrade.offer === null && !countsAs(upgrade).reached
 
 /** May the device be told, as far as its wave goes? */
-export const hasRoom = (task: TaskContext, row: DeviceRow): boolean =>
-  !takesRoom(task, row) || roomInWave(task.run, task.now()) > 0
+export const hasRoom = (task: TaskContext, row: DeviceRow, via: 'bridge' | 'https' = 'bridge'): boolean =>
+  !takesRoom(task, row) || roomInWave(task.run, task.now(), via) > 0
 
 const takesRoom = (task: TaskContext, row: DeviceRow) =>
   waveOf(task, row) === openWave(task.run) && isUntold(row.upgrade)
@@ -43,17 +45,25 @@ export function holdIfFull(task: TaskContext, deviceIds: string[]): string[] {
 }
 
 /** How many of the devices that wait for room in their wave may be told now. */
-export function admissible({ run, now }: Pick<TaskContext, 'run' | 'now'>): number {
+export function admissible(task: Pick<TaskContext, 'run' | 'now'>): number {
+  const { run } = task
   const index = openWave(run)
   const before = run.waves.slice(0, Math.max(index, 0)).reduce((sum, { full }) => sum + full, 0)
-  return before + Math.min(run.waves[index]?.full ?? 0, Math.max(0, roomInWave(run, now())))
+  return before + Math.min(run.waves[index]?.full ?? 0, roomLeft(task))
+}
+
+/** The room of the open wave, without what the devices need that are to be told already. */
+function roomLeft({ run, now }: Pick<TaskContext, 'run' | 'now'>): number {
+  const wave = run.waves[openWave(run)]
+  const untold = wave ? wave.underWay - wave.full - wave.offered : 0
+  return Math.max(0, roomInWave(run, now()) - Math.max(0, untold))
 }
 
 /** Room was made, or the next wave opened: devices that waited for it are told. Returns whether there may be more. */
 export function admitPage(task: TaskContext): boolean {
   const { storage, run, now, save } = task
-  if (admissible(task) === 0) return false
-  let room = roomInWave(run, now())
+  if (admissible(task) === 0 || now() < run.blockedUntil || !applyPlan(task).open) return false
+  let room = roomLeft(task)
   let released = 0
   for (let page = storage.readFull('', PAGE_SIZE); page.length > 0; ) {
     for (const row of page) {
@@ -64,6 +74,8 @@ export function admitPage(task: TaskContext): boolean {
     if (released >= PAGE_SIZE) break
     page = storage.readFull(page.at(-1)!.deviceId, PAGE_SIZE)
   }
+  // The count is another release's, which did not keep it.
+  if (released === 0) recountWaves(task)
   save()
   return released > 0
 }

@@ -2,8 +2,9 @@ import { hubStub } from '../../hub/hub.ts'
 import type { NoticeFrame } from '../../protocol/bridge.ts'
 import { downlinkTopic } from '../../protocol/device.ts'
 import { applyPlan } from '../effects/apply-plan.ts'
-import { changeStored } from '../effects/change-device.ts'
+import { changeStored, waveOf } from '../effects/change-device.ts'
 import type { TaskContext } from '../effects/task-context.ts'
+import { isWaveOpen } from '../rules/counts.ts'
 import type { Plan } from '../rules/rollout.ts'
 import { openWave, type TaskRun } from '../rules/task-run.ts'
 import type { DeviceRow } from '../storage/device-row.ts'
@@ -63,7 +64,10 @@ function readOwed(task: TaskContext, { open, quota }: Plan): DeviceRow[] {
 const byBridge = (task: TaskContext): NoticeRoute => ({
   via: 'bridge',
   mayGo: (row, { open, asks, quota }, sent) =>
-    sent < quota && hasRoom(task, row) && (open || (asks && row.upgrade.owed === 'asked')),
+    sent < quota &&
+    isWaveOpen(task.run, waveOf(task, row)) &&
+    hasRoom(task, row) &&
+    (open || (asks && row.upgrade.owed === 'asked')),
   draws: () => true,
 })
 

@@ -58,6 +58,7 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
     onBusy: spec.policy.onBusy,
   }
   const chosen = storage.readChosen(deviceIds)
+  const open = storage.readOpen(deviceIds)
   const devices: AddressedDevice[] = []
   const busy = new Map<string, string[]>()
   let isFrozen = product === null
@@ -65,7 +66,10 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
     const told = chosen.get(looked.id)
     // After 100 % it may run the target already: a diff from the version of before fits no more.
     const pkg = told && (told.at100 ? FULL_ONLY : spec.packages[told.index]?.id)
-    const device = told === undefined ? looked : { ...looked, chosenPackageId: pkg ?? null }
+    const isTold = told !== undefined || open.has(looked.id)
+    const device = isTold
+      ? { ...looked, chosenPackageId: open.has(looked.id) ? FULL_ONLY : (pkg ?? null) }
+      : looked
     const decision = decideSlot(device, me)
     if (decision.type === 'claim') devices.push(device)
     else if (decision.type === 'frozen') isFrozen = true

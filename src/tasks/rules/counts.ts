@@ -20,7 +20,12 @@ export function countsAs(upgrade: Upgrade): Record<keyof WaveCounts, boolean> {
     waiting: !reached && !isEnded(status),
     underWay: isUnderWay(upgrade),
     upgrading: status === 'upgrading',
-    offered: !reached && !isEnded(status) && upgrade.attempt === 1 && upgrade.offer !== null,
+    offered:
+      !reached &&
+      !isEnded(status) &&
+      upgrade.attempt === 1 &&
+      upgrade.offer !== null &&
+      upgrade.heldUntil === null,
     full: !isEnded(status) && isHeldAsFull(upgrade),
   }
 }

@@ -176,6 +176,7 @@ export function reportedOther(
     packageIndex: null,
     reportedSinceNotice: true,
     neverReported: false,
+    mayGoOut: upgrade.mayGoOut && rules.now < upgrade.mayGoOut.until ? upgrade.mayGoOut : null,
   })
   // It may wait for just this version: a differential package starts from one.
   if (upgrade.status === 'pending') return outstanding ? released(next) : { ...next, owed: 'due' }
@@ -195,9 +196,14 @@ export function reportedOther(
 
 function reportedAfterEnd(upgrade: Upgrade, { now }: UpgradeRules): Upgrade {
   const { mayGoOut } = upgrade
-  const isOver = mayGoOut !== null && now >= mayGoOut.until
+  const isOver = mayGoOut !== null && mayGoOut.until > 0 && now >= mayGoOut.until
   if (!upgrade.mayHaveNotice || (upgrade.reportedSince && !upgrade.wentOn && !isOver)) return upgrade
-  return { ...upgrade, reportedSince: true, wentOn: false, mayGoOut: isOver ? null : mayGoOut }
+  return {
+    ...upgrade,
+    reportedSince: true,
+    wentOn: false,
+    mayGoOut: isOver ? { ...mayGoOut, until: 0 } : mayGoOut,
+  }
 }
 
 export function subscribed(upgrade: Upgrade, rules: UpgradeRules): Upgrade {

@@ -1,5 +1,6 @@
 import {
   isEnded,
+  mayGoOut,
   type Offer,
   owesRepush,
   present,
@@ -38,6 +39,7 @@ const knownBefore = (upgrade: Upgrade, event: { unsure: boolean; neverReported: 
 export function sent(upgrade: Upgrade, noticeId: number): Upgrade {
   const { offer } = upgrade
   if (isEnded(upgrade.status)) return sentAfterEnd(upgrade, noticeId)
+  if (upgrade.mayGoOut?.noticeId === noticeId && offer?.noticeId !== noticeId) return wentOutOfBefore(upgrade)
   if (offer?.noticeId !== noticeId || offer.sent) return upgrade
   return {
     ...wentOut(upgrade, offer.linkExpiresAt, offer.repush),
@@ -51,6 +53,10 @@ const sentAfterEnd = (upgrade: Upgrade, noticeId: number): Upgrade =>
   upgrade.mayGoOut?.noticeId !== noticeId
     ? upgrade
     : { ...upgrade, wentOn: !upgrade.reportedTarget, mayGoOut: null }
+
+/** A notice of an earlier attempt, or of before a hand-out: what the device runs is open until it reports. */
+const wentOutOfBefore = (upgrade: Upgrade): Upgrade =>
+  upgrade.mayGoOut?.until === 0 ? upgrade : { ...upgrade, mayGoOut: { ...upgrade.mayGoOut!, until: 0 } }
 
 /** A notice reached, or may have reached, the device: from now on its progress counts. */
 const wentOut = (upgrade: Upgrade, linkExpiresAt: number, repush: boolean): Upgrade => ({
@@ -130,6 +136,7 @@ export function handedOut(
     status: upgrade.status === 'pending' ? 'pushed' : upgrade.status,
     owed: 'no',
     offer: null,
+    mayGoOut: mayGoOut(upgrade),
     offline: false,
     lastTakenAt: rules.now,
     lastMessageAt: rules.now,

@@ -176,11 +176,11 @@ export function underWayIn(run: TaskRun, wave: WaveRun, now: number): number {
 }
 
 /** How many devices of the open wave may still be told for the first time; only a wave that was filled up has a limit. */
-export function roomInWave(run: TaskRun, now: number): number {
+export function roomInWave(run: TaskRun, now: number, via: 'bridge' | 'https' = 'bridge'): number {
   const index = openWave(run)
   const wave = run.waves[index]
   if (!wave || wave.filledAt === null || index === run.waves.length - 1) return Number.POSITIVE_INFINITY
-  return wave.size - wave.reached - (isBridgeAway(run, now) ? 0 : wave.offered)
+  return wave.size - wave.reached - (via === 'https' && isBridgeAway(run, now) ? 0 : wave.offered)
 }
 
 /** Does the open wave meet what opens the next one, and since when? Does it lack devices? */
@@ -228,7 +228,8 @@ function planFill(policy: TaskSpec['policy'], run: TaskRun, index: number, under
   const wave = run.waves[index]!
   const lacking = wave.size - wave.reached - underWay
   if (lacking <= 0 || waitingBehind(run) === 0) {
-    return { fills: 0, topsUp: 0, lackingSince: null, lookAgainAt: null }
+    const isFlapping = wave.reached < wave.size && waitingBehind(run) > 0
+    return { fills: 0, topsUp: 0, lackingSince: isFlapping ? wave.lackingSince : null, lookAgainAt: null }
   }
   const lackingSince = wave.lackingSince ?? now
   const none = { fills: 0, topsUp: 0, lackingSince, lookAgainAt: null }

@@ -61,8 +61,6 @@ export interface TaskRun {
   enrolment: { cursor: string } | null
   /** The last place of each wave; null until the devices are spread over them. */
   cuts: number[] | null
-  /** The same as it was before a wave was filled up; null if none was. */
-  plannedCuts: number[] | null
   waves: WaveRun[]
   /** Devices up to here had their first turn, as far as their wave is open; null when all had. */
   sendCursor: string | null
@@ -137,7 +135,6 @@ export const newRun = ({ startAt, createdAt, policy }: TaskSpec): TaskRun => ({
   counts: { ...NO_COUNTS },
   enrolment: { cursor: '' },
   cuts: policy.waves ? null : [LAST_PLACE],
-  plannedCuts: null,
   waves: wavePercents(policy).map(newWave),
   sendCursor: '',
   spentUpTo: 0,

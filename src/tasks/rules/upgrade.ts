@@ -125,7 +125,10 @@ export interface Upgrade {
   waiting: boolean
   /** When it ended, a notice had gone out to the device, or the bridge had one that may still do so. */
   mayHaveNotice: boolean
-  /** When it ended, the bridge had this notice, which may go out up to this time (ms since 1970); null if it had none. */
+  /**
+   * A notice of before that the bridge had, and that may go out up to this time (ms since 1970), or has gone out since (0);
+   * null if it had none. Until the device reports after that, no diff is for it.
+   */
   mayGoOut: { noticeId: number; until: number } | null
   /** When the Failure is retried automatically; null if it is not. */
   retryAt: number | null
@@ -266,6 +269,7 @@ export const nextAttempt = (upgrade: Upgrade): Upgrade => ({
     (upgrade.status === 'failure' || upgrade.rolledBack) &&
     (upgrade.reachedAt !== null || upgrade.failedBefore),
   epoch: upgrade.epoch,
+  mayGoOut: mayGoOut(upgrade),
 })
 
 export const isEnded = (status: UpgradeStatus) =>
@@ -331,9 +335,9 @@ export const because = (why: Reason | null, said: string | null = null) => ({
 /** The bridge has a notice for it, which may still go out. */
 const isOnItsWay = ({ offer }: Upgrade) => offer !== null && !offer.returned
 
-const mayGoOut = ({ offer }: Upgrade) =>
+export const mayGoOut = ({ offer, mayGoOut: earlier }: Upgrade) =>
   offer === null || offer.returned || (offer.sent && !offer.sentEarlier)
-    ? null
+    ? earlier
     : { noticeId: offer.noticeId, until: offer.leaseUntil }
 
 /** The upgrade ends: nothing is owed any more. Without a reason the device's own words stay. */
@@ -372,8 +376,11 @@ export function versionAfter(
 ): 'same' | 'confirmed' | 'reported' | 'assumed' | 'unknown' | 'doubtful' {
   if (upgrade.wentOn) return 'unknown'
   if (upgrade.reportedTarget && upgrade.reportedSince) return 'confirmed'
-  if (upgrade.reportedSince) return upgrade.mayGoOut === null ? 'reported' : 'doubtful'
-  if (!upgrade.mayHaveNotice || codeOf(upgrade.cause) !== null) return 'same'
+  if (upgrade.reportedSince)
+    return upgrade.mayGoOut === null || upgrade.mayGoOut.until === 0 ? 'reported' : 'doubtful'
+  // A device that failed may do as a notice says that the bridge still has.
+  const isOpen = upgrade.mayGoOut !== null && upgrade.mayGoOut.until > 0
+  if (!upgrade.mayHaveNotice || (codeOf(upgrade.cause) !== null && !isOpen)) return 'same'
   if (upgrade.status === 'success') return 'assumed'
   return upgrade.reportedSinceNotice ? 'doubtful' : 'unknown'
 }

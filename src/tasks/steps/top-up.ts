@@ -1,6 +1,6 @@
 import { readConnected } from '../database/connected.ts'
 import { applyPlan } from '../effects/apply-plan.ts'
-import { type BehindDevice, isAsLargeAsCanBe, readBehind, topUpWave } from '../effects/fill-wave.ts'
+import { type BehindDevice, isAsLargeAsCanBe, readBehind, takeIntoWave } from '../effects/fill-wave.ts'
 import type { TaskContext } from '../effects/task-context.ts'
 import { awaySince, isBridgeAway } from '../rules/rollout.ts'
 import { openWave } from '../rules/task-run.ts'
@@ -31,7 +31,7 @@ export async function topUpPage(task: TaskContext): Promise<boolean> {
   let looked = 0
   while (looked < behind.length && reachable.length < applyPlan(task).topsUp) {
     const page = behind.slice(looked, looked + PAGE_SIZE).map(({ deviceId }) => deviceId)
-    const connected = await readConnected(env.DB, spec, page, isBridgeAway(run, now()))
+    const connected = await readConnected(env.DB, spec, page, wave.underWay > 0 && isBridgeAway(run, now()))
     const asking = askedLately(task, page)
     reachable.push(...page.filter((id) => connected.has(id) || asking.has(id)))
     looked += page.length
@@ -42,7 +42,7 @@ export async function topUpPage(task: TaskContext): Promise<boolean> {
   const willing = stillBehind(task, new Set(reachable)).slice(0, topsUp)
   if (willing.length > 0) {
     task.behind = null
-    topUpWave(task, willing)
+    takeIntoWave(task, willing)
     return true
   }
   const last = behind.at(-1)

@@ -79,7 +79,8 @@ export function nextAlarm(task: TaskContext): number | null {
   if (plan.halt !== null || plan.opensWave || plan.fills > 0 || plan.topsUp > 0 || isNews(run, plan))
     times.push(now)
   times.push(plan.lookAgainAt, stalledAt(spec, run, now))
-  if (run.timeoutCursor !== null || admissible(task) > 0) times.push(now)
+  if (run.timeoutCursor !== null) times.push(now)
+  if (plan.open && admissible(task) > 0) times.push(Math.max(now, run.blockedUntil))
   const sendAt = plan.open ? storage.nextSendAt() : plan.asks ? storage.nextAskedAt() : null
   const notBefore = Math.max(run.blockedUntil, plan.quotaAt ?? 0)
   if (sendAt !== null) times.push(Math.max(sendAt, notBefore))

@@ -37,6 +37,8 @@ const MIGRATIONS = [
   // A table of its own: the release before inserts into `failures` without naming columns.
   `CREATE TABLE failure_reasons (cause TEXT, description TEXT, reason TEXT NOT NULL,
      PRIMARY KEY (cause, description)) WITHOUT ROWID;`,
+  // The waves from which the open one took devices: what it does not tell goes back there.
+  `CREATE TABLE IF NOT EXISTS taken_from (device_id TEXT PRIMARY KEY, wave INTEGER NOT NULL) WITHOUT ROWID;`,
 ]
 
 /** Brings the task's SQLite to the newest schema. */

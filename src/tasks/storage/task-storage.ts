@@ -207,6 +207,16 @@ export function openTaskStorage(storage: DurableObjectStorage) {
     },
     moveToWave: (deviceId: string, wave: number) =>
       void sql.exec('UPDATE devices SET wave = ? WHERE device_id = ?', wave, deviceId),
+    /** A wave took the device from this one; the first that had it counts. */
+    noteTakenFrom: (deviceId: string, wave: number) =>
+      void sql.exec('INSERT OR IGNORE INTO taken_from VALUES (?, ?)', deviceId, wave),
+    /** Which devices were taken from which waves. */
+    readTakenFrom: (): { deviceId: string; wave: number }[] =>
+      sql
+        .exec<{ device_id: string; wave: number }>('SELECT device_id, wave FROM taken_from')
+        .toArray()
+        .map(({ device_id: deviceId, wave }) => ({ deviceId, wave })),
+    forgetTakenFrom: () => void sql.exec('DELETE FROM taken_from'),
     *readPending(): Generator<{ deviceId: string; wave: number | null }> {
       for (const { device_id, wave } of sql.exec<{ device_id: string; wave: number | null }>(
         "SELECT device_id, wave FROM devices WHERE status = 'pending'",
@@ -237,6 +247,18 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         askedOnly ? ASKED : now,
         limit,
         which,
+      ),
+    /** Of these devices, the ones for which a notice of before may go out, or did, since they last reported. */
+    readOpen: (deviceIds: string[]): Set<string> =>
+      new Set(
+        sql
+          .exec<{ device_id: string }>(
+            `SELECT device_id FROM devices WHERE device_id IN (SELECT value FROM json_each(?))
+               AND state ->> 'mayGoOut' IS NOT NULL`,
+            JSON.stringify(deviceIds),
+          )
+          .toArray()
+          .map(({ device_id }) => device_id),
       ),
     /** Of these devices, which package the notices of their attempts name, and whether they said 100 % since. */
     readChosen: (deviceIds: string[]): Map<string, { index: number; at100: boolean }> =>

@@ -274,7 +274,10 @@ class Player {
     if (device.status === 'upgrading') return asks
     const quota = device.pushes > 0 ? model.resends(model.quota()) : model.quota()
     return (
-      open && (quota > 0 || !model.draws(device)) && device.wave <= model.openWave && model.hasRoom(device)
+      open &&
+      (quota > 0 || !model.draws(device)) &&
+      device.wave <= model.openWave &&
+      model.hasRoom(device, 'https')
     )
   }
 

@@ -212,14 +212,14 @@ export class Reference {
     this.ofWave().filter((d) => !ended(d) && !isReached(d) && d.attempt === 1 && d.offer !== null).length
 
   /** A wave that was filled up tells no more devices for the first time than it is to reach. */
-  room(): number {
+  room(via: 'bridge' | 'https' = 'bridge'): number {
     if (this.openWave < 0 || this.openWave === this.sizes.length - 1 || !this.isFilled()) return Infinity
-    return this.lacking() - (this.isBridgeAway() ? 0 : this.onTheirWay())
+    return this.lacking() - (via === 'https' && this.isBridgeAway() ? 0 : this.onTheirWay())
   }
 
   takesRoom = (d: Device) =>
     d.wave === this.openWave && d.attempt === 1 && d.pushes === 0 && d.offer === null && !isReached(d)
-  hasRoom = (d: Device) => !this.takesRoom(d) || this.room() > 0
+  hasRoom = (d: Device, via: 'bridge' | 'https' = 'bridge') => !this.takesRoom(d) || this.room(via) > 0
   isComplete = () =>
     this.ofWave().filter(isReached).length >= this.sizes[this.openWave]! ||
     ![...this.ofWave(), ...this.behind()].some(isWaiting)
@@ -232,7 +232,7 @@ export class Reference {
     const reached = this.ofWave().filter(isReached).length
     const lacking = size - reached - this.underWay()
     if (lacking <= 0 || !this.behind().some(isWaiting)) {
-      this.lackingSince = null
+      if (reached >= size || !this.behind().some(isWaiting)) this.lackingSince = null
       return none
     }
     this.lackingSince ??= this.now
@@ -249,8 +249,9 @@ export class Reference {
 
   /** Can it be reached now? It is connected, or may be, or asked over HTTPS. */
   isReachable(d: Device): boolean {
-    const isAway = this.isBridgeAway()
-    const since = Math.max(isAway ? this.unreachableSince() : 0, this.now - 120 * MINUTE)
+    const isTelling = this.ofWave().some((d) => !ended(d) && d.reachedAt === null && outstanding(d))
+    const isAway = isTelling && this.isBridgeAway()
+    const since = Math.max(this.isBridgeAway() ? this.unreachableSince() : 0, this.now - 120 * MINUTE)
     return d.online === null || (d.online && !isAway) || d.heardAt > since
   }
 
@@ -278,10 +279,9 @@ export class Reference {
 
   /** The devices are in the order of their places. */
   fill(count: number): void {
-    const next = this.behind().filter((d) => !ended(d))
-    const last = this.devices.indexOf(next[Math.min(count, next.length) - 1]!)
-    for (const d of this.behind()) {
-      if (this.devices.indexOf(d) > last) continue
+    for (const d of this.behind()
+      .filter((d) => !ended(d))
+      .slice(0, count)) {
       this.sizes[d.wave]!--
       d.wave = this.openWave
     }

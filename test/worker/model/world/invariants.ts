@@ -84,7 +84,11 @@ export function faultOfCounters(seen: SeenTask): string | null {
         upgrading: number(({ upgrade }) => upgrade.status === 'upgrading'),
         offered: number(
           (row) =>
-            !hasEnded(row) && !isReached(row) && row.upgrade.attempt === 1 && row.upgrade.offer !== null,
+            !hasEnded(row) &&
+            !isReached(row) &&
+            row.upgrade.attempt === 1 &&
+            row.upgrade.offer !== null &&
+            row.upgrade.heldUntil === null,
         ),
         full: number((row) => !hasEnded(row) && waitsForRoom(row)),
       }),
