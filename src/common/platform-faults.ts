@@ -11,12 +11,13 @@ interface Marks {
 /** Drizzle and the objects wrap what they caught; deeper than this nothing is looked for. */
 const MAX_CAUSES = 8
 
+/** Also what took so much time or memory that it was ended: the same again would end the same way. */
 const OVERLOADED =
-  /\bis overloaded\b|queued for too long|too many requests (?:queued|for the same object)|too much (?:load|data queued)|too many concurrent (?:storage operations|requests)/i
+  /D1 DB storage operation exceeded timeout|exceeded its (?:memory|CPU time) limit|\bis overloaded\b|queued for too long|too many requests (?:queued|for the same object)|too much (?:load|data queued)|too many concurrent (?:storage operations|requests)/i
 
 /** What D1, the objects and workerd itself say; their errors have no codes. */
 const LOST =
-  /network connection (?:was )?lost|caused object to be reset|\b(?:was|been) reset\b|\breset because\b|code was updated|transient issue|client disconnected|connection closed|no longer (?:active|accessible)|moved to a different machine|exceeded timeout|^(?:D1_ERROR: )?internal error\b/i
+  /network connection (?:was )?lost|caused object to be reset|\b(?:was|been) reset\b|\breset because\b|code was updated|transient issue|client disconnected|connection closed|no longer (?:active|accessible)|moved to a different machine|could not be opened for now|exceeded timeout|^(?:D1_ERROR: )?internal error\b/i
 
 /** An error of D1 that names no fault of SQL: its storage or the way to it failed. */
 const D1_STORAGE =
@@ -46,6 +47,9 @@ export function platformFault(error: unknown): PlatformFault | null {
   }
   return fault
 }
+
+/** What an object throws if it cannot open its storage: nothing was done, and the next call tries it again. */
+export const notOpened = (cause: unknown) => new Error('the object could not be opened for now', { cause })
 
 function faultOf(error: Error & Marks): PlatformFault | null {
   const { message } = error

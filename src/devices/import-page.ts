@@ -9,6 +9,8 @@ export interface PageResult {
   /** The updated devices that differ from before; `updated` also counts rows that changed nothing. */
   changedIds: string[]
   rejected: RejectedRow[]
+  /** How many statements it took: at most 4. */
+  statements: number
 }
 
 /** An existing device that has a row's number, or the token that the row gives, or the number as its topic. */
@@ -116,6 +118,7 @@ export async function importPage(
     updated: count(plan.updates) + plan.unchanged,
     changedIds: plan.updates.map(({ id }) => id).filter((id) => written.has(id)),
     rejected: [...plan.rejected, ...lost],
+    statements: 1 + (isTrial ? 0 : writes.length),
   }
 }
 

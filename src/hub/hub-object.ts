@@ -25,15 +25,7 @@ import {
   standbysOf,
 } from './lease.ts'
 import { lookForBridge, markHeard, markLeft, markPresent, nextLook } from './presence.ts'
-import {
-  forgetPending,
-  hasPending,
-  keepPending,
-  type RejectionBatch,
-  readAllPending,
-  readPending,
-  writeRejections,
-} from './rejections.ts'
+import { hasPending, keepPending, type RejectionBatch, readPending, writePage } from './rejections.ts'
 import { findRevoked, nextKeyLook } from './revoked.ts'
 import { type Attachment, attachmentOf, keyIdOfRequest, send } from './socket.ts'
 import { watchRejections } from './spike.ts'
@@ -68,8 +60,6 @@ const OUTAGE_MS = 120_000
 const MAX_WAITERS = 10_000
 const REJECTIONS_WRITE_MS = 60_000
 const MAX_FRAME_BYTES = 64 * 1024
-/** The platform gives up retrying an alarm at some point; the hub does not. */
-const ALARM_RETRY_MS = 60_000
 
 const bridgeOf = (hub: string) => hub.slice(hub.indexOf('/') + 1)
 
@@ -206,26 +196,25 @@ export class BridgeHub extends DurableObject<Env> {
     if ((nextKeyLook(this.ctx) ?? now + 1) <= now) this.#end(await findRevoked(this.ctx, this.env.DB, now))
     lookForBridge(this.ctx, this.handedOver().upTo, now)
     passLeaseOn(this.ctx, now)
-    const done = await Promise.allSettled([
-      this.#writeRejections(now),
-      tellAlerts(this.env, this.ctx.storage, this.#name(), now),
-    ])
-    const failed = done.find(({ status }) => status === 'rejected')
-    if (failed) logError('hub.alarm', errorFields((failed as PromiseRejectedResult).reason))
-    await this.#arm(failed ? now + ALARM_RETRY_MS : 0)
+    await Promise.all([this.#writeRejections(now), tellAlerts(this.env, this.ctx.storage, this.#name(), now)])
+    await this.#arm()
   }
 
   async #writeRejections(now: number): Promise<void> {
     const { storage } = this.ctx
     if ((storage.kv.get<number>('rejectionsAt') ?? 0) > now) return
-    const pending = readAllPending(storage)
-    await writeRejections(this.env.DB, pending)
-    for (const batch of pending) forgetPending(storage, batch)
-    if (hasPending(storage)) storage.kv.put('rejectionsAt', now + REJECTIONS_WRITE_MS)
+    // After each page the alarm returns, so that a takeover waits for one at most.
+    let isDone = true
+    try {
+      isDone = await writePage(this.env.DB, storage)
+    } catch (error) {
+      logError('hub.rejections_not_written', errorFields(error))
+    }
+    if (isDone && hasPending(storage)) storage.kv.put('rejectionsAt', now + REJECTIONS_WRITE_MS)
   }
 
   /** Sets the alarm for the next thing to do. */
-  async #arm(notBefore = 0): Promise<void> {
+  async #arm(): Promise<void> {
     const { storage } = this.ctx
     const times = [
       hasPending(storage) ? (storage.kv.get<number>('rejectionsAt') ?? 0) : null,
@@ -235,7 +224,7 @@ export class BridgeHub extends DurableObject<Env> {
       nextKeyLook(this.ctx),
     ].filter((at) => at !== null)
     if (times.length === 0) return
-    const at = Math.max(Math.min(...times), notBefore, Date.now())
+    const at = Math.max(Math.min(...times), Date.now())
     const planned = await storage.getAlarm()
     if (planned === null || planned > at) await storage.setAlarm(at)
   }

@@ -1,3 +1,7 @@
+import { errorFields, logError } from '../common/log.ts'
+import { platformFault } from '../common/platform-faults.ts'
+import { retried } from '../common/retries.ts'
+import { partsOf } from '../db/parts.ts'
 import type { Rejection } from '../db/schema.ts'
 
 /** Messages of one device that were rejected: how many, and the last of them. */
@@ -12,8 +16,10 @@ export interface RejectionBatch {
 /** How many of a device's rejected messages are kept (src/protocol/README.md#messages). */
 export const MAX_REJECTIONS = 20
 const PREFIX = 'rejections/'
-/** Devices in one write; the rest follows a minute later. */
-const MAX_DEVICES = 500
+/** The last device whose turn it was in this round. */
+const CURSOR = 'rejectionsAfter'
+/** So many devices have their turn at once: the hub has other things to do in between. */
+const PAGE_DEVICES = 200
 
 type Storage = Pick<DurableObjectStorage, 'kv'>
 
@@ -34,13 +40,57 @@ function withoutRepeats(batch: RejectionBatch, before: RejectionBatch): Rejectio
 export const readPending = ({ kv }: Storage, deviceId: string) =>
   kv.get<RejectionBatch>(PREFIX + deviceId) ?? null
 
-export const readAllPending = ({ kv }: Storage): RejectionBatch[] =>
-  [...kv.list<RejectionBatch>({ prefix: PREFIX, limit: MAX_DEVICES })].map(([, batch]) => batch)
-
 export const hasPending = ({ kv }: Storage): boolean => [...kv.list({ prefix: PREFIX, limit: 1 })].length > 0
 
+/**
+ * Writes the next page of devices to D1, and forgets their messages here. Returns whether all devices had their turn.
+ * Throws if D1 is away, or takes nothing: the page waits.
+ */
+export async function writePage(db: D1Database, storage: Storage): Promise<boolean> {
+  const { kv } = storage
+  const startAfter = kv.get<string>(CURSOR)
+  const page = [
+    ...kv.list<RejectionBatch>({ prefix: PREFIX, limit: PAGE_DEVICES, ...(startAfter && { startAfter }) }),
+  ]
+  for (const part of partsOf(page.map(([, batch]) => batch))) await writePart(db, storage, part)
+  const isLast = page.length < PAGE_DEVICES
+  if (isLast) kv.delete(CURSOR)
+  else kv.put(CURSOR, page.at(-1)![0])
+  return isLast
+}
+
+/** A device whose messages D1 refuses for good holds up no other. */
+async function writePart(db: D1Database, storage: Storage, part: RejectionBatch[]): Promise<void> {
+  try {
+    await retried(() => writeRejections(db, part))
+  } catch (error) {
+    if (platformFault(error) !== null) throw error
+    if (part.length === 1) return writeCount(db, storage, part[0]!, error)
+    const middle = Math.floor(part.length / 2)
+    await writePart(db, storage, part.slice(0, middle))
+    return writePart(db, storage, part.slice(middle))
+  }
+  for (const batch of part) forgetPending(storage, batch)
+}
+
+/**
+ * Something that the device said cannot be written. What can: how many messages there were, and when and why the last one
+ * was rejected. Throws if that is refused too: then it is not the messages that are wrong.
+ */
+async function writeCount(
+  db: D1Database,
+  storage: Storage,
+  batch: RejectionBatch,
+  error: unknown,
+): Promise<void> {
+  const last = { ...batch.items[0]!, topic: '', payload: '' }
+  await retried(() => writeRejections(db, [{ ...batch, items: [last] }]))
+  logError('hub.rejections_refused', { device: batch.deviceId, total: batch.total, ...errorFields(error) })
+  forgetPending(storage, batch)
+}
+
 /** Forgets what was written; what came meanwhile stays. */
-export function forgetPending({ kv }: Storage, written: RejectionBatch): void {
+function forgetPending({ kv }: Storage, written: RejectionBatch): void {
   const present = kv.get<RejectionBatch>(PREFIX + written.deviceId)
   if (!present) return
   const added = present.total - written.total
@@ -58,8 +108,7 @@ export const mergeRejections = (newer: RejectionBatch, older: RejectionBatch): R
  * Adds the batches to the devices' rows. Done again with the same batches it writes nothing: a row has the time of its
  * newest message.
  */
-export async function writeRejections(db: D1Database, batches: RejectionBatch[]): Promise<void> {
-  if (batches.length === 0) return
+async function writeRejections(db: D1Database, batches: RejectionBatch[]): Promise<void> {
   await db
     .prepare(
       `INSERT INTO rejections (device_id, tenant_id, total, updated_at, items)

@@ -10,8 +10,8 @@ import { claimRequest, keepAnswer, releaseClaim } from './store.ts'
 
 const MAX_KEY_LENGTH = 255
 const RETRY_AFTER_SECONDS = 5
-/** A row of D1 holds 2 MB; a longer answer is not kept, and a repeat of its request is done again. */
-const MAX_ANSWER_LENGTH = 1_000_000
+/** A row of D1 holds 2 MB, and a sealed answer is a third longer. One beyond this is not kept: a repeat is done again. */
+const MAX_ANSWER_BYTES = 1_000_000
 
 /**
  * A POST with an `Idempotency-Key` gets the same answer when it is sent again within 24 hours
@@ -52,7 +52,8 @@ export const idempotency: MiddlewareHandler<AppEnv> = async (c, next) => {
   await next()
   const { status } = c.res
   const body = await c.res.clone().text()
-  const isKept = status < 500 && status !== 429 && body.length <= MAX_ANSWER_LENGTH
+  const bytes = new TextEncoder().encode(body).length
+  const isKept = status < 500 && status !== 429 && bytes <= MAX_ANSWER_BYTES
   const sealed = isKept && apiKey !== undefined ? await seal(apiKey, idempotencyKey, body) : ''
   try {
     await retried(async () => {

@@ -14,7 +14,7 @@ import type { Webhook } from './webhook.ts'
 /** Deliveries in one turn of the alarm, and how many of them are made at once: a Worker has 6 connections. */
 const PAGE_SIZE = 20
 const AT_ONCE = 4
-const DATABASE_RETRY_MS = 30_000
+const RETRY_MS = 30_000
 
 /** Nothing is sent before `until`. */
 interface Hold {
@@ -77,14 +77,13 @@ export class WebhookSender extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const ref = this.ctx.storage.kv.get<WebhookRef>('ref')
     if (!ref) return
-    let notBefore = 0
     try {
-      if (!(await this.#makePage(ref))) return
+      if (await this.#makePage(ref)) await this.#rearm()
     } catch (error) {
       logError('webhook.alarm', { webhookId: ref.webhookId, ...errorFields(error) })
-      notBefore = Date.now() + DATABASE_RETRY_MS
+      // Whatever fails, its own tables too: the platform gives up an alarm that fails again and again.
+      await this.#armBy(Date.now() + RETRY_MS)
     }
-    await this.#rearm(notBefore)
   }
 
   /** False if the webhook is gone; then all that was kept here is deleted. */
@@ -149,14 +148,14 @@ export class WebhookSender extends DurableObject<Env> {
   }
 
   /** Sets the alarm for the next thing to do: a delivery, or forgetting old ones. */
-  async #rearm(notBefore = 0): Promise<void> {
+  async #rearm(): Promise<void> {
     const { storage } = this.ctx
     const deliveries = openDeliveryStorage(storage)
     const due = deliveries.nextDue()
     const held = storage.kv.get<Hold>('hold')?.until ?? 0
     const prune = deliveries.nextPrune()
     const times = [due === null ? null : Math.max(due, held), prune].filter((at) => at !== null)
-    if (times.length > 0) await this.#armBy(Math.max(Math.min(...times), notBefore))
+    if (times.length > 0) await this.#armBy(Math.min(...times))
   }
 
   async #armBy(at: number): Promise<void> {

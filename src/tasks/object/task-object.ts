@@ -1,6 +1,7 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../../common/env.ts'
 import { errorFields, logError } from '../../common/log.ts'
+import { notOpened } from '../../common/platform-faults.ts'
 import { steady } from '../../db/steady.ts'
 import type { Waiter } from '../../hub/waiter.ts'
 import { createLinker } from '../../links/linker.ts'
@@ -58,13 +59,12 @@ const IN_CASE_MS = 60_000
  * its memory at any point loses nothing.
  */
 export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter {
-  #storage: TaskStorage
+  #opened: TaskStorage | undefined
   #context: TaskContext | undefined
   #watchers = createWatchers()
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, steady(env))
-    this.#storage = openTaskStorage(ctx.storage)
   }
 
   // ---- For operators ------------------------------------------------------------------------------------
@@ -249,18 +249,31 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   // ---- The alarm ----------------------------------------------------------------------------------------
 
   override async alarm(): Promise<void> {
-    if (!this.#storage.hasTask()) return
+    let next: number | null
+    try {
+      if (!this.#storage.hasTask()) return
+      next = await this.#work()
+      this.#watchers.tell(this.ctx, this.#task())
+    } catch (error) {
+      // The platform gives up an alarm that fails again and again; a task that cannot even be read is not given up.
+      logError('task.unreadable', { task: this.ctx.id.name, ...errorFields(error) })
+      next = Date.now() + RETRY_AFTER_ERROR_MS
+    }
+    if (next !== null) await this.ctx.storage.setAlarm(next)
+  }
+
+  /** Returns when the alarm is to ring next, in ms since 1970; null for never. */
+  async #work(): Promise<number | null> {
+    const task = this.#task()
     let notBefore = 0
     try {
-      await work(this.#task())
+      await work(task)
     } catch (error) {
-      logError('task.work_failed', { task: this.#task().spec.id, ...errorFields(error) })
+      logError('task.work_failed', { task: task.spec.id, ...errorFields(error) })
       notBefore = Date.now() + RETRY_AFTER_ERROR_MS
-    } finally {
-      const next = nextAlarm(this.#task())
-      if (next !== null) await this.ctx.storage.setAlarm(Math.max(next, notBefore))
-      this.#watchers.tell(this.ctx, this.#task())
     }
+    const next = nextAlarm(task)
+    return next === null ? null : Math.max(next, notBefore)
   }
 
   // ---- The shell ----------------------------------------------------------------------------------------
@@ -299,13 +312,26 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     if (present === null || present > next) await this.ctx.storage.setAlarm(next)
   }
 
+  /**
+   * Opened by the first call that needs it. If the constructor did, an error in it would look like a bug to every caller, and
+   * the platform would give up the alarm after some tries.
+   */
+  get #storage(): TaskStorage {
+    try {
+      this.#opened ??= openTaskStorage(this.ctx.storage)
+      return this.#opened
+    } catch (error) {
+      throw notOpened(error)
+    }
+  }
+
   #task(): TaskContext {
     if (!this.#context) {
       const storage = this.#storage
       const stored = storage.readTask()
       if (!stored) throw new Error('no such task')
       const { spec, run } = stored
-      this.#context = {
+      const context: TaskContext = {
         env: this.env,
         storage,
         journal: openTaskJournal(this.ctx.storage),
@@ -322,11 +348,12 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
         joinNotBefore: 0,
         now: standingClock(),
         save: () => {
-          run.stops = withStop(run, this.#context!.now())
+          run.stops = withStop(run, context.now())
           storage.writeRun(run)
         },
       }
-      recountIfOld(this.#context)
+      recountIfOld(context)
+      this.#context = context
     }
     return this.#context
   }

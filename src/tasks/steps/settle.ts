@@ -1,3 +1,4 @@
+import { partsOf } from '../../db/parts.ts'
 import { type Ended, settleUpgrades } from '../database/slots.ts'
 import { slotPeer } from '../effects/other-tasks.ts'
 import type { TaskContext } from '../effects/task-context.ts'
@@ -45,25 +46,6 @@ async function settle(task: TaskContext, rows: DeviceRow[], written: () => void)
       slotPeer(task.env, taskId).slotsFreed(group.map(({ deviceId }) => deviceId)),
     ),
   )
-}
-
-/** D1 takes 2 MB as one parameter; what devices said may be most of a page. */
-const MAX_PART_BYTES = 1_000_000
-const utf8 = new TextEncoder()
-
-function partsOf(ended: Ended[]): Ended[][] {
-  const parts: Ended[][] = []
-  let bytes = MAX_PART_BYTES
-  for (const one of ended) {
-    const size = utf8.encode(JSON.stringify(one)).length
-    if (bytes + size > MAX_PART_BYTES) {
-      parts.push([])
-      bytes = 0
-    }
-    parts.at(-1)!.push(one)
-    bytes += size
-  }
-  return parts
 }
 
 /** Undefined for a device that was retried before its outcome was written. */

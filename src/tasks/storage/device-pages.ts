@@ -56,7 +56,7 @@ export function openDevicePages(sql: SqlStorage) {
   function flush(): void {
     if (ending.size > 0) {
       last++
-      sql.exec('INSERT INTO outbox VALUES (?, ?)', last, JSON.stringify([...ending]))
+      sql.exec('INSERT INTO outbox (page, ids) VALUES (?, ?)', last, JSON.stringify([...ending]))
       ending.clear()
     }
     for (const [at, ids] of waiting) insertTimer(at, at, [...ids])
@@ -65,7 +65,7 @@ export function openDevicePages(sql: SqlStorage) {
 
   function insertTimer(ringsAt: number, at: number, ids: string[]): void {
     sql.exec(
-      `INSERT INTO timers VALUES (?1, (SELECT coalesce(max(page), 0) + 1 FROM timers WHERE rings_at = ?1), ?2, ?3)`,
+      `INSERT INTO timers (rings_at, page, at, ids) VALUES (?1, (SELECT coalesce(max(page), 0) + 1 FROM timers WHERE rings_at = ?1), ?2, ?3)`,
       ringsAt,
       at,
       JSON.stringify(ids),

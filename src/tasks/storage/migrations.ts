@@ -1,5 +1,8 @@
-/** Append-only: each entry runs once, in order. */
-const MIGRATIONS = [
+/**
+ * Append-only: each entry runs once, in order. Each only expands: the release before goes on working on what the newest
+ * entry made, since during a deploy, and after one that was taken back, its code opens the same objects.
+ */
+export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE task (one INTEGER PRIMARY KEY CHECK (one = 1), spec TEXT NOT NULL, run TEXT NOT NULL);
    CREATE TABLE selection (page INTEGER PRIMARY KEY, ids TEXT NOT NULL);
    CREATE TABLE devices (
@@ -34,19 +37,23 @@ const MIGRATIONS = [
    DROP INDEX devices_timer;
    DROP INDEX devices_outbox;
    CREATE TABLE offers (page INTEGER PRIMARY KEY, lease_until INTEGER NOT NULL, entries TEXT NOT NULL);`,
-  // A table of its own: the release before inserts into `failures` without naming columns.
-  `CREATE TABLE failure_reasons (cause TEXT, description TEXT, reason TEXT NOT NULL,
+  // A table of its own: the release before inserts into `failures` without naming columns. It may be there already: the same
+  // release writes its own, lower version.
+  `CREATE TABLE IF NOT EXISTS failure_reasons (cause TEXT, description TEXT, reason TEXT NOT NULL,
      PRIMARY KEY (cause, description)) WITHOUT ROWID;`,
   // The waves from which the open one took devices: what it does not tell goes back there.
   `CREATE TABLE IF NOT EXISTS taken_from (device_id TEXT PRIMARY KEY, wave INTEGER NOT NULL) WITHOUT ROWID;`,
 ]
 
-/** Brings the task's SQLite to the newest schema. */
-export function migrate(storage: DurableObjectStorage): void {
+/**
+ * Brings the task's SQLite to the newest schema, or leaves it as it was and throws. A schema that is newer than the code
+ * stays as it is, and so does its version.
+ */
+export function migrate(storage: DurableObjectStorage, migrations = MIGRATIONS): void {
   const done = storage.kv.get<number>('schemaVersion') ?? 0
-  if (done === MIGRATIONS.length) return
+  if (done >= migrations.length) return
   storage.transactionSync(() => {
-    for (const statements of MIGRATIONS.slice(done)) storage.sql.exec(statements)
-    storage.kv.put('schemaVersion', MIGRATIONS.length)
+    for (const statements of migrations.slice(done)) storage.sql.exec(statements)
+    storage.kv.put('schemaVersion', migrations.length)
   })
 }

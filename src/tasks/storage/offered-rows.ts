@@ -73,7 +73,12 @@ export function openOfferedRows(sql: SqlStorage) {
             toNamedEvents(events),
           ],
         )
-        sql.exec('INSERT INTO offers VALUES (?, ?, ?)', page, leaseUntil, JSON.stringify(entries))
+        sql.exec(
+          'INSERT INTO offers (page, lease_until, entries) VALUES (?, ?, ?)',
+          page,
+          leaseUntil,
+          JSON.stringify(entries),
+        )
         pages.set(page, { leaseUntil, left: new Set(some.map(({ deviceId }) => deviceId)) })
         for (const row of some) rows.set(row.deviceId, { page, row: { ...row, timerAt: leaseUntil } })
       }

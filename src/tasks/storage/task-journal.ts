@@ -45,7 +45,12 @@ export function openTaskJournal({ sql }: DurableObjectStorage) {
       )
       const because = isKept ? why : OTHER
       if (because === null) return
-      sql.exec('INSERT OR IGNORE INTO failure_reasons VALUES (?, ?, ?)', kind, kept, JSON.stringify(because))
+      sql.exec(
+        'INSERT OR IGNORE INTO failure_reasons (cause, description, reason) VALUES (?, ?, ?)',
+        kind,
+        kept,
+        JSON.stringify(because),
+      )
     },
     readFailures: (): FailureCount[] =>
       sql
@@ -61,7 +66,7 @@ export function openTaskJournal({ sql }: DurableObjectStorage) {
 
     /** Returns how many there are now. */
     insertSample({ at, counts }: Sample): number {
-      sql.exec('INSERT OR REPLACE INTO samples VALUES (?, ?)', at, JSON.stringify(counts))
+      sql.exec('INSERT OR REPLACE INTO samples (at, counts) VALUES (?, ?)', at, JSON.stringify(counts))
       return count('samples')
     },
     /** Deletes every second one. */

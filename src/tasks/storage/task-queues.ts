@@ -14,7 +14,11 @@ export type TaskQueues = ReturnType<typeof openTaskQueues>
 export function openTaskQueues({ sql }: DurableObjectStorage) {
   return {
     insertEvent: (number: number, event: WebhookEvent) =>
-      void sql.exec('INSERT OR REPLACE INTO events VALUES (?, ?)', number, JSON.stringify(event)),
+      void sql.exec(
+        'INSERT OR REPLACE INTO events (number, event) VALUES (?, ?)',
+        number,
+        JSON.stringify(event),
+      ),
     readEvents: (limit: number): { number: number; event: WebhookEvent }[] =>
       sql
         .exec<{ number: number; event: string }>('SELECT * FROM events ORDER BY number LIMIT ?', limit)
@@ -24,7 +28,7 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
 
     /** A device outside the task sent a message: it may match by now. */
     insertNewcomer: (deviceId: string) =>
-      void sql.exec('INSERT OR IGNORE INTO newcomers VALUES (?)', deviceId),
+      void sql.exec('INSERT OR IGNORE INTO newcomers (device_id) VALUES (?)', deviceId),
     readNewcomers: (limit: number): string[] =>
       sql
         .exec<{ device_id: string }>('SELECT device_id FROM newcomers LIMIT ?', limit)
@@ -37,7 +41,11 @@ export function openTaskQueues({ sql }: DurableObjectStorage) {
       ),
 
     insertCancellation: (deviceId: string, now: number) =>
-      void sql.exec('INSERT OR IGNORE INTO farewells VALUES (?, NULL, ?, 0)', deviceId, now),
+      void sql.exec(
+        'INSERT OR IGNORE INTO farewells (device_id, try_at, tries) VALUES (?, ?, 0)',
+        deviceId,
+        now,
+      ),
     /** Those that are to be sent now. */
     readCancellations: (now: number, limit: number): QueuedCancellation[] =>
       sql

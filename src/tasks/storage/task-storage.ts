@@ -72,7 +72,11 @@ export function openTaskStorage(storage: DurableObjectStorage) {
     },
     hasTask: () => sql.exec('SELECT 1 FROM task').toArray().length > 0,
     insertTask(spec: TaskSpec, run: TaskRun): void {
-      sql.exec('INSERT INTO task VALUES (1, ?, ?)', JSON.stringify(spec), JSON.stringify(run))
+      sql.exec(
+        'INSERT INTO task (one, spec, run) VALUES (1, ?, ?)',
+        JSON.stringify(spec),
+        JSON.stringify(run),
+      )
     },
     writeSpec: (spec: TaskSpec) => void sql.exec('UPDATE task SET spec = ?', JSON.stringify(spec)),
     /** Writes nothing if nothing changed since the last time. */
@@ -85,7 +89,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
 
     insertSelection(pages: string[][]): void {
       pages.forEach((ids, page) => {
-        sql.exec('INSERT OR IGNORE INTO selection VALUES (?, ?)', page, JSON.stringify(ids))
+        sql.exec('INSERT OR IGNORE INTO selection (page, ids) VALUES (?, ?)', page, JSON.stringify(ids))
       })
     },
     readSelection(page: number): string[] | undefined {

@@ -1,6 +1,6 @@
 import { DrizzleQueryError } from 'drizzle-orm/errors'
 import { expect, it } from 'vitest'
-import { platformFault } from '../../../src/common/platform-faults.ts'
+import { notOpened, platformFault } from '../../../src/common/platform-faults.ts'
 
 const marked = (message: string, marks: object) => Object.assign(new Error(message), marks)
 
@@ -11,9 +11,6 @@ it.each([
   'D1_ERROR: Internal error in D1 DB storage caused object to be reset.',
   'D1_ERROR: Cannot resolve D1 DB due to transient issue on remote node.',
   "D1_ERROR: Can't read from request stream because client disconnected.",
-  'D1_ERROR: D1 DB storage operation exceeded timeout which caused object to be reset.',
-  "D1_ERROR: D1 DB's isolate exceeded its memory limit and was reset.",
-  'D1_ERROR: D1 DB exceeded its CPU time limit and was reset.',
   'D1_ERROR: Failed to parse body as JSON, got: error code: 1031',
   'D1_ERROR: database is locked: SQLITE_BUSY',
   'Durable Object reset because its code was updated.',
@@ -33,6 +30,11 @@ it.each([
 it.each([
   'D1_ERROR: D1 DB is overloaded. Requests queued for too long.',
   'D1_ERROR: D1 DB is overloaded. Too many requests queued.',
+  'D1_ERROR: D1 DB storage operation exceeded timeout which caused object to be reset.',
+  "D1_ERROR: D1 DB's isolate exceeded its memory limit and was reset.",
+  'D1_ERROR: D1 DB exceeded its CPU time limit and was reset.',
+  "Durable Object's isolate exceeded its memory limit and was reset.",
+  'Durable Object exceeded its CPU time limit and was reset.',
   'Durable Object is overloaded. Too much data queued.',
   'Durable Object is overloaded. Too many requests for the same object within a 10 second window.',
   'Your account is generating too much load on Durable Objects. Please back off and try again later.',
@@ -42,10 +44,18 @@ it.each([
   expect(platformFault(new Error(message))).toBe('overloaded')
 })
 
+it('an object that could not be opened lost the call, whatever its storage said', () => {
+  expect(platformFault(notOpened(new Error('table task already exists: SQLITE_ERROR')))).toBe('lost')
+  // Over RPC the cause may be left behind.
+  expect(platformFault(new Error(notOpened(null).message))).toBe('lost')
+})
+
 it('the marks of an object count more than its text, and an overload more than that it may be retried', () => {
   expect(platformFault(marked('no good', { retryable: true }))).toBe('lost')
   expect(platformFault(marked('no good', { durableObjectReset: true }))).toBe('lost')
   expect(platformFault(marked('no good', { retryable: true, overloaded: true }))).toBe('overloaded')
+  const ended = "Durable Object's isolate exceeded its memory limit and was reset."
+  expect(platformFault(marked(ended, { durableObjectReset: true }))).toBe('overloaded')
 })
 
 it.each([
