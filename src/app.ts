@@ -24,6 +24,7 @@ import { idempotency, isJson } from './idempotency/middleware.ts'
 import { keyRoutes } from './keys/routes.ts'
 import { packageRoutes } from './packages/routes.ts'
 import { productRoutes } from './products/routes.ts'
+import { usageRoutes } from './retention/routes.ts'
 import { signingKeyRoutes } from './signing/routes.ts'
 import { previewRoutes } from './tasks/api/preview-routes.ts'
 import { taskRoutes } from './tasks/api/routes.ts'
@@ -81,6 +82,7 @@ app.route('/', previewRoutes)
 app.route('/', taskRoutes)
 app.route('/', webhookRoutes)
 app.route('/', auditRoutes)
+app.route('/', usageRoutes)
 app.route('/', downloadRoutes)
 app.route('/', hubRoutes)
 app.route('/', bridgeRoutes)

@@ -34,6 +34,7 @@ export const ACTIONS: Readonly<Record<string, string | null>> = {
   'POST tasks': 'task.create',
   'POST tasks/preview': null,
   'PATCH tasks/:id': 'task.update',
+  'DELETE tasks/:id': 'task.delete',
   'POST tasks/:id/pause': 'task.pause',
   'POST tasks/:id/resume': 'task.resume',
   'POST tasks/:id/cancel': 'task.cancel',

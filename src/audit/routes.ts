@@ -6,7 +6,7 @@ import { createRouter, json, listOf, problems, withKey } from '../http/openapi.t
 import { auditAnswer, auditQuery, toAuditAnswer } from './entry.ts'
 import { listEntries } from './store.ts'
 
-/** The audit log. Only the changes themselves write it; no call changes or deletes an entry. */
+/** The audit log. Only the changes themselves write it; no call changes or deletes an entry, and old ones go (src/retention/README.md). */
 export const auditRoutes = createRouter().openapi(
   createRoute({
     tags: ['audit'],

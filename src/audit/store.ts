@@ -3,7 +3,7 @@ import type { Db } from '../db/client.ts'
 import { auditEntries } from '../db/schema.ts'
 import type { AuditEntry, AuditFilter } from './entry.ts'
 
-// The log only grows: nothing here changes or deletes an entry.
+// Nothing changes an entry, and only the cron deletes old ones (src/retention/README.md).
 
 /** Writes an entry once, however often it is tried. */
 export const insertEntry = (db: Db, entry: AuditEntry) =>

@@ -35,6 +35,11 @@ export interface Env {
   ACCESS_AUDIENCE?: string
   /** Who may sign in by Access as what, as JSON: `[{"who": "@example.com", "tenantId": "ten_…", "role": "viewer"}]`. */
   ACCESS_GRANTS?: string
+  /** How many days outcomes and the objects of ended tasks stay, and entries of the audit log; 0: for ever. */
+  RETENTION_DAYS?: string
+  AUDIT_RETENTION_DAYS?: string
+  /** How much the database may hold, in GB. */
+  DATABASE_LIMIT_GB?: string
   /** `true`: webhooks may call http and private addresses. For local use only. */
   WEBHOOKS_ALLOW_PRIVATE?: string
 }

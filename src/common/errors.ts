@@ -45,6 +45,12 @@ export const badRequest = (code: string, detail: string) => new AppError(400, co
 export const unauthorized = (detail = 'A valid key is required.') =>
   new AppError(401, 'auth.required', detail)
 export const forbidden = (detail: string) => new AppError(403, 'auth.forbidden', detail)
+/**
+ * The text of an error of an object whose task was deleted between a look into D1 and the call: on their way out of an object
+ * errors keep nothing else.
+ */
+export const TASK_IS_GONE = 'no such task'
+
 export const notFound = (noun: Noun, errors?: FieldError[]) =>
   new AppError(404, `${noun}.not_found`, `No such ${noun.replace('_', ' ')}.`, errors ? { errors } : {})
 export const conflict = (code: string, detail: string) => new AppError(409, code, detail)

@@ -363,6 +363,15 @@ const TEXTS = {
     'Cancel the task for good? {count} devices that have not ended turn Cancelled.',
     '永久取消任务？{count} 台未完成的设备将变为已取消。',
   ],
+  'task.delete': ['Delete', '删除'],
+  'task.deleteAsk': [
+    'Delete {name} for good, with what is known of its {count} devices in it? The audit log stays.',
+    '永久删除 {name} 及其中 {count} 台设备的记录？审计日志会保留。',
+  ],
+  'task.archived': [
+    'This task is archived: its summary and its report are what is kept.',
+    '此任务已归档，仅保留摘要和报告。',
+  ],
   'task.cancelOne': ['Cancel the upgrade of {number}?', '取消 {number} 的升级？'],
   'task.choose': ['Choose {number}', '选择 {number}'],
   'task.chooseAll': ['Choose all on this page', '选择本页全部'],

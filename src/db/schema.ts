@@ -241,7 +241,12 @@ export const packages = sqliteTable(
     createdAt: integer().notNull(),
   },
   (t) => [
-    uniqueIndex('packages_version').on(t.productId, t.module, t.version, t.kind, t.sourceVersion),
+    // A recalled package leaves its version to another.
+    uniqueIndex('packages_version')
+      .on(t.productId, t.module, t.version, t.kind, t.sourceVersion)
+      .where(sql`state <> 'recalled'`),
+    // For queries that also mean recalled ones.
+    index('packages_product').on(t.productId, t.module),
     index('packages_tenant').on(t.tenantId, t.id),
   ],
 )
@@ -305,12 +310,33 @@ export const tasks = sqliteTable(
     counts: text({ mode: 'json' }).notNull(),
     createdAt: integer().notNull(),
     finishedAt: integer(),
+    /** What its object held at the last write-back, in bytes; null in rows of earlier releases. */
+    objectBytes: integer(),
+    /** Since then its object is gone, and R2 has its summary and report (src/retention/README.md). */
+    archivedAt: integer(),
   },
   (t) => [
     index('tasks_tenant').on(t.tenantId, t.id),
     index('tasks_product_status').on(t.productId, t.status),
   ],
 )
+
+/**
+ * Tasks that were deleted, so that nothing makes one again that was under way when it went, and a repeated deletion is
+ * known. WITHOUT ROWID.
+ */
+export const deletedTasks = sqliteTable('deleted_tasks', {
+  id: text().primaryKey(),
+  tenantId: text().notNull(),
+  deletedAt: integer().notNull(),
+})
+
+/** How far each sweep of old rows has come, and what was said once (src/retention/README.md). WITHOUT ROWID. */
+export const sweeps = sqliteTable('sweeps', {
+  name: text().primaryKey(),
+  /** The last key that was looked at; empty: from the start. */
+  cursor: text().notNull(),
+})
 
 /** The slot: at most one active upgrade per device and module (src/protocol/README.md#slots). WITHOUT ROWID. */
 export const upgrades = sqliteTable(
@@ -319,7 +345,7 @@ export const upgrades = sqliteTable(
     deviceId: text().notNull(),
     module: text().notNull(),
     tenantId: text().notNull(),
-    /** The task that holds the slot or, if it is inactive, held it last. */
+    /** The task that holds the slot or, if it is inactive, held it last; empty if that one was deleted. */
     taskId: text().notNull(),
     rank: text().notNull(),
     active: integer({ mode: 'boolean' }).notNull(),
@@ -370,7 +396,7 @@ export const outcomes = sqliteTable(
   (t) => [primaryKey({ columns: [t.deviceId, t.taskId] })],
 )
 
-/** Who changed what, when, from where: append-only. */
+/** Who changed what, when, from where. Append-only, but for old entries (src/retention/README.md). */
 export const auditEntries = sqliteTable(
   'audit_entries',
   {

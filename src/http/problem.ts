@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
-import { AppError, unavailable } from '../common/errors.ts'
+import { AppError, notFound, TASK_IS_GONE, unavailable } from '../common/errors.ts'
 import { errorFields, logError, logWarning } from '../common/log.ts'
 import { platformFault } from '../common/platform-faults.ts'
 import type { AppEnv } from './principal.ts'
@@ -35,6 +35,7 @@ const CODES: Record<number, string> = {
  */
 export function toAppError(error: unknown, code: string, fields: Record<string, unknown>): AppError {
   if (error instanceof AppError) return error
+  if (error instanceof Error && error.message === TASK_IS_GONE) return notFound('task')
   const fault = platformFault(error)
   const log = fault === null ? logError : logWarning
   log(fault === null ? code : 'platform.unavailable', { ...fields, ...errorFields(error) })

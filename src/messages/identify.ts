@@ -180,6 +180,8 @@ function toSenders(rows: SenderRecord[], tasks: TaskRecord[], modules: ModuleRec
     }
     if (row.module === null) continue
     sender.modules.add(row.module)
+    // The task that held it last was deleted.
+    if (row.task_id === '') continue
     sender.slots.push({
       module: row.module,
       taskId: row.task_id,

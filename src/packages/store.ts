@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, lt, ne, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, isNull, lt, ne, sql } from 'drizzle-orm'
 import type { Db } from '../db/client.ts'
 import { packages, tasks } from '../db/schema.ts'
 import type { Package, PackageFilter } from './package.ts'
@@ -180,13 +180,14 @@ export async function findTasksUsing(db: Db, { tenantId, productId, id }: Packag
         eq(tasks.tenantId, tenantId),
         eq(tasks.productId, productId),
         ne(tasks.status, 'cancelled'),
+        isNull(tasks.archivedAt),
         sql`EXISTS (SELECT 1 FROM json_each(${tasks.packageIds}) WHERE value = ${id})`,
       ),
     )
   return rows.map((row) => row.id)
 }
 
-/** Deletes a package that no task uses; one statement, so that no task can be created between check and delete. */
+/** Deletes a package that no task uses, archived ones aside; one statement, so that no task can be created between check and delete. */
 export async function deleteUnusedPackage(
   db: Db,
   ref: PackageRef,
@@ -199,7 +200,7 @@ export async function deleteUnusedPackage(
         sql`NOT EXISTS (
           SELECT 1 FROM tasks, json_each(tasks.package_ids) AS used
           WHERE tasks.product_id = packages.product_id AND tasks.tenant_id = packages.tenant_id
-            AND used.value = packages.id)`,
+            AND tasks.archived_at IS NULL AND used.value = packages.id)`,
       ),
     )
     .returning({ id: packages.id })

@@ -9,6 +9,7 @@ export const WEBHOOK_EVENT_TYPES = [
   'device.rolled_back',
   'bridge.away',
   'rejections.spiking',
+  'storage.filling',
 ] as const
 export type WebhookEventType = (typeof WEBHOOK_EVENT_TYPES)[number]
 

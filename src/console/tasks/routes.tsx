@@ -4,10 +4,12 @@ import { openDb } from '../../db/client.ts'
 import { modulesOf } from '../../devices/store.ts'
 import { requireWebSocket } from '../../http/web-socket.ts'
 import { taskStub } from '../../tasks/api/task-stub.ts'
-import { taskExists } from '../../tasks/database/tasks.ts'
+import { findTask } from '../../tasks/database/tasks.ts'
+import { readSummary, type Summary } from '../../tasks/object/archive.ts'
 import { watchRequest } from '../../tasks/object/watchers.ts'
 import { UPGRADE_STATES } from '../../tasks/rules/upgrade.ts'
 import { type ConsoleEnv, render, renderPart } from '../layout/page.tsx'
+import { ArchivedTask } from './archived-task.tsx'
 import { Charts } from './task-charts.tsx'
 import { TaskDevicePage } from './task-device.tsx'
 import { type DeviceFilter, type Devices, DeviceTable } from './task-devices.tsx'
@@ -22,9 +24,23 @@ const readFilter = (query: Record<string, string>): DeviceFilter => ({
   cursor: query.cursor?.slice(0, 64) || undefined,
 })
 
+/** The object of a task; null if the task is archived. */
+async function findTaskOf(env: ConsoleEnv['Bindings'], tenantId: string, id: string) {
+  const task = await findTask(env.DB, { id, tenantId })
+  if (!task) throw notFound('task')
+  return task.archivedAt === null ? taskStub(env, id) : null
+}
+
 async function taskOf(env: ConsoleEnv['Bindings'], tenantId: string, id: string) {
-  if (!(await taskExists(openDb(env.DB), tenantId, id))) throw notFound('task')
-  return taskStub(env, id)
+  const task = await findTaskOf(env, tenantId, id)
+  if (!task) throw notFound('task')
+  return task
+}
+
+async function summaryOf(env: ConsoleEnv['Bindings'], tenantId: string, id: string): Promise<Summary> {
+  const summary = await readSummary(env.PACKAGES, { id, tenantId })
+  if (!summary) throw notFound('task')
+  return summary
 }
 
 async function readDevices(
@@ -40,7 +56,13 @@ async function readDevices(
 
 export const taskPages = new Hono<ConsoleEnv>()
   .get('/tasks/:id', async (c) => {
-    const task = await taskOf(c.env, c.var.principal.tenantId!, c.req.param('id'))
+    const tenantId = c.var.principal.tenantId!
+    const id = c.req.param('id')
+    const task = await findTaskOf(c.env, tenantId, id)
+    if (!task) {
+      const { view, samples } = await summaryOf(c.env, tenantId, id)
+      return render(c, view.name, <ArchivedTask task={view} samples={samples} />)
+    }
     const filter = readFilter(c.req.query())
     const [view, devices] = await Promise.all([task.view(), readDevices(c.env, task, filter)])
     return render(c, view.name, <TaskPage task={view} devices={devices} filter={filter} />)

@@ -4,9 +4,10 @@ import { useMay, usePage } from '../layout/page.tsx'
 import { TaskBadge, Time, Why } from '../layout/parts.tsx'
 
 /** A task's state, why it is paused or waits, and the buttons for it. */
-export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
+export const TaskState: FC<{ task: TaskView; isArchived?: boolean }> = ({ task, isArchived = false }) => {
   const { t } = usePage()
   const mayWrite = useMay('operator')
+  const mayDelete = useMay('admin')
   const path = `/api/v1/tasks/${task.id}`
   const isOver = task.status === 'finished' || task.status === 'cancelled'
   return (
@@ -38,7 +39,7 @@ export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
                 </button>
               )
             )}
-            {task.status !== 'cancelled' && task.counts.failure > 0 && (
+            {!isArchived && task.status !== 'cancelled' && task.counts.failure > 0 && (
               <button
                 type="button"
                 data-api={`POST ${path}/retry`}
@@ -59,6 +60,17 @@ export const TaskState: FC<{ task: TaskView }> = ({ task }) => {
                 data-then="#state"
               >
                 {t('task.cancel')}
+              </button>
+            )}
+            {isOver && mayDelete && (
+              <button
+                type="button"
+                class="danger"
+                data-api={`DELETE ${path}`}
+                data-confirm={t('task.deleteAsk', { name: task.name, count: task.counts.total })}
+                data-then={`/packages/${task.packageIds[0]}`}
+              >
+                {t('task.delete')}
               </button>
             )}
           </div>

@@ -1,18 +1,20 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { requireRole, tenantOf } from '../../auth/middleware.ts'
-import { conflict, invalid, notFound } from '../../common/errors.ts'
+import { AppError, conflict, invalid, notFound } from '../../common/errors.ts'
 import { iso } from '../../common/time.ts'
 import { openDb } from '../../db/client.ts'
 import { cursorTo, listPage, placeOf } from '../../http/cursors.ts'
 import { newIdFor } from '../../http/new-id.ts'
 import { createRouter, json, jsonBody, listOf, problems, withKey } from '../../http/openapi.ts'
 import type { AppEnv } from '../../http/principal.ts'
-import { listTasks, type TaskRow, taskExists } from '../database/tasks.ts'
+import { findTask, listTasks, type TaskRow } from '../database/tasks.ts'
+import { readReport, readSummary, type Summary } from '../object/archive.ts'
+import { reportCsv } from '../object/report-csv.ts'
 import type { TaskSummary } from '../object/task-view.ts'
 import { allowed } from '../steps/operator-calls.ts'
 import { createTask } from './create-task.ts'
-import { reportCsv } from './report-csv.ts'
+import { deleteTask } from './delete-task.ts'
 import {
   newTaskAnswer,
   newTaskBody,
@@ -39,10 +41,29 @@ const ofTask = { request: { params: taskParams } } as const
 const ofDevice = { request: { params: taskDeviceParams } } as const
 const answersTask = { responses: { 200: json(taskDetail, 'The task as it is now'), ...problems } }
 
-/** The object of a task that the caller's tenant has; 404 for any other. */
+const refOf = (c: Context<AppEnv>, id: string) => ({ id, tenantId: tenantOf(c) })
+
+/** The object of a task that the caller's tenant has; null if the task is archived. 404 for any other. */
+async function findTaskOf(c: Context<AppEnv>, id: string) {
+  const task = await findTask(c.env.DB, refOf(c, id))
+  if (!task) throw notFound('task')
+  return task.archivedAt === null ? taskStub(c.env, id) : null
+}
+
+/** The same, for a call that is about what an archived task no longer has: 410 for a look, 409 for a change. */
 async function taskOf(c: Context<AppEnv>, id: string) {
-  if (!(await taskExists(openDb(c.env.DB), tenantOf(c), id))) throw notFound('task')
-  return taskStub(c.env, id)
+  const task = await findTaskOf(c, id)
+  if (!task) throw archivedError(c.req.method === 'GET' ? 410 : 409)
+  return task
+}
+
+const archivedError = (status: number) =>
+  new AppError(status, 'task.archived', 'The task is archived: its summary and its report are what is kept.')
+
+async function summaryOf(c: Context<AppEnv>, id: string): Promise<Summary> {
+  const summary = await readSummary(c.env.PACKAGES, refOf(c, id))
+  if (!summary) throw archivedError(410)
+  return summary
 }
 
 export const taskRoutes = createRouter()
@@ -79,7 +100,28 @@ export const taskRoutes = createRouter()
   )
   .openapi(
     createRoute({ ...reads, ...ofTask, ...answersTask, method: 'get', path: '/api/v1/tasks/{id}' }),
-    async (c) => c.json(await (await taskOf(c, c.req.valid('param').id)).view(), 200),
+    async (c) => {
+      const { id } = c.req.valid('param')
+      const task = await findTaskOf(c, id)
+      return c.json(task ? await task.view() : (await summaryOf(c, id)).view, 200)
+    },
+  )
+  .openapi(
+    createRoute({
+      ...base,
+      ...ofTask,
+      middleware: requireRole('admin'),
+      method: 'delete',
+      path: '/api/v1/tasks/{id}',
+      description:
+        'Deletes a task that has ended and has no device upgrading any more, with all that is known of its devices in it. ' +
+        'The audit log stays. May be repeated.',
+      responses: { 204: { description: 'Deleted' }, ...problems },
+    }),
+    async (c) => {
+      await deleteTask(c.env, refOf(c, c.req.valid('param').id))
+      return c.body(null, 204)
+    },
   )
   .openapi(
     createRoute({
@@ -149,7 +191,9 @@ export const taskRoutes = createRouter()
       },
     }),
     async (c) => {
-      const samples = await (await taskOf(c, c.req.valid('param').id)).progress()
+      const { id } = c.req.valid('param')
+      const task = await findTaskOf(c, id)
+      const samples = task ? await task.progress() : (await summaryOf(c, id)).samples
       return c.json({ items: samples.map(({ at, counts }) => ({ at: iso(at), counts })) }, 200)
     },
   )
@@ -241,8 +285,11 @@ taskRoutes.openapi(
   }),
   async (c) => {
     const { id } = c.req.valid('param')
-    const task = await taskOf(c, id)
-    const body = await reportCsv((after, limit) => task.devices({ after, limit }))
+    const task = await findTaskOf(c, id)
+    const body = task
+      ? await reportCsv((after, limit) => task.devices({ after, limit }))
+      : await readReport(c.env.PACKAGES, refOf(c, id))
+    if (!body) throw archivedError(410)
     return new Response(body, {
       headers: {
         'content-type': 'text/csv; charset=utf-8',

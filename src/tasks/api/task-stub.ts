@@ -5,6 +5,7 @@ import type { UpgradeTask } from '../object/task-object.ts'
 /** Calls that change nothing twice (src/protocol/README.md#order-and-outages). */
 const REPEATABLE = [
   'create',
+  'leave',
   'view',
   'devices',
   'device',

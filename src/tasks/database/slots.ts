@@ -331,7 +331,7 @@ export async function settleUpgrades(
            description, reason, rolled_back, attempt, finished_at)
          SELECT j.value ->> 'deviceId', ?2, ?3, ?4, j.value ->> 'fromVersion', ?5, j.value ->> 'status',
            j.value ->> 'description', j.value -> 'because', j.value ->> 'rolledBack', j.value ->> 'attempt', j.value ->> 'finishedAt'
-         FROM json_each(?1) j WHERE true
+         FROM json_each(?1) j WHERE NOT EXISTS (SELECT 1 FROM deleted_tasks WHERE id = ?2)
          ON CONFLICT (device_id, task_id) DO UPDATE SET status = excluded.status,
            description = excluded.description, reason = excluded.reason, rolled_back = excluded.rolled_back, attempt = excluded.attempt,
            finished_at = excluded.finished_at

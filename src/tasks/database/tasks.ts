@@ -1,7 +1,8 @@
 import { and, desc, eq, gt, type SQL, sql } from 'drizzle-orm'
-import type { Db } from '../../db/client.ts'
+import { type Db, openDb } from '../../db/client.ts'
 import { tasks } from '../../db/schema.ts'
 import type { TaskCounts, TaskPolicy, TaskSelection, TaskStatus } from '../rules/task.ts'
+import type { TaskRef } from './removal.ts'
 
 /** A task's row; the schema does not know the shapes of its JSON. */
 export type TaskRow = Omit<typeof tasks.$inferSelect, 'selection' | 'policy' | 'counts'> & {
@@ -71,13 +72,16 @@ const matching = (tenantId: string, { productId, packageId, status, hasStopped }
       : sql`EXISTS (SELECT 1 FROM json_each(${tasks.packageIds}) WHERE value = ${packageId})`,
   )
 
-/** Has the tenant a task of this id? */
-export const taskExists = async (db: Db, tenantId: string, id: string): Promise<boolean> =>
-  (await db
-    .select({ id: tasks.id })
+/** Undefined if the tenant has no task of this id. */
+export const findTask = (
+  d1: D1Database,
+  { id, tenantId }: TaskRef,
+): Promise<{ archivedAt: number | null } | undefined> =>
+  openDb(d1)
+    .select({ archivedAt: tasks.archivedAt })
     .from(tasks)
     .where(and(eq(tasks.id, id), eq(tasks.tenantId, tenantId)))
-    .get()) !== undefined
+    .get()
 
 /** The product's tasks that are not over. */
 export async function findTasksOfProduct(d1: D1Database, productId: string): Promise<string[]> {

@@ -1,5 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Env } from '../../common/env.ts'
+import { TASK_IS_GONE } from '../../common/errors.ts'
 import { errorFields, logError } from '../../common/log.ts'
 import { notOpened } from '../../common/platform-faults.ts'
 import { steady } from '../../db/steady.ts'
@@ -19,6 +20,7 @@ import { type TaskSpec, taskRank } from '../rules/task.ts'
 import { newRun } from '../rules/task-run.ts'
 import { deliver, noteNewcomers, type TaskMessage } from '../steps/deliver.ts'
 import { type DownloadAnswer, noteDownload, openDownload } from '../steps/download.ts'
+import { leave, whyNotLeave } from '../steps/leave.ts'
 import {
   type Answer,
   cancelDevice,
@@ -39,7 +41,13 @@ import { type RetryAnswer, retryDevices } from '../steps/retry.ts'
 import { nextAlarm, work } from '../steps/work.ts'
 import { openTaskJournal, type Sample } from '../storage/task-journal.ts'
 import { openTaskQueues } from '../storage/task-queues.ts'
-import { type DeviceListQuery, openTaskStorage, type TaskStorage } from '../storage/task-storage.ts'
+import {
+  type DeviceListQuery,
+  findTaskStorage,
+  openTaskStorage,
+  type TaskStorage,
+} from '../storage/task-storage.ts'
+import { leavePages } from './leave-object.ts'
 import {
   type DevicePage,
   type DeviceView,
@@ -50,7 +58,7 @@ import {
 } from './task-view.ts'
 import { acceptWatcher, createWatchers } from './watchers.ts'
 
-/** How soon the alarm tries again after an error. */
+/** How soon the alarm tries again after an error, or if a call is still under way in a task that goes. */
 const RETRY_AFTER_ERROR_MS = 5_000
 const IN_CASE_MS = 60_000
 
@@ -62,6 +70,8 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   #opened: TaskStorage | undefined
   #context: TaskContext | undefined
   #watchers = createWatchers()
+  /** Calls that wait for something outside. */
+  #underWay = 0
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, steady(env))
@@ -69,22 +79,38 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
 
   // ---- For operators ------------------------------------------------------------------------------------
 
-  /** Makes the task, or finds that it is made. Returns false if one of its packages is not ready. */
+  /** Makes the task, or finds that it is made. Returns false if one of its packages is not ready, or it was deleted. */
   async create(spec: TaskSpec, selection: string[][]): Promise<boolean> {
-    if (!this.#storage.hasTask()) {
-      this.#storage.insertSelection(selection)
-      this.#storage.insertTask(spec, newRun(spec))
+    const storage = this.#storage ?? openTaskStorage(this.ctx.storage)
+    this.#opened = storage
+    if (!storage.hasTask()) {
+      storage.insertSelection(selection)
+      storage.insertTask(spec, newRun(spec))
     }
     const task = this.#task()
     // Before its row exists: if the object is cut off after that, the task is looked after all the same.
     await this.ctx.storage.setAlarm(Date.now() + IN_CASE_MS)
     if (!(await writeTaskRow(this.env.DB, task))) {
-      await this.ctx.storage.deleteAlarm()
+      await this.#vanish()
       return false
     }
     task.run.unwritten = 'no'
     await this.#rearm()
     return true
+  }
+
+  /**
+   * Ends the object, with all that it holds, in its alarm; once the task was deleted or archived nothing changes in it any
+   * more. Refused unless the task has ended.
+   */
+  async leave(to: 'deleted' | 'archived'): Promise<Refusal | null> {
+    if (!this.#storage?.hasTask()) return null
+    const task = this.#open()
+    const refused = task.run.leaving === null ? whyNotLeave(task) : null
+    if (refused) return refused
+    leave(task, to)
+    await this.#rearm()
+    return null
   }
 
   view(): TaskView {
@@ -127,8 +153,9 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   async retry(which: { deviceId: string } | { includeCancelled: boolean }): Promise<Answer<RetryAnswer>> {
+    const task = this.#task()
     try {
-      return await retryDevices(this.#task(), which)
+      return await this.#counted(() => retryDevices(task, which))
     } finally {
       await this.#rearm()
     }
@@ -137,9 +164,10 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   /** `why` is the code of a reason; a Worker of an earlier release sends a sentence. */
   async cancelDevices(deviceIds: string[], why: ReasonCode): Promise<Refusal | null> {
     const because = toReason(why)
-    const refusals = deviceIds.map((deviceId) => cancelDevice(this.#task(), deviceId, because))
-    await this.#rearm()
-    return refusals.find((refusal) => refusal !== null) ?? null
+    return this.#call(null, (task) => {
+      const refusals = deviceIds.map((deviceId) => cancelDevice(task, deviceId, because))
+      return refusals.find((refusal) => refusal !== null) ?? null
+    })
   }
 
   // ---- For the console ----------------------------------------------------------------------------------
@@ -167,7 +195,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
         this.ctx.storage.transactionSync(() => deliver(task, messages))
       } catch (error) {
         // No part of the batch may stay: what was written is undone, and so are the counts in memory.
-        Object.assign(task.run, this.#storage.readTask()!.run)
+        Object.assign(task.run, task.storage.readTask()!.run)
         throw error
       }
     })
@@ -184,7 +212,8 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   }
 
   async openDownload(deviceId: string, packageIndex: number): Promise<DownloadAnswer> {
-    return this.#storage.hasTask() ? openDownload(this.#task(), deviceId, packageIndex) : { state: 'gone' }
+    if (!this.#stays()) return { state: 'gone' }
+    return this.#counted(() => openDownload(this.#task(), deviceId, packageIndex))
   }
 
   async noteDownload(
@@ -222,7 +251,7 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
     await this.#call(undefined, (task) =>
       noteNewcomers(
         task,
-        deviceIds.filter((deviceId) => this.#storage.readRow(deviceId)?.upgrade.left !== false),
+        deviceIds.filter((deviceId) => task.storage.readRow(deviceId)?.upgrade.left !== false),
       ),
     )
   }
@@ -251,9 +280,9 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
   override async alarm(): Promise<void> {
     let next: number | null
     try {
-      if (!this.#storage.hasTask()) return
+      if (!this.#storage?.hasTask()) return
       next = await this.#work()
-      this.#watchers.tell(this.ctx, this.#task())
+      if (this.#opened) this.#watchers.tell(this.ctx, this.#open())
     } catch (error) {
       // The platform gives up an alarm that fails again and again; a task that cannot even be read is not given up.
       logError('task.unreadable', { task: this.ctx.id.name, ...errorFields(error) })
@@ -264,28 +293,60 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
 
   /** Returns when the alarm is to ring next, in ms since 1970; null for never. */
   async #work(): Promise<number | null> {
-    const task = this.#task()
+    const task = this.#open()
     let notBefore = 0
     try {
-      await work(task)
+      if (task.run.leaving === null) await work(task)
+      else if (await leavePages(task)) {
+        if (this.#underWay === 0) {
+          await this.#vanish()
+          return null
+        }
+        notBefore = Date.now() + RETRY_AFTER_ERROR_MS
+      }
     } catch (error) {
       logError('task.work_failed', { task: task.spec.id, ...errorFields(error) })
       notBefore = Date.now() + RETRY_AFTER_ERROR_MS
     }
+    if (!this.#opened) return null
     const next = nextAlarm(task)
     return next === null ? null : Math.max(next, notBefore)
   }
 
+  /** Deletes all that the object holds, its alarm too: the platform then forgets that it ever was. */
+  async #vanish(): Promise<void> {
+    await this.ctx.storage.deleteAlarm()
+    await this.ctx.storage.deleteAll()
+    this.#opened = undefined
+    this.#context = undefined
+    for (const socket of this.ctx.getWebSockets()) socket.close(1000, 'gone')
+  }
+
   // ---- The shell ----------------------------------------------------------------------------------------
 
-  /** A call to the task, and the alarm for what it left to do; `missing` if the task was never made. */
+  /** A call to the task, and the alarm for what it left to do; `missing` if the task was never made, or goes. */
   async #call<T>(missing: T, call: (task: TaskContext) => T | Promise<T>): Promise<T> {
-    if (!this.#storage.hasTask()) return missing
+    if (!this.#stays()) return missing
+    const task = this.#task()
     try {
-      return await call(this.#task())
+      return await this.#counted(() => call(task))
     } finally {
       await this.#rearm()
     }
+  }
+
+  /** The object's storage stays until the call has ended. */
+  async #counted<T>(call: () => T | Promise<T>): Promise<T> {
+    this.#underWay++
+    try {
+      return await call()
+    } finally {
+      this.#underWay--
+    }
+  }
+
+  #stays(): boolean {
+    return this.#storage?.hasTask() === true && this.#open().run.leaving === null
   }
 
   async #lookAgain(deviceIds: string[], because: 'slot_freed' | 'enabled'): Promise<void> {
@@ -305,31 +366,41 @@ export class UpgradeTask extends DurableObject<Env> implements SlotPeer, Waiter 
 
   /** The alarm rings at the earliest thing due. Writes nothing if it already does. */
   async #rearm(): Promise<void> {
-    this.#watchers.tell(this.ctx, this.#task())
-    const next = nextAlarm(this.#task())
+    if (!this.#storage) return
+    const task = this.#open()
+    this.#watchers.tell(this.ctx, task)
+    const next = nextAlarm(task)
     if (next === null) return
     const present = await this.ctx.storage.getAlarm()
     if (present === null || present > next) await this.ctx.storage.setAlarm(next)
   }
 
   /**
-   * Opened by the first call that needs it. If the constructor did, an error in it would look like a bug to every caller, and
-   * the platform would give up the alarm after some tries.
+   * Undefined if it holds no task: none was made here, or it was deleted. Opened by the first call that needs it: if the
+   * constructor did, an error in it would look like a bug to every caller, and the platform would give up the alarm after
+   * some tries.
    */
-  get #storage(): TaskStorage {
+  get #storage(): TaskStorage | undefined {
     try {
-      this.#opened ??= openTaskStorage(this.ctx.storage)
+      this.#opened ??= findTaskStorage(this.ctx.storage)
       return this.#opened
     } catch (error) {
       throw notOpened(error)
     }
   }
 
+  /** The task, for whoever asks about it: a deleted one is gone at once. */
   #task(): TaskContext {
+    const task = this.#open()
+    if (task.run.leaving?.to === 'deleted') throw new Error(TASK_IS_GONE)
+    return task
+  }
+
+  #open(): TaskContext {
     if (!this.#context) {
       const storage = this.#storage
-      const stored = storage.readTask()
-      if (!stored) throw new Error('no such task')
+      const stored = storage?.readTask()
+      if (!storage || !stored) throw new Error(TASK_IS_GONE)
       const { spec, run } = stored
       const context: TaskContext = {
         env: this.env,

@@ -49,6 +49,15 @@ export interface Stop {
   to: number | null
 }
 
+/** The task is deleted, or goes into the archive. */
+export interface Leaving {
+  to: 'deleted' | 'archived'
+  /** D1 and R2 no longer lead to its object. */
+  isToldOf: boolean
+  /** The devices up to here were taken out of D1. */
+  cursor: string
+}
+
 /** How far the task has come; one row, written together with the devices that it counts. */
 export interface TaskRun {
   status: TaskStatus
@@ -124,6 +133,8 @@ export interface TaskRun {
   /** What of the task's row in D1 is old. */
   unwritten: 'no' | 'counts' | 'status'
   writtenAt: number
+  /** Null while it stays: set once it has ended, and then for good. */
+  leaving: Leaving | null
 }
 
 /** A task that was just created. It runs at once if its start has come. */
@@ -168,6 +179,7 @@ export const newRun = ({ startAt, createdAt, policy }: TaskSpec): TaskRun => ({
   announceAfter: 0,
   unwritten: 'status',
   writtenAt: 0,
+  leaving: null,
 })
 
 export const newWave = (): WaveRun => ({

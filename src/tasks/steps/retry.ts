@@ -62,6 +62,7 @@ export async function retryDevices(
 /** Also asked after each wait: the task may have been cancelled, or its end have come, meanwhile. */
 function whyNoRetry(task: TaskContext): Refusal | null {
   const { run, spec, now } = task
+  if (run.leaving !== null) return refuse(`task.${run.leaving.to}`, `The task was ${run.leaving.to}.`)
   if (run.status === 'cancelled') return hasEnded('cancelled')
   if (spec.endAt !== null && now() >= spec.endAt) return refuse('task.ended', "The task's end has passed.")
   if (sendable(task).length === 0) {

@@ -38,7 +38,7 @@ export async function work(task: TaskContext): Promise<void> {
   const { now } = task
   const until = now() + WORK_FOR_MS
   let busy = true
-  for (let turn = 0; busy && turn < MAX_TURNS && now() < until; turn++) {
+  for (let turn = 0; busy && turn < MAX_TURNS && task.run.leaving === null && now() < until; turn++) {
     start(task)
     busy = await endPage(task)
     if (task.run.enrolment && task.run.endCursor === null) {
@@ -67,6 +67,7 @@ export async function work(task: TaskContext): Promise<void> {
 export function nextAlarm(task: TaskContext): number | null {
   const { run, spec, storage, queues } = task
   const now = task.now()
+  if (run.leaving !== null) return now
   const times: (number | null)[] = [storage.pages.nextTimerAt(), storage.offered.nextLeaseAt()]
   if (storage.pages.hasEnded() || run.unwritten === 'status') times.push(now)
   if (run.unwritten === 'counts') times.push(run.writtenAt + COUNTS_WRITE_MS)

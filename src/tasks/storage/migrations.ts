@@ -45,6 +45,10 @@ export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS taken_from (device_id TEXT PRIMARY KEY, wave INTEGER NOT NULL) WITHOUT ROWID;`,
 ]
 
+/** Has it a schema? */
+export const isMigrated = (storage: DurableObjectStorage): boolean =>
+  storage.kv.get('schemaVersion') !== undefined
+
 /**
  * Brings the task's SQLite to the newest schema, or leaves it as it was and throws. A schema that is newer than the code
  * stays as it is, and so does its version.

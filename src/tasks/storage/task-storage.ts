@@ -13,7 +13,7 @@ import {
   toRow,
 } from './device-row.ts'
 import { writeEvents } from './history.ts'
-import { migrate } from './migrations.ts'
+import { isMigrated, migrate } from './migrations.ts'
 import { openOfferedRows } from './offered-rows.ts'
 
 export interface NewDevice {
@@ -38,6 +38,10 @@ export interface DeviceListQuery {
 const SCAN_LIMIT = 20_000
 
 const IS_FULL = `state ->> '$.heldBy.code' = 'wave_is_full'`
+
+/** Undefined for an object that holds no task: to look at it writes nothing, so that one that was deleted stays so. */
+export const findTaskStorage = (storage: DurableObjectStorage): TaskStorage | undefined =>
+  isMigrated(storage) ? openTaskStorage(storage) : undefined
 
 export type TaskStorage = ReturnType<typeof openTaskStorage>
 
@@ -213,7 +217,7 @@ export function openTaskStorage(storage: DurableObjectStorage) {
       void sql.exec('UPDATE devices SET wave = ? WHERE device_id = ?', wave, deviceId),
     /** A wave took the device from this one; the first that had it counts. */
     noteTakenFrom: (deviceId: string, wave: number) =>
-      void sql.exec('INSERT OR IGNORE INTO taken_from VALUES (?, ?)', deviceId, wave),
+      void sql.exec('INSERT OR IGNORE INTO taken_from (device_id, wave) VALUES (?, ?)', deviceId, wave),
     /** Which devices were taken from which waves. */
     readTakenFrom: (): { deviceId: string; wave: number }[] =>
       sql
@@ -314,6 +318,17 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         JSON.stringify(statuses),
         limit,
       ),
+    readIds: (after: string, limit: number): string[] =>
+      sql
+        .exec<{ device_id: string }>(
+          'SELECT device_id FROM devices WHERE device_id > ? ORDER BY device_id LIMIT ?',
+          after,
+          limit,
+        )
+        .toArray()
+        .map(({ device_id }) => device_id),
+    /** What it all takes, in bytes. */
+    size: () => sql.databaseSize,
     list: ({ status, search, after, limit }: DeviceListQuery) =>
       readRows(
         `SELECT * FROM devices WHERE device_id > ?1 AND (?2 IS NULL OR status = ?2)

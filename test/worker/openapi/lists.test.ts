@@ -13,6 +13,9 @@ const lists = (await readOperations()).filter(
   ({ method, parameters }) => method === 'GET' && parameters.some(({ name }) => name === 'cursor'),
 )
 
+/** Lists of tenants. */
+const OF_ROOT = ['/api/v1/tenants', '/api/v1/usage']
+
 interface World {
   call: (path: string) => Client['call']
   /** The address of the list. */
@@ -62,7 +65,7 @@ async function makeWorld(): Promise<World> {
     products: productId,
   }
   return {
-    call: (path) => (path === '/api/v1/tenants' ? root.call : admin.call),
+    call: (path) => (OF_ROOT.includes(path) ? root.call : admin.call),
     at: (path) => path.replace('{id}', ids[path.split('/')[3]!] ?? ''),
   }
 }
@@ -102,8 +105,8 @@ it('each list goes on with its cursor, to its end, and refuses one that is none,
         cursor + cursor,
       ],
       ...otherLists.map(([, theirs]) => theirs),
-      // Root's list of tenants is one list.
-      ...(path === '/api/v1/tenants' ? [] : [foreign.body.nextCursor]),
+      // Root's lists are one list for all tenants.
+      ...(OF_ROOT.includes(path) ? [] : [foreign.body.nextCursor]),
     ]
     for (const wrong of bad) {
       const answer = await ask(path, { limit: '1', cursor: wrong })

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { reportCsv } from '../../../../src/tasks/api/report-csv.ts'
+import { reportCsv } from '../../../../src/tasks/object/report-csv.ts'
 import type { DeviceSummary } from '../../../../src/tasks/object/task-view.ts'
 
 const device = (more: Partial<DeviceSummary>): DeviceSummary => ({

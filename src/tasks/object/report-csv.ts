@@ -1,5 +1,5 @@
 import { stringify } from 'csv-stringify/sync'
-import type { DevicePage, DeviceSummary } from '../object/task-view.ts'
+import type { DevicePage, DeviceSummary } from './task-view.ts'
 
 const COLUMNS = [
   'number',
