@@ -10,8 +10,10 @@ import { queueWebhookEvent } from '../effects/webhook-events.ts'
 import { reachedTotals } from '../rules/counts.ts'
 import { isBridgeAway } from '../rules/rollout.ts'
 import { decideSlot, type SlotDecision } from '../rules/slot.ts'
+import type { TaskPackage } from '../rules/task.ts'
 import { isEnded, UNTIL_TOLD, type UpgradeEvent } from '../rules/upgrade.ts'
 import { NEXT_PAGE } from '../storage/device-row.ts'
+import type { Chosen } from '../storage/task-storage.ts'
 import { filesFault } from './package-files.ts'
 import { unsignedBecause } from './signatures.ts'
 
@@ -58,18 +60,13 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
     onBusy: spec.policy.onBusy,
   }
   const chosen = storage.readChosen(deviceIds)
-  const open = storage.readOpen(deviceIds)
   const devices: AddressedDevice[] = []
   const busy = new Map<string, string[]>()
   let isFrozen = product === null
   for (const looked of found) {
     const told = chosen.get(looked.id)
-    // After 100 % it may run the target already: a diff from the version of before fits no more.
-    const pkg = told && (told.at100 ? FULL_ONLY : spec.packages[told.index]?.id)
-    const isTold = told !== undefined || open.has(looked.id)
-    const device = isTold
-      ? { ...looked, chosenPackageId: open.has(looked.id) ? FULL_ONLY : (pkg ?? null) }
-      : looked
+    const device =
+      told === undefined ? looked : { ...looked, chosenPackageId: chosenPackage(spec.packages, told) }
     const decision = decideSlot(device, me)
     if (decision.type === 'claim') devices.push(device)
     else if (decision.type === 'frozen') isFrozen = true
@@ -91,6 +88,10 @@ export async function takeTurn(task: TaskContext, deviceIds: string[]): Promise<
   save()
   return isFrozen || fault || product === null ? null : { product, devices, freezes }
 }
+
+/** After 100 % it may run the target already, and so after a notice of before: a diff from the version of then fits no more. */
+const chosenPackage = (packages: TaskPackage[], { index, at100, isOpen }: Chosen) =>
+  at100 || isOpen || index === null ? FULL_ONLY : (packages[index]?.id ?? null)
 
 /** No notice of this task for a while, which doubles each time that it is for the same reason. */
 function block({ run, now }: TaskContext, by: Reason): void {

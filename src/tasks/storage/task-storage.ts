@@ -27,6 +27,13 @@ export interface NewDevice {
   isDue: boolean
 }
 
+/** What the notices of a device's attempt say of the package that the next one may name. */
+export interface Chosen {
+  index: number | null
+  at100: boolean
+  isOpen: boolean
+}
+
 export interface DeviceListQuery {
   status?: UpgradeStatus | undefined
   search?: string | undefined
@@ -256,29 +263,25 @@ export function openTaskStorage(storage: DurableObjectStorage) {
         limit,
         which,
       ),
-    /** Of these devices, the ones for which a notice of before may go out, or did, since they last reported. */
-    readOpen: (deviceIds: string[]): Set<string> =>
-      new Set(
-        sql
-          .exec<{ device_id: string }>(
-            `SELECT device_id FROM devices WHERE device_id IN (SELECT value FROM json_each(?))
-               AND state ->> 'mayGoOut' IS NOT NULL`,
-            JSON.stringify(deviceIds),
-          )
-          .toArray()
-          .map(({ device_id }) => device_id),
-      ),
-    /** Of these devices, which package the notices of their attempts name, and whether they said 100 % since. */
-    readChosen: (deviceIds: string[]): Map<string, { index: number; at100: boolean }> =>
+    /**
+     * Of these devices, which package the notices of their attempts name (null: none yet), whether they said 100 % since, and
+     * whether a notice of before may go out, or did, since they last reported. Devices of which nothing of that is known are
+     * left out.
+     */
+    readChosen: (deviceIds: string[]): Map<string, Chosen> =>
       new Map(
         sql
-          .exec<{ device_id: string; chosen: number; at_100: number | null }>(
-            `SELECT device_id, state ->> 'packageIndex' AS chosen, state ->> 'reached100' AS at_100 FROM devices
-             WHERE device_id IN (SELECT value FROM json_each(?)) AND state ->> 'packageIndex' IS NOT NULL`,
+          .exec<{ device_id: string; chosen: number | null; at_100: number | null; is_open: number }>(
+            `SELECT device_id, state ->> 'packageIndex' AS chosen, state ->> 'reached100' AS at_100,
+               state ->> 'mayGoOut' IS NOT NULL AS is_open FROM devices
+             WHERE device_id IN (SELECT value FROM json_each(?)) AND (chosen IS NOT NULL OR is_open)`,
             JSON.stringify(deviceIds),
           )
           .toArray()
-          .map(({ device_id, chosen, at_100 }) => [device_id, { index: chosen, at100: at_100 === 1 }]),
+          .map(({ device_id, chosen, at_100, is_open }) => [
+            device_id,
+            { index: chosen, at100: at_100 === 1, isOpen: is_open === 1 },
+          ]),
       ),
     /** Devices for which their wave has no room. */
     readFull: (after: string, limit: number) =>
