@@ -10,7 +10,7 @@ export interface WorkerClock {
   at(monotonicMs: number): number | undefined
 }
 
-/** Answers that took longer make the Worker's time seem earlier. A request is given up after half of this. */
+/** The slower an answer was, the earlier the Worker's time seems. A request is given up after half of this time. */
 const CLOCK_SLACK_MS = 60_000
 
 export function createWorkerClock(): WorkerClock {

@@ -41,7 +41,7 @@ export async function startFront(options: {
       Object.entries(from.headers).filter(([name]) => !RESERVED.test(name) && !OF_CONNECTION.includes(name)),
     )
     const peer = (from.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
-    // A proxy on this machine says for whom it asks.
+    // A proxy on this machine names its own client in this header.
     const client = (isLoopback(peer) && from.headers['cf-connecting-ip']) || peer
     return {
       host: '127.0.0.1',
